@@ -1,0 +1,1 @@
+"""Who is calling, and which v2 credential answers for them."""

@@ -1,0 +1,1 @@
+"""The aiohttp shell around the translation: everything that listens, logs or waits."""

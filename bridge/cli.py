@@ -1,0 +1,210 @@
+"""The command `harvest-bridge`. What it starts is written elsewhere."""
+
+import asyncio
+import sys
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import msgspec
+import typer
+from aiohttp import web
+
+from bridge import __version__
+from bridge.identity.callers import Way
+from bridge.resources.invoice_messages import MESSAGE
+from bridge.sandbox.app import SANDBOX_ACCOUNT_ID, SANDBOX_TOKEN, create_sandbox
+from bridge.sandbox.errors import SandboxStateError
+from bridge.server import logs
+from bridge.server.app import create_app
+from bridge.server.serving import LegacyRunner, listening, until_told_to_stop
+from bridge.settings import PREFIX, Settings, WrongSetting, load
+from bridge.v1.dialects import Dialect
+from bridge.v1.errors import InvalidAnswer
+from bridge.v1.wire import V1Request
+from bridge.v1.writer import Document
+from bridge.v2.decoding import decode
+from bridge.v2.errors import UpstreamFault
+
+LOOPBACK = "127.0.0.1"
+
+app = typer.Typer(
+    help="Harvest v1 XML calls, served by the v2 JSON API.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+def main() -> None:
+    """Run the command."""
+    app()
+
+
+def _fail(message: str, status: int) -> NoReturn:
+    typer.echo(f"harvest-bridge: {message}", err=True)
+    raise typer.Exit(status)
+
+
+def _run(task: Coroutine[Any, Any, None]) -> None:
+    """Run `task` on uvloop where that is installed."""
+    try:
+        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+            runner.run(task)
+    except (OSError, SandboxStateError) as error:
+        _fail(str(error), 1)
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    try:
+        from uvloop import new_event_loop  # noqa: PLC0415 - not on every platform
+    except ImportError:
+        return None
+    return new_event_loop
+
+
+def _setting(name: str) -> Any:  # noqa: ANN401 - typer reads it as the parameter's default
+    flag = "--" + name.replace("_", "-")
+    return typer.Option(
+        None, flag, help=f"{Settings.model_fields[name].description} [{PREFIX}{name.upper()}]"
+    )
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"harvest-bridge {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="And exit.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def serve(
+    config: Annotated[
+        Path | None,
+        typer.Option(help="A TOML file with settings.", envvar=f"{PREFIX}CONFIG"),
+    ] = None,
+    account_id: str | None = _setting("account_id"),
+    auth: str | None = _setting("auth"),
+    contact: str | None = _setting("contact"),
+    upstream: str | None = _setting("upstream"),
+    host: str | None = _setting("host"),
+    port: str | None = _setting("port"),
+    dialect: str | None = _setting("dialect"),
+    sunset: str | None = _setting("sunset"),
+    call_timeout: str | None = _setting("call_timeout"),
+    connect_timeout: str | None = _setting("connect_timeout"),
+    page_limit: str | None = _setting("page_limit"),
+    upstream_body_limit: str | None = _setting("upstream_body_limit"),
+    upstream_connections: str | None = _setting("upstream_connections"),
+) -> None:
+    """Answer legacy calls."""
+    flags = {name: value for name, value in locals().items() if name != "config"}
+    try:
+        settings = load(flags, config)
+    except WrongSetting as error:
+        _fail(str(error), 2)
+    logs.configure()
+    _run(_serve(settings))
+
+
+async def _serve(settings: Settings) -> None:
+    runner = LegacyRunner(create_app(settings), access_log=None)
+    async with listening(runner, settings.host, settings.port) as port:
+        logs.started("bridge", settings.host, port, upstream=settings.upstream)
+        await until_told_to_stop()
+
+
+@app.command()
+def sandbox(
+    host: Annotated[str, typer.Option(help="The address to listen on.")] = LOOPBACK,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="The port; 0: a free one.")] = 8081,
+    database: Annotated[
+        str, typer.Option(help="The SQLite file that keeps what is written.")
+    ] = ":memory:",
+    throttle: Annotated[
+        bool, typer.Option("--throttle", help="Refuse more than 100 calls in 15 seconds.")
+    ] = False,
+) -> None:
+    """Serve an embedded v2 API to try things on."""
+    logs.configure()
+    _run(_sandbox(host, port, database, throttle=throttle))
+
+
+async def _sandbox(host: str, port: int, database: str, *, throttle: bool) -> None:
+    runner = web.AppRunner(create_sandbox(database=database, throttle=throttle), access_log=None)
+    async with listening(runner, host, port) as taken:
+        logs.started("sandbox", host, taken)
+        await until_told_to_stop()
+
+
+@app.command()
+def demo(
+    port: Annotated[int, typer.Option(min=0, max=65535, help="The bridge's; 0: free.")] = 8080,
+    sandbox_port: Annotated[
+        int, typer.Option(min=0, max=65535, help="The sandbox's; 0: free.")
+    ] = 8081,
+) -> None:
+    """Serve the sandbox and a bridge to it, and print calls to try."""
+    logs.configure()
+    _run(_demo(port, sandbox_port))
+
+
+DEMONSTRATION = """\
+A bridge to a sandbox is running. Try, in another terminal:
+
+  curl -u any@example.com:{token} {base}/invoice/1420/messages
+  curl -u any@example.com:{token} {base}/invoices/1420/messages/409
+  curl -u any@example.com:{token} -X DELETE -i {base}/invoice/1420/messages/403
+
+Ctrl-C stops it. Each call's log line follows.
+"""
+
+
+async def _demo(port: int, sandbox_port: int) -> None:
+    async with listening(
+        web.AppRunner(create_sandbox(), access_log=None), LOOPBACK, sandbox_port
+    ) as upstream:
+        settings = Settings(
+            account_id=SANDBOX_ACCOUNT_ID,
+            auth=frozenset(Way),
+            contact="demo@example.com",
+            upstream=f"http://{LOOPBACK}:{upstream}/v2",
+        )
+        runner = LegacyRunner(create_app(settings), access_log=None)
+        async with listening(runner, LOOPBACK, port) as taken:
+            base = f"http://{LOOPBACK}:{taken}"
+            typer.echo(DEMONSTRATION.format(token=SANDBOX_TOKEN, base=base))
+            await until_told_to_stop()
+
+
+@app.command()
+def translate(
+    invoice_id: Annotated[
+        int, typer.Option(min=1, help="The invoice whose messages these are: v2 does not say.")
+    ],
+    dialect: Annotated[Dialect, typer.Option(help="The dialect to write.")] = Dialect.CLASSIC,
+) -> None:
+    """Turn a v2 message, or a page of them, on standard input into XML on standard output."""
+    call = V1Request(path="", ids={"invoice_id": invoice_id}, dialect=dialect)
+    try:
+        for part in _document(sys.stdin.buffer.read(), call).parts(call.notes):
+            sys.stdout.buffer.write(part)
+    except (UpstreamFault, InvalidAnswer) as error:
+        _fail(str(error), 1)
+    for note, count in call.notes:
+        typer.echo(f"note: {note.code}: {note.subject} ({count})", err=True)
+
+
+def _document(data: bytes, call: V1Request) -> Document:
+    members = decode(data, dict[str, msgspec.Raw])
+    if (page := members.get(MESSAGE.collection)) is not None:
+        return MESSAGE.list(decode(page, list[msgspec.Raw]), call)
+    return MESSAGE.item(data, call)

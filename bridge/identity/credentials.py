@@ -1,0 +1,65 @@
+"""Credentials as a legacy call carries them. Whether they are any good is not judged here."""
+
+import base64
+import binascii
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from bridge.secret import Secret
+
+ACCESS_TOKEN = "access_token"  # noqa: S105 - the parameter's name
+"""The query parameter that carries v1's OAuth2 tokens (schemas/README.md, "Who is calling")."""
+
+_AUTHORIZATION = re.compile(r"\s*(?P<scheme>[A-Za-z]+)\s+(?P<rest>.*?)\s*")
+_PARENTHESISED = re.compile(r"\(\s*(.*?)\s*\)")
+
+
+@dataclass(frozen=True, slots=True)
+class Basic:
+    """RFC 7617: a login, which for v1 is an e-mail address, and a password."""
+
+    login: str
+    password: Secret
+
+
+@dataclass(frozen=True, slots=True)
+class Bearer:
+    """RFC 6750: a token, from the Authorization header or the query."""
+
+    token: Secret
+
+
+Credential = Basic | Bearer
+
+
+def credentials(authorization: str | None, query: Mapping[str, str]) -> Iterator[Credential]:
+    """Yield the credentials of a call, the Authorization header's first.
+
+    What cannot be read is left out: to the caller, a garbled credential is a wrong one.
+    """
+    if authorization and (found := _AUTHORIZATION.fullmatch(authorization)):
+        scheme, rest = found["scheme"].lower(), found["rest"]
+        if scheme == "basic" and (basic := _basic(rest)):
+            yield basic
+        if scheme == "bearer" and rest:
+            yield Bearer(Secret(rest))
+    if token := query.get(ACCESS_TOKEN):
+        yield Bearer(Secret(token))
+
+
+def _basic(text: str) -> Basic | None:
+    """Decode `base64(login:password)`; v1's documentation put it in parentheses, and so do some."""
+    if found := _PARENTHESISED.fullmatch(text):
+        text = found[1]
+    try:
+        decoded = base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
+    except (binascii.Error, ValueError):
+        return None
+    try:
+        pair = decoded.decode("utf-8")
+    except UnicodeDecodeError:
+        # RFC 7617, section 2.1: before UTF-8 was asked for, clients sent ISO-8859-1.
+        pair = decoded.decode("iso-8859-1")
+    login, colon, password = pair.partition(":")
+    return Basic(login, Secret(password)) if colon else None

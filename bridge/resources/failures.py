@@ -1,0 +1,91 @@
+"""Every answer that is not 2xx: from the exception a call ended in to what its client reads.
+
+The rows are those of schemas/README.md, "Answers that are not 2xx".
+"""
+
+import re
+from typing import NamedTuple
+
+from bridge.v1 import errors as v1
+from bridge.v1.wire import V1Response
+from bridge.v1.writer import ErrorsDocument
+from bridge.v2 import errors as v2
+
+
+class Failure(NamedTuple):
+    """A status, and the sentence that goes with it where the exception has none for clients."""
+
+    status: int
+    message: str = ""
+
+
+FAILURES: dict[type[Exception], Failure] = {
+    v1.InvalidRequest: Failure(400),
+    v1.NotIdentified: Failure(401),
+    v1.NotFound: Failure(404),
+    v1.MethodNotAllowed: Failure(405),
+    v1.NotAcceptable: Failure(406),
+    v1.NotTranslated: Failure(501),
+    v1.InvalidAnswer: Failure(502, "Harvest's answer cannot be told in this XML."),
+    v2.UpstreamFault: Failure(502, "Harvest's answer could not be understood."),
+    v2.UpstreamUnreachable: Failure(502, "Harvest could not be reached."),
+    v2.UpstreamTimeout: Failure(504, "Harvest took too long to answer."),
+}
+
+REFUSALS: dict[int, Failure] = {
+    400: Failure(400, "Harvest refused the request."),
+    401: Failure(401, "Harvest does not accept this token."),
+    403: Failure(403, "Harvest does not allow this user to do that."),
+    404: Failure(404, "Harvest has nothing by this id."),
+    408: Failure(504, "Harvest took too long to answer."),
+    422: Failure(400, "Harvest refused the request."),
+    429: Failure(503, "Harvest asks to wait before the next call."),
+}
+"""What becomes of the statuses that v2 refuses with; any other is a 502."""
+
+OTHER_REFUSAL = Failure(502, "Harvest failed.")
+DEFECT = Failure(500, "The bridge failed. Its log has the reason under this X-Request-Id.")
+
+THROTTLE_WINDOW = 15
+"""Seconds: the window of v2's rate limit (100 calls in 15 seconds), for a 429 that names none."""
+
+_HINT_LENGTH = 500
+_SECONDS = re.compile(r"[0-9]{1,5}")
+
+
+def answer_to(error: Exception) -> V1Response:
+    """Return the answer to a legacy call that ended in `error`."""
+    if isinstance(error, v2.UpstreamRefusal):
+        failure = REFUSALS.get(error.status, OTHER_REFUSAL)
+        message = error.message if failure.status < 500 and error.message else failure.message
+    else:
+        failure = FAILURES.get(type(error), DEFECT)
+        message = failure.message or str(error)
+    return V1Response(
+        failure.status, ErrorsDocument((message,)), _headers(error, failure.status, message)
+    )
+
+
+def _headers(error: Exception, status: int, message: str) -> dict[str, str]:
+    if isinstance(error, v1.MethodNotAllowed):
+        return {"Allow": ", ".join(error.allowed)}
+    if isinstance(error, v2.UpstreamRefusal) and status == 503:
+        return {"Retry-After": _seconds(error.retry_after)}
+    if status == 400:
+        return {"Hint": _header_value(message)}
+    if status == 401:
+        return {"WWW-Authenticate": 'Basic realm="Harvest"'}
+    return {}
+
+
+def _seconds(retry_after: str | None) -> str:
+    """Return whole seconds: v1 clients sleep that many, and none of them parses a date."""
+    if retry_after is not None and _SECONDS.fullmatch(retry_after):
+        return retry_after
+    return str(THROTTLE_WINDOW)
+
+
+def _header_value(text: str) -> str:
+    """Make `text` fit for a header: printable ASCII on one line (RFC 9110, section 5.5)."""
+    one_line = " ".join(text.split())[:_HINT_LENGTH]
+    return "".join(character if " " <= character <= "~" else "?" for character in one_line)

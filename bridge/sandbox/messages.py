@@ -1,0 +1,155 @@
+"""The invoice message: as it is answered, as a request asks for it, and the checks in between.
+
+Pure, and not about the invoice a message belongs to: its states are in invoices.py.
+"""
+
+import re
+from enum import StrEnum
+from typing import Any
+
+import msgspec
+
+from bridge.sandbox.errors import MalformedBodyError, UnprocessableError
+
+
+class Recipient(msgspec.Struct, frozen=True, kw_only=True):
+    """One addressee; the v2 documentation makes `email` required and `name` optional."""
+
+    name: str | None = None
+    email: str
+
+
+class User(msgspec.Struct, frozen=True, kw_only=True):
+    """Whom a token belongs to: the sender of what is created with it."""
+
+    name: str
+    email: str
+    may_edit_invoices: bool
+
+
+class Event(StrEnum):
+    """The v2 documentation's `event_type`: what happens to the invoice, with no e-mail sent."""
+
+    SEND = "send"
+    CLOSE = "close"
+    REOPEN = "re-open"
+    DRAFT = "draft"
+
+
+class Message(msgspec.Struct, frozen=True, kw_only=True):
+    """The v2 invoice message object, its fields in the order the v2 documentation prints them.
+
+    `created_at` and `updated_at` are UTC, `YYYY-MM-DDTHH:MM:SSZ`, so they sort as text.
+    `include_link_to_client_invoice` is the invoice's: whether it has payment options now.
+    """
+
+    id: int
+    sent_by: str
+    sent_by_email: str
+    sent_from: str
+    sent_from_email: str
+    include_link_to_client_invoice: bool = False
+    send_me_a_copy: bool = False
+    thank_you: bool = False
+    reminder: bool = False
+    send_reminder_on: str | None = None
+    created_at: str
+    updated_at: str
+    attach_pdf: bool = False
+    event_type: Event | None = None
+    recipients: tuple[Recipient, ...] = ()
+    subject: str | None = None
+    body: str | None = None
+
+
+class NewMessage(msgspec.Struct, frozen=True, kw_only=True):
+    """The parameters of a create call, with the defaults of the v2 documentation.
+
+    `include_link_to_client_invoice` is true by default because the documentation ignores true:
+    only false does something.
+    """
+
+    recipients: tuple[Recipient, ...] = ()
+    subject: str | None = None
+    body: str | None = None
+    include_link_to_client_invoice: bool = True
+    attach_pdf: bool = False
+    send_me_a_copy: bool = False
+    thank_you: bool = False
+    event_type: Event | None = None
+
+
+# The documentation says no more than "email". So this refuses what nobody would call an address
+# and leaves the finer points (RFC 5321 lengths, top-level domains) to whoever delivers the mail.
+_EMAIL = re.compile(
+    r"""
+    (?: [^\s@<>(),;:\\"]+ | "(?:[^"\\\r\n] | \\[^\r\n])+" )     # local part, or a quoted one
+    @ [^\s@<>(),;:\\"]+
+    """,
+    re.VERBOSE,
+)
+
+
+def read_new_message(body: bytes) -> NewMessage:
+    """Read and check the body of a create call.
+
+    Unknown fields are ignored. A null counts as an absent field: the v2 documentation writes
+    null for the default of `event_type` and gives it no other meaning elsewhere.
+
+    Raises:
+        MalformedBodyError: the body is not JSON, or not an object.
+        UnprocessableError: a value of the wrong type, an unknown event, an address that is none,
+            or (v2 documentation, "Create and send an invoice message") no event and nobody to
+            send to: no recipients, and `send_me_a_copy` not true.
+    """
+    given = {name: value for name, value in _json_object(body).items() if value is not None}
+    try:
+        new = msgspec.convert(given, NewMessage)
+    except msgspec.ValidationError as error:
+        raise UnprocessableError(str(error)) from error
+    for recipient in new.recipients:
+        if _EMAIL.fullmatch(recipient.email) is None:
+            raise UnprocessableError(f"Recipient email is invalid: {recipient.email!r}")
+    if new.event_type is None and not new.recipients and not new.send_me_a_copy:
+        raise UnprocessableError("Message has no recipients")
+    return new
+
+
+def compose(new: NewMessage, *, sender: User, now: str) -> Message:
+    """Make the message that `sender` creates at `now`; its id is still to be given (0).
+
+    `send_me_a_copy` adds the sender behind the recipients, as the v2 documentation's example of
+    a create call shows; a sender who is among them already is not added twice.
+    """
+    return Message(
+        id=0,
+        sent_by=sender.name,
+        sent_by_email=sender.email,
+        sent_from=sender.name,
+        sent_from_email=sender.email,
+        send_me_a_copy=new.send_me_a_copy,
+        thank_you=new.thank_you,
+        created_at=now,
+        updated_at=now,
+        attach_pdf=new.attach_pdf,
+        event_type=new.event_type,
+        recipients=_with_sender(new.recipients, sender) if new.send_me_a_copy else new.recipients,
+        subject=new.subject,
+        body=new.body,
+    )
+
+
+def _with_sender(recipients: tuple[Recipient, ...], sender: User) -> tuple[Recipient, ...]:
+    if any(recipient.email.casefold() == sender.email.casefold() for recipient in recipients):
+        return recipients
+    return (*recipients, Recipient(name=sender.name, email=sender.email))
+
+
+def _json_object(body: bytes) -> dict[str, Any]:
+    try:
+        value = msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise MalformedBodyError(f"Request body is not JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise MalformedBodyError("Request body is not a JSON object")
+    return value

@@ -1,0 +1,238 @@
+"""What a new sandbox holds: the account, its tokens, four invoices and their messages. Data only.
+
+The printed examples of the v1 and v2 documentation are here as printed, but for the e-mail
+addresses that the v2 documentation hides; and one invoice has a long list to page through.
+"""
+
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
+
+from bridge.sandbox.invoices import Invoice, InvoiceState
+from bridge.sandbox.messages import Event, Message, Recipient, User
+from bridge.sandbox.times import write_time
+
+SANDBOX_ACCOUNT_ID = 1000
+SANDBOX_TOKEN = "sandbox-token"  # noqa: S105 - opens nothing but the sandbox
+SANDBOX_LIMITED_TOKEN = "sandbox-limited"  # noqa: S105 - likewise
+
+BOB = User(name="Bob Powell", email="bobpowell@example.com", may_edit_invoices=True)
+MARY = User(name="Mary Major", email="marymajor@example.com", may_edit_invoices=False)
+
+USERS: Mapping[str, User] = {SANDBOX_TOKEN: BOB, SANDBOX_LIMITED_TOKEN: MARY}
+
+# The id of the message that the v2 documentation's example of a create call makes.
+FIRST_NEW_MESSAGE_ID = 27835324
+
+PRINTED_INVOICE_ID = 13150403
+CLASSIC_INVOICE_ID = 1420
+DRAFT_INVOICE_ID = 1421
+LONG_INVOICE_ID = 4500
+LONG_LIST_LENGTH = 4500
+
+INVOICES: tuple[Invoice, ...] = (
+    # The v2 documentation calls this invoice #1001 in its messages and #1002, 20 days past due,
+    # in the example of a suggested reminder. Both examples come out as printed.
+    Invoice(
+        id=PRINTED_INVOICE_ID,
+        state=InvoiceState.OPEN,
+        payment_options=(),
+        number="1002",
+        client="123 Industries",
+        amount="€288.90",
+        issued="04/01/2017",
+        due="04/01/2017 (upon receipt)",
+        days_past_due=20,
+    ),
+    Invoice(
+        id=CLASSIC_INVOICE_ID,
+        state=InvoiceState.OPEN,
+        payment_options=(),
+        number="1420",
+        client="Jane Doe",
+        amount="$150.00",
+        issued="04/09/2008",
+        due="04/09/2008 (upon receipt)",
+        days_past_due=30,
+    ),
+    Invoice(
+        id=DRAFT_INVOICE_ID,
+        state=InvoiceState.DRAFT,
+        payment_options=("credit_card", "paypal"),
+        number="1421",
+        client="123 Industries",
+        amount="€1,250.00",
+        issued="08/23/2017",
+        due="09/22/2017 (Net 30)",
+        days_past_due=0,
+    ),
+    Invoice(
+        id=LONG_INVOICE_ID,
+        state=InvoiceState.OPEN,
+        payment_options=("credit_card",),
+        number="4500",
+        client="Żółw & Söhne GmbH",
+        amount="€45,000.00",
+        issued="01/04/2016",
+        due="02/03/2016 (Net 30)",
+        days_past_due=365,
+    ),
+)
+
+
+class SeedMessage(NamedTuple):
+    """A message and the invoice it belongs to."""
+
+    invoice_id: int
+    message: Message
+
+
+_RICHARD = Recipient(name="Richard Roe", email="richardroe@example.com")
+
+PRINTED_MESSAGES: tuple[Message, ...] = (
+    Message(
+        id=27835209,
+        sent_by=BOB.name,
+        sent_by_email=BOB.email,
+        sent_from=BOB.name,
+        sent_from_email=BOB.email,
+        created_at="2017-08-23T22:15:06Z",
+        updated_at="2017-08-23T22:15:06Z",
+        attach_pdf=True,
+        recipients=(_RICHARD,),
+        subject="Past due invoice reminder: #1001 from API Examples",
+        body=(
+            "Dear Customer,\r\n\r\n"
+            "This is a friendly reminder to let you know that Invoice 1001 is 144 days past due. "
+            "If you have already sent the payment, please disregard this message. If not, we "
+            "would appreciate your prompt attention to this matter.\r\n\r\n"
+            "Thank you for your business.\r\n\r\nCheers,\r\nAPI Examples"
+        ),
+    ),
+    Message(
+        id=27835207,
+        sent_by=BOB.name,
+        sent_by_email=BOB.email,
+        sent_from=BOB.name,
+        sent_from_email=BOB.email,
+        send_me_a_copy=True,
+        created_at="2017-08-23T22:14:49Z",
+        updated_at="2017-08-23T22:14:49Z",
+        attach_pdf=True,
+        recipients=(_RICHARD, Recipient(name=BOB.name, email=BOB.email)),
+        subject="Invoice #1001 from API Examples",
+        body=(
+            "---------------------------------------------\r\nInvoice Summary\r\n"
+            "---------------------------------------------\r\nInvoice ID: 1001\r\n"
+            "Issue Date: 04/01/2017\r\nClient: 123 Industries\r\nP.O. Number: \r\n"
+            "Amount: €288.90\r\nDue: 04/01/2017 (upon receipt)\r\n\r\n"
+            "The detailed invoice is attached as a PDF.\r\n\r\nThank you!\r\n"
+            "---------------------------------------------"
+        ),
+    ),
+)
+
+
+def _classic(message_id: int, created_at: str, body: str) -> Message:
+    return Message(
+        id=message_id,
+        sent_by="My Name",
+        sent_by_email="my@email.com",
+        sent_from="My Name",
+        sent_from_email="my@email.com",
+        send_me_a_copy=True,
+        created_at=created_at,
+        updated_at=created_at,
+        recipients=(
+            Recipient(name="Jane Doe", email="jane@doe.org"),
+            Recipient(name="My Name", email="my@email.com"),
+        ),
+        body=body,
+    )
+
+
+CLASSIC_MESSAGES: tuple[Message, ...] = (
+    _classic(409, "2008-04-09T20:44:54Z", "The message body goes here"),
+    _classic(403, "2008-04-09T20:46:34Z", "Anther message body goes here"),
+)
+
+_PEOPLE: tuple[Recipient, ...] = (
+    _RICHARD,
+    Recipient(name="Zoë Müller", email="zoe.mueller@example.com"),
+    Recipient(name="Łukasz Żółć", email="lukasz@example.org"),
+    Recipient(name="山田 太郎", email="yamada@example.jp"),
+    Recipient(name="Ó Briain, Seán", email="sean@example.ie"),
+    Recipient(name='Jim "Jimbo" Moe', email="jim@example.net"),
+    Recipient(name=None, email="accounts@example.com"),
+)
+
+
+class _Kind(NamedTuple):
+    """A row of the long list's pattern."""
+
+    subject: str | None
+    body: str | None
+    thank_you: bool = False
+    reminder: bool = False
+    event: Event | None = None
+
+
+_KINDS: tuple[_Kind, ...] = (
+    _Kind("Invoice #4500 from API Examples", "Message {n}.\r\n\r\nThank you!\r\nAPI Examples"),
+    _Kind(
+        "Past due invoice reminder: #4500 from API Examples",
+        "Dear Customer,\r\n\r\nInvoice 4500 is {n} days past due.\r\n",
+        reminder=True,
+    ),
+    _Kind(None, "  A note without a subject & with <markup>: {n}"),
+    _Kind("Danke für Ihre Zahlung №{n} 🎉", "Grüße aus Köln\r\nAPI Examples", thank_you=True),
+    _Kind(None, None, event=Event.CLOSE),
+    _Kind(None, None, event=Event.REOPEN),
+    _Kind("Invoice #4500 from API Examples", None),
+)
+
+_LONG_LIST_STARTS = datetime(2016, 1, 4, 9, tzinfo=UTC)
+_FIRST_LONG_LIST_ID = 4_500_001
+
+
+def _long_list() -> Iterator[Message]:
+    for n in range(LONG_LIST_LENGTH):
+        kind = _KINDS[n % len(_KINDS)]
+        person = _PEOPLE[n // len(_KINDS) % len(_PEOPLE)]
+        # Three messages to a time, so that a page can end between messages of one second.
+        created_at = write_time(_LONG_LIST_STARTS + timedelta(hours=n // 3 * 5))
+        copy = kind.event is None and n % 2 == 0
+        recipients = () if kind.event else (person,)
+        yield Message(
+            id=_FIRST_LONG_LIST_ID + n,
+            sent_by=BOB.name,
+            sent_by_email=BOB.email,
+            sent_from=BOB.name,
+            sent_from_email=BOB.email,
+            send_me_a_copy=copy,
+            thank_you=kind.thank_you,
+            reminder=kind.reminder,
+            send_reminder_on=created_at[:10] if kind.reminder else None,
+            created_at=created_at,
+            updated_at=created_at,
+            attach_pdf=kind.event is None and n % 3 == 0,
+            event_type=kind.event,
+            recipients=(*recipients, Recipient(name=BOB.name, email=BOB.email))
+            if copy
+            else recipients,
+            subject=kind.subject and kind.subject.format(n=n),
+            body=kind.body and kind.body.format(n=n),
+        )
+
+
+def seed_messages() -> Iterator[SeedMessage]:
+    """Make every message a new sandbox holds."""
+    return (
+        SeedMessage(invoice_id, message)
+        for invoice_id, messages in (
+            (PRINTED_INVOICE_ID, PRINTED_MESSAGES),
+            (CLASSIC_INVOICE_ID, CLASSIC_MESSAGES),
+            (LONG_INVOICE_ID, _long_list()),
+        )
+        for message in messages
+    )

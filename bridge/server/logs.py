@@ -1,0 +1,123 @@
+"""JSON lines on standard error: how a line looks, and the one line of each legacy call."""
+
+import logging
+import re
+import sys
+import time
+from dataclasses import dataclass, field
+from typing import TextIO
+
+import structlog
+
+from bridge.v1.dialects import Dialect
+from bridge.v1.notes import Notes
+
+_ADDRESS = re.compile(r"[^\s<>()\[\],;:=\"']+@[^\s<>()\[\],;\"']+")
+_USER_AGENT_LENGTH = 200
+
+
+def configure(stream: TextIO = sys.stderr) -> None:
+    """Send every log line of the process, the libraries' too, to `stream` as JSON."""
+    shared: list[structlog.typing.Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                # Plain tracebacks: the ones with local variables would print tokens.
+                structlog.processors.format_exc_info,
+                structlog.processors.JSONRenderer(),
+            ],
+        )
+    )
+    logging.basicConfig(handlers=[handler], level=logging.INFO, force=True)
+    structlog.configure(
+        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        cache_logger_on_first_use=True,
+    )
+
+
+@dataclass(slots=True)
+class UpstreamCall:
+    """One v2 call, as the log tells it."""
+
+    method: str
+    path: str
+    started: float = field(default_factory=time.monotonic)
+    status: int | None = None
+    error: str | None = None
+    """The class of the exception, when there was no answer."""
+    milliseconds: float | None = None
+
+    def ended(self, *, status: int | None = None, error: str | None = None) -> None:
+        """Note how the call came out, and how long it took."""
+        self.status = status
+        self.error = error
+        self.milliseconds = _milliseconds_since(self.started)
+
+
+@dataclass(slots=True)
+class CallRecord:
+    """What is known of a legacy call while it is served; the source of its log line.
+
+    Holds no body, no secret and no e-mail address.
+    """
+
+    request_id: str
+    method: str
+    user_agent: str | None
+    started: float = field(default_factory=time.monotonic)
+    route: str | None = None
+    successor: str | None = None
+    """The v2 path that takes the place of what was called."""
+    dialect: Dialect | None = None
+    upstream_calls: list[UpstreamCall] = field(default_factory=list)
+    notes: Notes = field(default_factory=Notes)
+    cause: str | None = None
+    """Why the answer is not 2xx, for the operator."""
+
+    def line(self, status: int | None) -> dict[str, object]:
+        """Return the fields of the log line; no status means the client was gone before it."""
+        return {
+            "method": self.method,
+            "route": self.route,
+            "dialect": self.dialect,
+            "status": status,
+            "milliseconds": _milliseconds_since(self.started),
+            "upstream": [
+                {
+                    "method": call.method,
+                    "path": call.path,
+                    "status": call.status,
+                    "milliseconds": call.milliseconds,
+                    **({"error": call.error} if call.error else {}),
+                }
+                for call in self.upstream_calls
+            ],
+            "notes": [
+                {"code": note.code, "subject": note.subject, "count": count}
+                for note, count in self.notes
+            ],
+            "user_agent": _without_addresses(self.user_agent),
+            **({"cause": self.cause} if self.cause else {}),
+        }
+
+
+def _milliseconds_since(started: float) -> float:
+    return round((time.monotonic() - started) * 1000, 1)
+
+
+def _without_addresses(text: str | None) -> str | None:
+    """Mask e-mail addresses: v2's etiquette made a habit of naming a contact in User-Agent."""
+    return text and _ADDRESS.sub("…", text[:_USER_AGENT_LENGTH])
+
+
+def started(what: str, host: str, port: int, **details: str) -> None:
+    """Write the line that says that something listens."""
+    structlog.get_logger("bridge").info("listening", what=what, host=host, port=port, **details)

@@ -1,0 +1,167 @@
+"""Every setting once: its type, its default and its meaning. How it is given is said in README.md.
+
+A setting comes from a flag, else from `HARVEST_BRIDGE_…` in the environment, else from a TOML
+file, else it has its default.
+"""
+
+import re
+from collections.abc import Mapping
+from datetime import UTC, date, datetime, time
+from pathlib import Path
+from typing import Annotated, Any
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+from bridge import __version__
+from bridge.identity.callers import Way
+from bridge.v1.dialects import Dialect
+from bridge.v2.client import Upstream
+
+PREFIX = "HARVEST_BRIDGE_"
+
+
+class WrongSetting(Exception):
+    """A setting is missing or makes no sense; `str()` is one line for the operator."""
+
+
+def _base_url(text: str) -> str:
+    parts = urlsplit(text)
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise ValueError("must be an http or https URL such as https://api.harvestapp.com/v2")
+    if parts.query or parts.fragment or parts.username is not None:
+        raise ValueError("must have no query, fragment or user name")
+    if not re.fullmatch("[!-~]+", text):
+        raise ValueError("must be percent-encoded")
+    return text.rstrip("/")
+
+
+def _contact(text: str) -> str:
+    if not re.fullmatch("[ -~]+", text) or not text.strip() or set(text) & set("()"):
+        raise ValueError("must be an e-mail address or a URL, in ASCII and without parentheses")
+    return text.strip()
+
+
+def _comma_list(value: object) -> object:
+    return [part.strip() for part in value.split(",")] if isinstance(value, str) else value
+
+
+class Settings(BaseSettings):
+    """What an operator can set."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", env_ignore_empty=True)
+
+    account_id: Annotated[int, Field(ge=1, description="The Harvest account that calls go to.")]
+    auth: Annotated[
+        frozenset[Way],
+        NoDecode,
+        BeforeValidator(_comma_list),
+        Field(
+            min_length=1,
+            description="The ways of calling to accept, separated by commas: "
+            + ", ".join(Way)
+            + ".",
+        ),
+    ]
+    contact: Annotated[
+        str,
+        AfterValidator(_contact),
+        Field(description="Whom Harvest may ask about this bridge: an e-mail address or a URL."),
+    ]
+    upstream: Annotated[
+        str,
+        AfterValidator(_base_url),
+        Field(description="The base URL of v2."),
+    ] = "https://api.harvestapp.com/v2"
+    host: Annotated[str, Field(description="The address to listen on.")] = "127.0.0.1"
+    port: Annotated[
+        int, Field(ge=0, le=65535, description="The port to listen on; 0 takes a free one.")
+    ] = 8080
+    dialect: Annotated[
+        Dialect | None,
+        Field(description="The dialect to answer in, whatever the path says: classic or final."),
+    ] = None
+    sunset: Annotated[
+        date | None,
+        Field(description="The day this service ends, for the Sunset header: 2027-06-30."),
+    ] = None
+    call_timeout: Annotated[
+        float, Field(gt=0, le=3600, description="Seconds that a legacy call may take.")
+    ] = 30.0
+    connect_timeout: Annotated[
+        float, Field(gt=0, le=3600, description="Seconds that a connection to v2 may take.")
+    ] = 5.0
+    page_limit: Annotated[
+        int, Field(ge=1, description="The most pages of 2,000 that a list may have.")
+    ] = 1000
+    upstream_body_limit: Annotated[
+        int, Field(ge=1024, description="The most bytes that one answer of v2 may have.")
+    ] = 64 * 1024 * 1024
+    upstream_connections: Annotated[
+        int, Field(ge=1, description="The most connections to v2 at once.")
+    ] = 100
+
+    def upstream_client(self) -> Upstream:
+        """Return what the v2 client has to know."""
+        return Upstream(
+            base_url=self.upstream,
+            user_agent=f"harvest-bridge/{__version__} ({self.contact})",
+            connect_timeout=self.connect_timeout,
+            body_limit=self.upstream_body_limit,
+            connections=self.upstream_connections,
+        )
+
+    def sunset_time(self) -> datetime | None:
+        """Return the end of the service: the first moment, UTC, of the day that was set."""
+        return None if self.sunset is None else datetime.combine(self.sunset, time(), UTC)
+
+
+def load(flags: Mapping[str, Any], file: Path | None) -> Settings:
+    """Gather the settings from `flags` (None: not given), the environment and a TOML file.
+
+    Raises:
+        WrongSetting: one is missing, unknown or makes no sense, or the file cannot be read.
+    """
+
+    class Sources(Settings):
+        @classmethod
+        def settings_customise_sources(
+            cls,
+            settings_cls: type[BaseSettings],
+            init_settings: PydanticBaseSettingsSource,
+            env_settings: PydanticBaseSettingsSource,
+            dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+            file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        ) -> tuple[PydanticBaseSettingsSource, ...]:
+            if file is None:
+                return init_settings, env_settings
+            return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, file)
+
+    try:
+        if file is not None:
+            file.open("rb").close()
+        return Sources(**{name: value for name, value in flags.items() if value is not None})
+    except ValidationError as error:
+        raise WrongSetting("; ".join(_complaint(each) for each in error.errors())) from None
+    except OSError as error:
+        raise WrongSetting(f"{file}: {error.strerror}") from None
+    except ValueError as error:  # not TOML
+        raise WrongSetting(f"{file}: {error}") from None
+
+
+def _complaint(error: Mapping[str, Any]) -> str:
+    name = str(error["loc"][0])
+    message = str(error["msg"]).removeprefix("Value error, ")
+    if error["type"] == "missing":
+        message = "must be set"
+    if error["type"] == "extra_forbidden":
+        return f"{name}: there is no such setting"
+    flag = "--" + name.replace("_", "-")
+    return f"{name}: {message} ({flag}, {PREFIX}{name.upper()}, or {name} in the file)"

@@ -1,0 +1,55 @@
+"""What can be wrong with a legacy call, as exceptions.
+
+Which status each one becomes is not said here but in `bridge.resources.failures`.
+"""
+
+
+class LegacyCallError(Exception):
+    """A legacy call that is refused; `str()` is the sentence its caller gets to read."""
+
+
+class InvalidRequest(LegacyCallError):
+    """The call names a resource that exists but says something that cannot be understood."""
+
+
+class NotIdentified(LegacyCallError):
+    """No credential came with the call, or none that any enabled way of calling accepts."""
+
+
+class NotFound(LegacyCallError):
+    """Nothing is at this path, or what it names does not exist."""
+
+
+class MethodNotAllowed(LegacyCallError):
+    """The path is known, the method is not one of `allowed`."""
+
+    def __init__(self, method: str, allowed: tuple[str, ...]) -> None:
+        super().__init__(f"{method} is not supported here: try {', '.join(allowed)}.")
+        self.allowed = allowed
+
+
+class NotAcceptable(LegacyCallError):
+    """The call's Accept header admits no XML."""
+
+
+class NotTranslated(LegacyCallError):
+    """The path belongs to v1, but to a part of it that the bridge does not translate.
+
+    `route` is the path without what may identify somebody, fit for a log.
+    """
+
+    def __init__(self, path: str, route: str) -> None:
+        super().__init__(f"The bridge does not translate {path}.")
+        self.route = route
+
+
+class InvalidAnswer(Exception):
+    """A document that is not valid against the XSD of its dialect and so must not leave.
+
+    `element` is the offending element's path and `violation` the rule it broke, both safe to log.
+    """
+
+    def __init__(self, element: str, violation: str) -> None:
+        super().__init__(f"{element}: {violation}")
+        self.element = element
+        self.violation = violation

@@ -1,0 +1,47 @@
+"""Typed values as v1 spells them: text from a value and a value from text.
+
+Elements, attributes and nil are not known here.
+"""
+
+import re
+from datetime import UTC, date, datetime
+
+from bridge.v1.errors import InvalidRequest
+
+_OFFSET_WITHOUT_PLUS = re.compile(r"(T\S+) (\d\d:?\d\d)$")
+"""`…T18:30 02:00`: what is left of `+02:00` in a query whose client did not escape the plus."""
+
+
+def boolean_text(value: bool) -> str:
+    """Spell a boolean in XML Schema's canonical form: `true` or `false`."""
+    return "true" if value else "false"
+
+
+def datetime_text(value: datetime) -> str:
+    """Spell a point in time as xs:dateTime in UTC, with `Z` and whole seconds.
+
+    A time without an offset is UTC, the only zone that v2 documents.
+
+    Raises:
+        OverflowError: the UTC time lies outside the years 1 to 9999.
+    """
+    utc = value.astimezone(UTC) if value.tzinfo else value
+    return utc.replace(microsecond=0, tzinfo=None).isoformat() + "Z"
+
+
+def date_text(value: date) -> str:
+    """Spell a day as xs:date, `2017-08-23`."""
+    return value.isoformat()
+
+
+def read_datetime(text: str) -> datetime:
+    """Read v1's `2010-09-25 18:30`, or any other ISO 8601 form; without an offset it is UTC.
+
+    Raises:
+        InvalidRequest: `text` is no date and time.
+    """
+    try:
+        value = datetime.fromisoformat(_OFFSET_WITHOUT_PLUS.sub(r"\1+\2", text.strip()))
+        return value.astimezone(UTC) if value.tzinfo else value.replace(tzinfo=UTC)
+    except (ValueError, OverflowError):
+        raise InvalidRequest("Not a date and time such as 2010-09-25 18:30 (UTC).") from None

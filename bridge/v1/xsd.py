@@ -1,0 +1,38 @@
+"""The XSDs of `schemas/`: found, compiled once and put to a document.
+
+What the schemas promise is written in schemas/README.md.
+"""
+
+import importlib.resources
+from functools import cache
+from pathlib import Path
+
+from lxml import etree
+
+from bridge.v1.errors import InvalidAnswer
+
+
+def schema_directory() -> Path:
+    """Return the folder of the XSDs: inside the installed package, or beside it in a checkout."""
+    package = Path(str(importlib.resources.files("bridge")))
+    installed = package / "schemas"
+    return installed if installed.is_dir() else package.parent / "schemas"
+
+
+@cache
+def schema(name: str) -> etree.XMLSchema:
+    """Return the compiled schema `name`, such as `invoice-messages/classic-list`."""
+    # Parsed from its path, so that libxml2 finds the xs:includes beside it.
+    return etree.XMLSchema(etree.parse(schema_directory() / f"{name}.xsd"))
+
+
+def require_valid(root: etree._Element, name: str) -> None:
+    """Make sure that `root` is valid against the schema `name`.
+
+    Raises:
+        InvalidAnswer: it is not. Carries the element's path and the rule, not the value.
+    """
+    compiled = schema(name)
+    if not compiled.validate(root):
+        error = compiled.error_log.filter_from_errors()[0]
+        raise InvalidAnswer(error.path or root.tag, error.type_name)

@@ -1,0 +1,53 @@
+"""v2's JSON into typed values. Which types is the caller's business."""
+
+import re
+from typing import TypeVar
+
+import msgspec
+
+from bridge.v2.errors import UpstreamFault
+
+T = TypeVar("T")
+
+_ESCAPE = re.compile(
+    rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"
+    rb"|(?P<lone>u[dD][89a-fA-F][0-9a-fA-F]{2})"
+    rb"|.)"
+)
+
+
+def decode(data: bytes | msgspec.Raw, type_: type[T]) -> T:
+    """Decode a JSON document, or a part of one, as `type_`.
+
+    Raises:
+        UpstreamFault: the data is not JSON, or not of this type. Names the place, not the value.
+    """
+    try:
+        return _decode(data, type_)
+    except msgspec.ValidationError as error:
+        raise UpstreamFault(f"v2 sent JSON of the wrong shape: {error}") from None
+    except (ValueError, RecursionError) as error:
+        # UnicodeDecodeError prints the bytes it stumbled over; its class says enough.
+        reason = error if isinstance(error, msgspec.DecodeError) else type(error).__name__
+        raise UpstreamFault(f"v2 sent no JSON: {reason}") from None
+
+
+def _decode(data: bytes | msgspec.Raw, type_: type[T]) -> T:
+    try:
+        return msgspec.json.decode(data, type=type_)
+    except msgspec.ValidationError:
+        raise
+    except msgspec.DecodeError:
+        repaired = _replace_lone_surrogates(bytes(data))
+        if repaired == data:
+            raise
+        return msgspec.json.decode(repaired, type=type_)
+
+
+def _replace_lone_surrogates(data: bytes) -> bytes:
+    r"""Replace `\ud800` and its like by U+FFFE.
+
+    RFC 8259, section 8.2, lets JSON carry lone surrogates; msgspec does not. U+FFFE is as foreign
+    to XML as they are, so the writer replaces it with a note that names the element.
+    """
+    return _ESCAPE.sub(lambda found: rb"\ufffe" if found["lone"] else found[0], data)

@@ -1,0 +1,32 @@
+"""What can go wrong between the bridge and v2, as exceptions.
+
+Which status each one becomes is not said here but in `bridge.resources.failures`.
+"""
+
+
+class UpstreamError(Exception):
+    """v2 did not serve a call; `str()` is for the operator and holds no value of the call."""
+
+
+class UpstreamRefusal(UpstreamError):
+    """v2 answered, with a status that is not the one that was hoped for."""
+
+    def __init__(self, status: int, message: str | None, retry_after: str | None) -> None:
+        super().__init__(f"v2 answered {status}")
+        self.status = status
+        self.message = message
+        """v2's own words, if it sent any."""
+        self.retry_after = retry_after
+        """The `Retry-After` header as it came."""
+
+
+class UpstreamFault(UpstreamError):
+    """v2 answered with something that its documentation does not allow."""
+
+
+class UpstreamUnreachable(UpstreamError):
+    """No answer: the connection could not be made, or broke."""
+
+
+class UpstreamTimeout(UpstreamError):
+    """No answer in time."""
