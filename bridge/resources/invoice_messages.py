@@ -99,7 +99,9 @@ def list_messages(call: V1Request) -> Flow:
     """List the messages of an invoice, newest first (schemas/README.md, "List messages")."""
     parameters = {}
     if updated_since := call.query.get("updated_since"):
-        parameters["updated_since"] = datetime_text(read_datetime(updated_since))
+        parameters["updated_since"] = datetime_text(
+            read_datetime(updated_since, "updated_since")
+        )
     pager = _pager(call, parameters)
     messages: list[msgspec.Raw] = []
     while request := pager.next_request():

@@ -21,7 +21,7 @@ from bridge.sandbox.errors import (
     UnprocessableError,
 )
 from bridge.sandbox.invoices import suggest
-from bridge.sandbox.messages import User, read_new_message
+from bridge.sandbox.messages import read_new_message
 from bridge.sandbox.seeds import (
     SANDBOX_ACCOUNT_ID,
     SANDBOX_LIMITED_TOKEN,
@@ -40,8 +40,6 @@ _LARGEST_ID = 2**63 - 1
 
 _STATE = web.AppKey("state", SandboxState)
 _CLOCK: web.AppKey[Callable[[], datetime]] = web.AppKey("clock")
-_TOKEN = web.RequestKey("token", str)
-_USER = web.RequestKey("user", User)
 
 logger = logging.getLogger(__name__)
 
@@ -111,7 +109,7 @@ async def create_message(request: web.Request) -> web.Response:
     message = await request.app[_STATE].create_message(
         _read_id(request, "invoice_id"),
         read_new_message(await request.read()),
-        sender=request[_USER],
+        sender=USERS[_bearer_token(request)],
         now=write_time(request.app[_CLOCK]()),
     )
     return _json(message, status=201)
@@ -164,6 +162,8 @@ async def answer_errors_as_json(request: web.Request, handler: Handler) -> web.S
         return await handler(request)
     except RequestError as error:
         return _json({"message": str(error)}, status=_STATUSES[type(error)])
+    except web.RequestPayloadError:
+        return _json({"message": "Request body cannot be read"}, status=400)
     except web.HTTPException as error:
         allow = error.headers.get(hdrs.ALLOW)
         return _json(
@@ -197,18 +197,19 @@ async def authenticate(request: web.Request, handler: Handler) -> web.StreamResp
 
     The v2 documentation also takes both from the query; the sandbox knows the headers only.
     """
-    scheme, _, token = request.headers.get(hdrs.AUTHORIZATION, "").partition(" ")
-    user = USERS.get(token.strip())
     account = request.headers.get("Harvest-Account-Id", "").strip()
-    if scheme.lower() != "bearer" or user is None or account != str(SANDBOX_ACCOUNT_ID):
+    if _bearer_token(request) not in USERS or account != str(SANDBOX_ACCOUNT_ID):
         return _json(
             _INVALID_TOKEN,
             status=401,
             headers={hdrs.WWW_AUTHENTICATE: 'Bearer realm="Harvest", error="invalid_token"'},
         )
-    request[_TOKEN] = token.strip()
-    request[_USER] = user
     return await handler(request)
+
+
+def _bearer_token(request: web.Request) -> str:
+    scheme, _, token = request.headers.get(hdrs.AUTHORIZATION, "").partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else ""
 
 
 _INVALID_TOKEN: Mapping[str, str] = {
@@ -224,7 +225,7 @@ def limit_rate(window: SlidingWindow) -> Middleware:
 
     @web.middleware
     async def refuse_too_many(request: web.Request, handler: Handler) -> web.StreamResponse:
-        wait = window.admit(request[_TOKEN])
+        wait = window.admit(_bearer_token(request))
         if wait is not None:
             return _json(
                 {"message": "Too many requests"},
@@ -239,7 +240,7 @@ def limit_rate(window: SlidingWindow) -> Middleware:
 @web.middleware
 async def require_permission(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Refuse with 403 a user who may not create and edit invoices."""
-    if not request[_USER].may_edit_invoices:
+    if not USERS[_bearer_token(request)].may_edit_invoices:
         return _json({"message": "You may not create and edit invoices"}, status=403)
     return await handler(request)
 

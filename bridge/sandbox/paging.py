@@ -9,7 +9,7 @@ import re
 import zlib
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 from urllib.parse import urlencode
 
 import msgspec
@@ -39,7 +39,8 @@ class Position(NamedTuple):
     id: int
 
     @classmethod
-    def of(cls, message: Message) -> "Position":
+    def of(cls, message: Message) -> Self:
+        """Return where `message` stands."""
         return cls(message.created_at, message.id)
 
 
@@ -82,6 +83,7 @@ class PageRequest(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def window(self) -> Window:
+        """Say the same in the store's terms: a page by number is counted from the newest."""
         if self.cursor is not None:
             direction, start, offset = self.cursor.direction, self.cursor.start, 0
         else:

@@ -6,7 +6,7 @@ Rows in and out, each call one transaction. The rules are in invoices.py and mes
 import asyncio
 import sqlite3
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from functools import cache
 from typing import Any
 
@@ -18,6 +18,8 @@ from bridge.sandbox.invoices import Invoice, InvoiceState, after_message
 from bridge.sandbox.messages import Message, NewMessage, User, compose
 from bridge.sandbox.paging import Direction, Page, Position, Window
 from bridge.sandbox.seeds import FIRST_NEW_MESSAGE_ID, INVOICES, seed_messages
+
+_MEMORY = ":memory:"
 
 # Written into the file's header, so that no other program's database is taken for a sandbox's.
 _APPLICATION_ID = int.from_bytes(b"HBsb", "big")
@@ -195,11 +197,11 @@ class SandboxState:
             try:
                 await self._connection.execute("BEGIN IMMEDIATE")
                 yield
+                await self._connection.commit()
             except BaseException:
                 # Also when a cancelled call has left its BEGIN with the database's thread.
                 await self._connection.rollback()
                 raise
-            await self._connection.commit()
 
 
 @asynccontextmanager
@@ -227,6 +229,8 @@ def _open(database: str) -> sqlite3.Connection:
     except sqlite3.Error as error:
         raise SandboxStateError(f"Cannot open the sandbox database {database}: {error}") from error
     try:
+        if database == _MEMORY:
+            connection.deserialize(_seeded_image())
         _prepare(connection, database)
     except sqlite3.Error as error:
         connection.close()
@@ -256,11 +260,22 @@ def _prepare(connection: sqlite3.Connection, database: str) -> None:
         _seed(connection)
 
 
+@cache
+def _seeded_image() -> bytes:
+    # A test run opens many sandboxes in memory, and a copy is ten times faster than inserting.
+    with closing(sqlite3.connect(_MEMORY, isolation_level=None)) as connection:
+        _prepare(connection, _MEMORY)
+        return connection.serialize()
+
+
 def _seed(connection: sqlite3.Connection) -> None:
     for statement in _SCHEMA:
         connection.execute(statement)
     connection.executemany(_INSERT_INVOICE, [_invoice_row(invoice) for invoice in INVOICES])
-    connection.executemany(_INSERT_MESSAGE, _seed_rows())
+    connection.executemany(
+        _INSERT_MESSAGE,
+        (_message_row(seed.message.id, seed.invoice_id, seed.message) for seed in seed_messages()),
+    )
     connection.execute(_LAST_ID_GIVEN, (FIRST_NEW_MESSAGE_ID - 1,))
     connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
     connection.execute(f"PRAGMA user_version = {_SCHEMA_VERSION}")
@@ -276,14 +291,6 @@ def _read_invoice(row: sqlite3.Row) -> Invoice:
     fields["state"] = InvoiceState(fields["state"])
     fields["payment_options"] = _PAYMENT_OPTIONS.decode(fields["payment_options"])
     return Invoice(**fields)
-
-
-@cache
-def _seed_rows() -> tuple[_MessageRow, ...]:
-    # Made once, since a test run opens many sandboxes.
-    return tuple(
-        _message_row(seed.message.id, seed.invoice_id, seed.message) for seed in seed_messages()
-    )
 
 
 def _message_row(message_id: int | None, invoice_id: int, message: Message) -> _MessageRow:

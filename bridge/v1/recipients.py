@@ -174,7 +174,7 @@ _LABEL = r"(?!..--)[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 _ATOM = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+"
 _PLAIN_ADDRESS = re.compile(rf"(?=[^@]{{1,64}}@){_ATOM}(?:\.{_ATOM})*@{_LABEL}(?:\.{_LABEL})*")
 _MAX_ADDRESS = 254
-_MAILTO = re.compile(r"\Amailto:", re.IGNORECASE)
+_MAILTO = re.compile(r"\Amailto:\s*", re.IGNORECASE)
 
 
 def _entries(text: str) -> Iterator[re.Match[str]]:

@@ -34,8 +34,10 @@ def date_text(value: date) -> str:
     return value.isoformat()
 
 
-def read_datetime(text: str) -> datetime:
+def read_datetime(text: str, name: str) -> datetime:
     """Read v1's `2010-09-25 18:30`, or any other ISO 8601 form; without an offset it is UTC.
+
+    `name` says in the error what was being read.
 
     Raises:
         InvalidRequest: `text` is no date and time.
@@ -44,4 +46,4 @@ def read_datetime(text: str) -> datetime:
         value = datetime.fromisoformat(_OFFSET_WITHOUT_PLUS.sub(r"\1+\2", text.strip()))
         return value.astimezone(UTC) if value.tzinfo else value.replace(tzinfo=UTC)
     except (ValueError, OverflowError):
-        raise InvalidRequest("Not a date and time such as 2010-09-25 18:30 (UTC).") from None
+        raise InvalidRequest(f"{name} is no UTC date and time such as 2010-09-25 18:30.") from None

@@ -1,0 +1,131 @@
+"""The one log line of each legacy call: who called what, and what it took to serve it."""
+
+import json
+from collections.abc import Iterator
+from io import StringIO
+from typing import Any
+
+import pytest
+import structlog
+
+from bridge.server import logs
+from tests.support.legacy import LegacyClient
+from tests.support.running import running_bridge
+from tests.support.upstream import ScriptedUpstream, message, page
+
+
+class Log(StringIO):
+    """What the process has logged."""
+
+    def lines(self) -> list[dict[str, Any]]:
+        """Return every line, parsed."""
+        return [json.loads(line) for line in self.getvalue().splitlines()]
+
+    def call(self) -> dict[str, Any]:
+        """Return the line of the only legacy call there was."""
+        (line,) = [line for line in self.lines() if line["event"] == "legacy_call"]
+        return line
+
+
+@pytest.fixture
+def log() -> Iterator[Log]:
+    stream = Log()
+    logs.configure(stream)
+    yield stream
+    structlog.reset_defaults()
+
+
+async def test_a_served_call(log: Log, bridge: LegacyClient) -> None:
+    answer = await bridge.get("/invoice/4500/messages", headers={"User-Agent": "HaPi/1.0"})
+
+    line = log.call()
+    assert line["method"] == "GET"
+    assert line["route"] == "/invoice/{invoice_id}/messages"
+    assert line["dialect"] == "classic"
+    assert line["status"] == 200
+    assert line["milliseconds"] > 0
+    assert line["request_id"] == answer.headers["X-Request-Id"]
+    assert line["user_agent"] == "HaPi/1.0"
+    assert line["notes"] == []
+    assert [(call["method"], call["path"], call["status"]) for call in line["upstream"]] == [
+        ("GET", "/invoices/4500/messages", 200)
+    ] * 3
+    assert all(call["milliseconds"] > 0 for call in line["upstream"])
+
+
+async def test_notes_name_code_and_element_and_are_counted(
+    log: Log, upstream: ScriptedUpstream, scripted_bridge: LegacyClient
+) -> None:
+    upstream.says(
+        page(message(body="\x00\x01", recipients=[{"name": "Ghost"}]), message(body="\x02"))
+    )
+
+    await scripted_bridge.get("/invoices/%237/messages.xml/")
+
+    assert {(note["code"], note["subject"], note["count"]) for note in log.call()["notes"]} == {
+        ("trailing-slash", "path", 1),
+        ("xml-suffix", "path", 1),
+        ("hash-in-id", "path", 1),
+        ("character-replaced", "body", 2),
+        ("recipient-dropped", "full-recipient-list", 1),
+    }
+
+
+async def test_a_part_of_v1_that_is_not_translated_is_recorded(
+    log: Log, bridge: LegacyClient
+) -> None:
+    await bridge.get("/people/jane@doe.org/entries/5")
+
+    assert log.call()["route"] == "/people/{…}/entries/{…}"
+    assert log.call()["status"] == 501
+
+
+async def test_a_failure_names_its_cause_and_the_place(
+    log: Log, upstream: ScriptedUpstream, scripted_bridge: LegacyClient
+) -> None:
+    upstream.says(page(message(created_at="jane@doe.org")))
+
+    await scripted_bridge.get("/invoice/7/messages")
+
+    assert log.call()["cause"].startswith("UpstreamFault: v2 sent JSON of the wrong shape")
+    assert "created_at" in log.call()["cause"]
+
+
+async def test_an_upstream_that_does_not_answer_is_told_by_error(log: Log) -> None:
+    async with running_bridge("http://127.0.0.1:1/v2") as client:
+        await client.get("/invoice/7/messages")
+
+    assert log.call()["upstream"][0]["status"] is None
+    assert log.call()["upstream"][0]["error"] == "UpstreamUnreachable"
+
+
+async def test_what_is_not_http_is_recorded_without_its_bytes(
+    log: Log, bridge: LegacyClient
+) -> None:
+    await bridge.raw(b"GET / HTTP/1.1\r\nAuthorization Basic sesame\r\n\r\n")
+
+    assert log.call()["status"] == 400
+    assert "sesame" not in log.getvalue()
+
+
+async def test_no_line_holds_a_secret_a_body_or_an_address(
+    log: Log, upstream: ScriptedUpstream, scripted_bridge: LegacyClient
+) -> None:
+    marked = "sesame"
+    person = "jane.doe@example.org"
+    upstream.says(page(message(body=marked, subject=marked, sent_by=marked, sent_by_email=person)))
+    for path, headers in [
+        ("/invoice/7/messages", {"Authorization": f"Bearer {marked}"}),
+        (f"/invoice/7/messages?access_token={marked}&updated_since={marked}", {}),
+        (f"/invoice/7/messages/27835209?access_token={marked}", {"Accept": person}),
+        (f"/people/{person}", {"User-Agent": f"App/1 (mailto:{person}) <{person}>"}),
+        (f"/invoice/{person}/messages", {"X-Request-Id": person}),
+        (f"/nowhere/{marked}", {"Authorization": f"Basic {marked}"}),
+    ]:
+        await scripted_bridge.get(path, headers=headers, authorization=None)
+
+    text = log.getvalue()
+    assert len(log.lines()) == 6
+    assert marked not in text
+    assert "jane" not in text
+    assert "example.org" not in text

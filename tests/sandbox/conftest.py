@@ -1,0 +1,60 @@
+"""A sandbox on a real socket, and clients that say who they are."""
+
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestClient
+from pytest_aiohttp.plugin import AiohttpClient
+
+from bridge.sandbox.app import SANDBOX_ACCOUNT_ID, SANDBOX_TOKEN, create_sandbox
+
+Client = TestClient[web.Request, web.Application]
+Start = Callable[..., Awaitable[Client]]
+
+HEADERS = {
+    "Authorization": f"Bearer {SANDBOX_TOKEN}",
+    "Harvest-Account-Id": str(SANDBOX_ACCOUNT_ID),
+    "User-Agent": "Tests (tests@example.com)",
+}
+
+
+class Clock:
+    """A clock that stands still until it is moved; starts at the v2 documentation's example."""
+
+    def __init__(self) -> None:
+        self.now = datetime(2017, 8, 23, 22, 25, 59, tzinfo=UTC)
+        self.seconds = 1000.0
+
+    def time(self) -> datetime:
+        return self.now
+
+    def monotonic(self) -> float:
+        return self.seconds
+
+    def advance(self, seconds: float) -> None:
+        self.now += timedelta(seconds=seconds)
+        self.seconds += seconds
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def start(aiohttp_client: AiohttpClient, clock: Clock) -> Start:
+    """Start a sandbox with the given options and return an authorised client of it."""
+
+    async def start_sandbox(**options: Any) -> Client:
+        app = create_sandbox(clock=clock.time, monotonic=clock.monotonic, **options)
+        return await aiohttp_client(app, headers=HEADERS)
+
+    return start_sandbox
+
+
+@pytest.fixture
+async def client(start: Start) -> Client:
+    return await start()

@@ -1,0 +1,39 @@
+"""Servers of a test, on free ports of the loopback address."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from aiohttp import web
+
+from bridge.identity.callers import Way
+from bridge.server.app import create_app
+from bridge.server.serving import LegacyRunner, listening
+from bridge.settings import Settings
+from tests.support.legacy import LegacyClient
+
+LOOPBACK = "127.0.0.1"
+
+
+@asynccontextmanager
+async def running_bridge(upstream: str, **settings: Any) -> AsyncIterator[LegacyClient]:
+    """Run a bridge to `upstream` as `harvest-bridge serve` would, and yield a client of it."""
+    defaults: dict[str, Any] = {
+        "account_id": 1000,
+        "auth": frozenset(Way),
+        "contact": "tests@example.com",
+    }
+    app = create_app(Settings(upstream=upstream, **{**defaults, **settings}))
+    async with (
+        listening(LegacyRunner(app, access_log=None), LOOPBACK, 0) as port,
+        LegacyClient(LOOPBACK, port) as client,
+    ):
+        yield client
+
+
+@asynccontextmanager
+async def running_app(app: web.Application) -> AsyncIterator[str]:
+    """Run `app` and yield its base URL."""
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+    async with listening(runner, LOOPBACK, 0) as port:
+        yield f"http://{LOOPBACK}:{port}"
