@@ -187,7 +187,8 @@ async def test_what_is_not_http_is_400_in_xml(bridge: LegacyClient, garbage: byt
 
     assert head.split(b"\r\n")[0].split(b" ")[1] == b"400"
     assert b"Content-Type: application/xml; charset=utf-8" in head
-    assert body.startswith(b"<?xml") and b"<errors><error>" in body
+    assert body.startswith(b"<?xml")
+    assert b"<errors><error>" in body
 
 
 async def test_asterisk_form_is_404(bridge: LegacyClient) -> None:

