@@ -99,6 +99,7 @@ def serve(
     port: str | None = _setting("port"),
     dialect: str | None = _setting("dialect"),
     sunset: str | None = _setting("sunset"),
+    body_limit: str | None = _setting("body_limit"),
     call_timeout: str | None = _setting("call_timeout"),
     connect_timeout: str | None = _setting("connect_timeout"),
     page_limit: str | None = _setting("page_limit"),

@@ -92,6 +92,9 @@ class Settings(BaseSettings):
         date | None,
         Field(description="The day this service ends, for the Sunset header: 2027-06-30."),
     ] = None
+    body_limit: Annotated[
+        int, Field(ge=1, description="The most bytes that the body of a legacy call may have.")
+    ] = 1024 * 1024
     call_timeout: Annotated[
         float, Field(gt=0, le=3600, description="Seconds that a legacy call may take.")
     ] = 30.0

@@ -17,6 +17,7 @@ from bridge.v1.elements import Column, ElementType, Layout, PerDialect
 from bridge.v1.wire import V1Request, V1Response
 from bridge.v1.writer import ItemDocument, ListDocument, Record
 from bridge.v2.decoding import decode
+from bridge.v2.errors import OutcomeUnknown, UpstreamFault, UpstreamSilence
 from bridge.v2.wire import V2Request, V2Response
 
 Flow = Generator[V2Request, V2Response, V1Response]
@@ -24,6 +25,27 @@ Flow = Generator[V2Request, V2Response, V1Response]
 
 A v2 call that got no answer is thrown in as the `UpstreamError` it ended in.
 """
+
+
+def write_once(request: V2Request) -> Generator[V2Request, V2Response, V2Response]:
+    """Make a v2 call that must not happen twice; part of a flow.
+
+    Raises:
+        OutcomeUnknown: nobody can say whether it happened: the answer is missing, broken, or a 5xx
+            that something on the way may have made up.
+        UpstreamSilence: it did not happen, v2 was never reached.
+    """
+    try:
+        response = yield request
+    except UpstreamSilence as silence:
+        if silence.request_left:
+            raise OutcomeUnknown(f"{type(silence).__name__}: {silence}") from silence
+        raise
+    except UpstreamFault as fault:
+        raise OutcomeUnknown(str(fault)) from fault
+    if response.status >= 500:
+        raise OutcomeUnknown(f"v2 answered {response.status}")
+    return response
 
 
 @dataclass(frozen=True, slots=True)

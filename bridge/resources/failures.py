@@ -25,11 +25,14 @@ FAILURES: dict[type[Exception], Failure] = {
     v1.NotFound: Failure(404),
     v1.MethodNotAllowed: Failure(405),
     v1.NotAcceptable: Failure(406),
+    v1.BodyTooLarge: Failure(413),
+    v1.UnsupportedMediaType: Failure(415),
     v1.NotTranslated: Failure(501),
     v1.InvalidAnswer: Failure(502, "Harvest's answer cannot be told in this XML."),
     v2.UpstreamFault: Failure(502, "Harvest's answer could not be understood."),
     v2.UpstreamUnreachable: Failure(502, "Harvest could not be reached."),
     v2.UpstreamTimeout: Failure(504, "Harvest took too long to answer."),
+    v2.OutcomeUnknown: Failure(504, "Whether Harvest has done this is not known: look first."),
 }
 
 REFUSALS: dict[int, Failure] = {

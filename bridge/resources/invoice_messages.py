@@ -3,8 +3,11 @@
 Read it with schemas/README.md, "Invoice messages", whose tables these are.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from functools import partial
+from itertools import chain
+from typing import NamedTuple
+from urllib.parse import urlencode
 
 import msgspec
 
@@ -22,17 +25,21 @@ from bridge.resources.base import (
     Kind,
     Resource,
     V2Id,
+    write_once,
 )
+from bridge.v1 import elements, recipients
 from bridge.v1.dialects import Dialect
 from bridge.v1.elements import ElementType, PerDialect, Remark
-from bridge.v1.errors import NotFound
-from bridge.v1.notes import NoteCode
-from bridge.v1.recipients import Mailbox, write
-from bridge.v1.values import datetime_text, read_datetime
+from bridge.v1.errors import InvalidRequest, NotFound
+from bridge.v1.notes import NoteCode, Notes
+from bridge.v1.reader import Form, read_request
+from bridge.v1.recipients import InvalidRecipient, Mailbox
+from bridge.v1.values import boolean_text, datetime_text, read_boolean, read_datetime
 from bridge.v1.wire import V1Request, V1Response
 from bridge.v2.decoding import decode
+from bridge.v2.errors import OutcomeUnknown, UpstreamFault
 from bridge.v2.paging import Pager
-from bridge.v2.wire import V2Request, require_status
+from bridge.v2.wire import V2Request, V2Response, require_status
 
 
 class Recipient(msgspec.Struct):
@@ -46,7 +53,7 @@ def _recipient_list(value: Sequence[Recipient], remark: Remark, *, always_quote:
     mailboxes = [Mailbox(recipient.email, recipient.name) for recipient in value if recipient.email]
     if len(mailboxes) < len(value):
         remark(NoteCode.RECIPIENT_DROPPED)
-    return write(mailboxes, always_quote=always_quote)
+    return recipients.write(mailboxes, always_quote=always_quote)
 
 
 RECIPIENTS = Kind(
@@ -90,6 +97,57 @@ MESSAGE = Entity(
     ),
 )
 
+TEMPLATE = Entity(
+    schema="invoice-message-templates",
+    element="invoice-message",
+    list_element=PerDialect(classic="invoice-messages", final="invoice-message"),
+    collection="invoice_messages",
+    fields=(
+        Field("invoice_id", "invoice-id", PATH_ID, _place(classic=1, final=1)),
+        Field("subject", "subject", STRING, _place(classic=2, final=2)),
+        Field("body", "body", STRING, _place(classic=3, final=3)),
+        Field("reminder", "reminder", BOOLEAN, _place(classic=4, final=4)),
+        Field("thank_you", "thank-you", BOOLEAN, _place(classic=5, final=5)),
+    ),
+)
+"""The subject and body that v2 would fill in; v1 had no such call."""
+
+
+class Given(NamedTuple):
+    """An element that a request may hold, and the v2 field it sets (None: it must not)."""
+
+    element: str
+    type: ElementType
+    field: str | None
+
+
+GIVEN = (
+    Given("body", elements.STRING, "body"),
+    Given("subject", elements.STRING, "subject"),
+    Given("recipients", elements.STRING, "recipients"),
+    Given("full-recipient-list", elements.STRING, "recipients"),
+    Given("attach-pdf", elements.BOOLEAN, "attach_pdf"),
+    Given("send-me-a-copy", elements.BOOLEAN, "send_me_a_copy"),
+    # v2 ignores true, and false would clear the invoice's payment options, which v1 never did.
+    Given("include-pay-pal-link", elements.BOOLEAN, None),
+    Given("thank-you", elements.BOOLEAN, "thank_you"),
+)
+
+MESSAGE_FORM = Form(
+    root="invoice-message",
+    elements={given.element: given.type for given in GIVEN},
+    schema="invoice-messages/request",
+)
+EVENT_FORM = Form(
+    root="invoice-message",
+    elements={"body": elements.STRING},
+    schema="invoice-messages/request",
+)
+
+MAX_RECIPIENTS = 250
+MAX_RECIPIENTS_LENGTH = 32 * 1024
+"""Characters. Together they bound what judging the addresses of one request can cost."""
+
 
 class _Identified(msgspec.Struct):
     id: V2Id
@@ -99,9 +157,8 @@ def list_messages(call: V1Request) -> Flow:
     """List the messages of an invoice, newest first (schemas/README.md, "List messages")."""
     parameters = {}
     if updated_since := call.query.get("updated_since"):
-        parameters["updated_since"] = datetime_text(
-            read_datetime(updated_since, "updated_since")
-        )
+        since = read_datetime(updated_since, "updated_since")
+        parameters["updated_since"] = datetime_text(since)
     pager = _pager(call, parameters)
     messages: list[msgspec.Raw] = []
     while request := pager.next_request():
@@ -130,6 +187,96 @@ def delete_message(call: V1Request) -> Flow:
     return V1Response(200)
 
 
+def show_template(call: V1Request) -> Flow:
+    """Show the subject and body of a message to be (schemas/README.md, "Message template")."""
+    parameters = {
+        name: boolean_text(read_boolean(text, name))
+        for name in ("reminder", "thank_you")
+        if (text := call.query.get(name)) is not None
+    }
+    response = yield V2Request("GET", f"{_messages_path(call)}/new", urlencode(parameters))
+    require_status(response, 200)
+    return V1Response(200, TEMPLATE.item(response.body, call))
+
+
+def send_message(call: V1Request) -> Flow:
+    """Create and send a message (schemas/README.md, "Send a message")."""
+    values = read_request(call.body, call.content_type, MESSAGE_FORM, call.notes)
+    created = yield from _create(call, _parameters(values, call.notes))
+    return V1Response(201, MESSAGE.item(created, call), _location(call.path, created))
+
+
+def _change_state(event_type: str, call: V1Request) -> Flow:
+    """Change the state of an invoice by a message (schemas/README.md, "Change the state")."""
+    values: Mapping[str, str | None] = {}
+    if event_type == RE_OPEN:
+        if call.body:
+            call.notes.add(NoteCode.BODY_DROPPED, "document")
+    elif call.body.strip():
+        values = read_request(call.body, call.content_type, EVENT_FORM, call.notes)
+    created = yield from _create(call, {"event_type": event_type, **values})
+    collection = call.path.rpartition("/")[0]
+    return V1Response(200, MESSAGE.item(created, call), _location(collection, created))
+
+
+def _create(
+    call: V1Request, parameters: Mapping[str, object]
+) -> Generator[V2Request, V2Response, bytes]:
+    """Post a message to v2 and return the one that it made, still JSON.
+
+    Raises:
+        OutcomeUnknown: it may have made one, but did not say so in a way that can be read.
+    """
+    request = V2Request("POST", _messages_path(call), body=msgspec.json.encode(parameters))
+    response = yield from write_once(request)
+    require_status(response, 201)
+    try:
+        MESSAGE.item(response.body, call)
+    except UpstreamFault as fault:
+        raise OutcomeUnknown(f"v2 answered 201, and then: {fault}") from fault
+    return response.body
+
+
+def _parameters(values: Mapping[str, str | None], notes: Notes) -> dict[str, object]:
+    """Return the v2 parameters of a request: only what the client gave, null where it gave null."""
+    parameters: dict[str, object] = {}
+    lists = []
+    for given in GIVEN:
+        if given.element not in values:
+            continue
+        text = values[given.element]
+        if given.field is None:
+            notes.add(NoteCode.ELEMENT_DROPPED, given.element)
+        elif given.field == "recipients":
+            lists.append(_mailboxes(text or "", given.element, notes))
+        elif given.type is elements.BOOLEAN and text is not None:
+            parameters[given.field] = text == "true"
+        else:
+            parameters[given.field] = text
+    if lists:
+        parameters["recipients"] = [
+            {"email": mailbox.address, **({"name": mailbox.name} if mailbox.name else {})}
+            for mailbox in recipients.deduplicate(chain.from_iterable(lists))
+        ]
+    return parameters
+
+
+def _mailboxes(text: str, element: str, notes: Notes) -> tuple[Mailbox, ...]:
+    if len(text) > MAX_RECIPIENTS_LENGTH:
+        raise InvalidRequest(f"{element} has more than {MAX_RECIPIENTS_LENGTH} characters.")
+    try:
+        found = recipients.read(text, limit=MAX_RECIPIENTS)
+    except InvalidRecipient as invalid:
+        raise InvalidRequest(f"{element}: {invalid}") from None
+    for code in found.notes:
+        notes.add(code, element)
+    return found.mailboxes
+
+
+def _location(collection: str, created: bytes) -> dict[str, str]:
+    return {"Location": f"{collection}/{decode(created, _Identified).id}"}
+
+
 def _messages_path(call: V1Request) -> str:
     return f"/invoices/{call.ids['invoice_id']}/messages"
 
@@ -148,6 +295,20 @@ MEMBERS = (
     ("/invoices/{invoice_id}/message/{message_id}", Dialect.FINAL),
 )
 
+RE_OPEN = "re-open"
+
+EVENTS = {
+    "mark_as_sent": "send",
+    "mark_as_closed": "close",
+    "re_open": RE_OPEN,
+    "mark_as_draft": "draft",
+}
+"""The last segment of a state change, and v2's name of the event."""
+
+
+def _below(segment: str) -> tuple[tuple[str, Dialect], ...]:
+    return tuple((f"{path}/{segment}", dialect) for path, dialect in COLLECTIONS)
+
 
 def _calls(
     name: str,
@@ -163,6 +324,12 @@ RESOURCE = Resource(
     successor="/invoices/{invoice_id}/messages",
     calls=(
         *_calls("list", "GET", COLLECTIONS, list_messages),
+        *_calls("send", "POST", COLLECTIONS, send_message),
+        *_calls("template", "GET", _below("new"), show_template),
+        *chain.from_iterable(
+            _calls(segment, "POST", _below(segment), partial(_change_state, event_type))
+            for segment, event_type in EVENTS.items()
+        ),
         *_calls("show", "GET", MEMBERS, show_message),
         *_calls("delete", "DELETE", MEMBERS, delete_message),
     ),

@@ -1,6 +1,8 @@
 """The one handler of the legacy side: from an HTTP request to a flow, and the flow driven."""
 
 import asyncio
+from collections.abc import Callable
+from functools import partial
 
 from aiohttp import web
 
@@ -13,11 +15,20 @@ from bridge.server.logs import CallRecord, UpstreamCall
 from bridge.server.middlewares import RECORD
 from bridge.server.negotiation import admits_xml
 from bridge.settings import Settings
-from bridge.v1.errors import NotAcceptable
+from bridge.v1.errors import BodyTooLarge, NotAcceptable
 from bridge.v1.wire import V1Request, V1Response
 from bridge.v2.client import V2Client
 from bridge.v2.errors import UpstreamError, UpstreamTimeout
 from bridge.v2.wire import V2Request, V2Response
+
+
+def _advance(resume: Callable[[], V2Request]) -> V2Request | V1Response:
+    """Run a flow up to its next v2 call, or to its end."""
+    try:
+        return resume()
+    except StopIteration as stop:
+        answer: V1Response = stop.value
+        return answer
 
 
 class LegacyHandler:
@@ -31,8 +42,7 @@ class LegacyHandler:
     async def __call__(self, request: web.Request) -> web.Response:
         """Answer one legacy call; raises what `bridge.resources.failures` knows to answer."""
         record = request[RECORD]
-        path = request.rel_url.raw_path
-        match = self._router.match(request.method, path, record.notes)
+        match = self._router.match(request.method, request.rel_url.raw_path, record.notes)
         record.route = match.call.path
         record.successor = match.resource.successor.format_map(match.ids)
         record.dialect = self._settings.dialect or match.call.dialect
@@ -44,37 +54,53 @@ class LegacyHandler:
         if not admits_xml(request.headers.get("Accept")):
             raise NotAcceptable("Only XML is spoken here: send Accept: application/xml.")
         call = V1Request(
-            path=path,
+            path=match.call.path.format_map(match.ids),
             ids=match.ids,
             dialect=record.dialect,
             query={name: text for name, text in request.query.items() if name != ACCESS_TOKEN},
+            body=await self._read_body(request) if match.call.method == "POST" else b"",
+            content_type=request.headers.get("Content-Type"),
             page_limit=self._settings.page_limit,
             notes=record.notes,
         )
         answer = await self._drive(match.call.flow(call), caller, record)
         return await legacy_answer(answer, record.notes)
 
+    async def _read_body(self, request: web.Request) -> bytes:
+        limit = self._settings.body_limit
+        if (request.content_length or 0) > limit:
+            raise BodyTooLarge(f"The body has more than {limit} bytes.")
+        if request.headers.get("Expect", "").lower() == "100-continue":
+            # Only now: what is refused by its head alone need not be sent (RFC 9110, 10.1.1).
+            await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            request.writer.output_size = 0
+        body = bytearray()
+        async for chunk in request.content.iter_any():
+            body += chunk
+            if len(body) > limit:
+                raise BodyTooLarge(f"The body has more than {limit} bytes.")
+        return bytes(body)
+
     async def _drive(self, flow: Flow, caller: Caller, record: CallRecord) -> V1Response:
         deadline = asyncio.get_running_loop().time() + self._settings.call_timeout
-        try:
-            request = next(flow)
-            while True:
-                try:
-                    response = await self._send(request, caller, record, deadline)
-                except UpstreamError as error:
-                    request = flow.throw(error)
-                else:
-                    request = flow.send(response)
-        except StopIteration as stop:
-            answer: V1Response = stop.value
-            return answer
+        # Reading a request is the first thing its flow does. It costs up to a second for the worst
+        # of bodies, so it has a thread, where the parser lets go of the interpreter's lock.
+        step = await asyncio.to_thread(_advance, flow.__next__)
+        while isinstance(step, V2Request):
+            try:
+                response = await self._send(step, caller, record, deadline)
+            except UpstreamError as error:
+                step = _advance(partial(flow.throw, error))
+            else:
+                step = _advance(partial(flow.send, response))
+        return step
 
     async def _send(
         self, request: V2Request, caller: Caller, record: CallRecord, deadline: float
     ) -> V2Response:
         left = deadline - asyncio.get_running_loop().time()
         if left <= 0:
-            raise UpstreamTimeout("the call's time was up")
+            raise UpstreamTimeout("the call's time was up", request_left=False)
         call = UpstreamCall(request.method, request.path)
         record.upstream_calls.append(call)
         try:

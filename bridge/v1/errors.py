@@ -32,6 +32,14 @@ class NotAcceptable(LegacyCallError):
     """The call's Accept header admits no XML."""
 
 
+class BodyTooLarge(LegacyCallError):
+    """The call's body is longer than the limit."""
+
+
+class UnsupportedMediaType(LegacyCallError):
+    """The call's body is of a type that is not spoken here."""
+
+
 class NotTranslated(LegacyCallError):
     """The path belongs to v1, but to a part of it that the bridge does not translate.
 

@@ -12,7 +12,11 @@ from enum import StrEnum
 class NoteCode(StrEnum):
     """What was done (schemas/README.md, "Notes")."""
 
+    ADDRESS_ESCAPED = "address-escaped"
+    BODY_DROPPED = "body-dropped"
     CHARACTER_REPLACED = "character-replaced"
+    ELEMENT_DROPPED = "element-dropped"
+    ELEMENT_IGNORED = "element-ignored"
     HASH_IN_ID = "hash-in-id"
     RECIPIENT_DROPPED = "recipient-dropped"
     TRAILING_SLASH = "trailing-slash"

@@ -34,6 +34,23 @@ def date_text(value: date) -> str:
     return value.isoformat()
 
 
+_BOOLEANS = {"true": True, "t": True, "1": True, "false": False, "f": False, "0": False}
+
+
+def read_boolean(text: str, name: str) -> bool:
+    """Read a boolean as Rails did: true, false, t, f, 1 or 0, in any case.
+
+    `name` says in the error what was being read.
+
+    Raises:
+        InvalidRequest: `text` is none of these.
+    """
+    value = _BOOLEANS.get(text.strip().lower())
+    if value is None:
+        raise InvalidRequest(f"{name} must be true or false.")
+    return value
+
+
 def read_datetime(text: str, name: str) -> datetime:
     """Read v1's `2010-09-25 18:30`, or any other ISO 8601 form; without an offset it is UTC.
 

@@ -13,11 +13,13 @@ class V1Request:
     """One legacy call, after its path has been matched."""
 
     path: str
-    """As the client spelled it."""
+    """As the client spelled it, but for what was set right (schemas/README.md, "Paths")."""
     ids: Mapping[str, int]
     """The ids in the path, by the template's names."""
     dialect: Dialect
     query: Mapping[str, str] = field(default_factory=dict)
+    body: bytes = b""
+    content_type: str | None = None
     page_limit: int = 1000
     """The most pages a list may have upstream."""
     notes: Notes = field(default_factory=Notes)

@@ -6,7 +6,11 @@ import aiohttp
 import yarl
 
 from bridge.secret import Secret
-from bridge.v2.errors import UpstreamFault, UpstreamTimeout, UpstreamUnreachable
+from bridge.v2.errors import (
+    UpstreamFault,
+    UpstreamTimeout,
+    UpstreamUnreachable,
+)
 from bridge.v2.wire import V2Request, V2Response
 
 
@@ -75,6 +79,10 @@ class V2Client:
                 return V2Response(
                     response.status, await self._read(response), url, response.headers
                 )
+        except aiohttp.ConnectionTimeoutError as error:
+            raise UpstreamTimeout(type(error).__name__, request_left=False) from error
+        except aiohttp.ClientConnectorError as error:
+            raise UpstreamUnreachable(type(error).__name__, request_left=False) from error
         except TimeoutError as error:
             raise UpstreamTimeout(type(error).__name__) from error
         except (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError, OSError) as error:

@@ -24,9 +24,21 @@ class UpstreamFault(UpstreamError):
     """v2 answered with something that its documentation does not allow."""
 
 
-class UpstreamUnreachable(UpstreamError):
+class UpstreamSilence(UpstreamError):
+    """No answer. `request_left` is false when it is certain that v2 was never asked."""
+
+    def __init__(self, reason: str, *, request_left: bool = True) -> None:
+        super().__init__(reason)
+        self.request_left = request_left
+
+
+class UpstreamUnreachable(UpstreamSilence):
     """No answer: the connection could not be made, or broke."""
 
 
-class UpstreamTimeout(UpstreamError):
+class UpstreamTimeout(UpstreamSilence):
     """No answer in time."""
+
+
+class OutcomeUnknown(UpstreamError):
+    """A write went out, and what came back does not say whether it was done."""
