@@ -22,6 +22,17 @@ from bridge.v2.errors import UpstreamError, UpstreamTimeout
 from bridge.v2.wire import V2Request, V2Response
 
 
+async def _start(flow: Flow, call: V1Request) -> V2Request | V1Response:
+    """Run a flow up to its first v2 call.
+
+    Reading the request is the first thing that a flow does. The worst of bodies take a second, so
+    reading has a thread of its own, where it can be interrupted and the parser needs no lock.
+    """
+    if call.body:
+        return await asyncio.to_thread(_advance, flow.__next__)
+    return _advance(flow.__next__)
+
+
 def _advance(resume: Callable[[], V2Request]) -> V2Request | V1Response:
     """Run a flow up to its next v2 call, or to its end."""
     try:
@@ -63,7 +74,7 @@ class LegacyHandler:
             page_limit=self._settings.page_limit,
             notes=record.notes,
         )
-        answer = await self._drive(match.call.flow(call), caller, record)
+        answer = await self._drive(match.call.flow(call), call, caller, record)
         return await legacy_answer(answer, record.notes)
 
     async def _read_body(self, request: web.Request) -> bytes:
@@ -81,11 +92,11 @@ class LegacyHandler:
                 raise BodyTooLarge(f"The body has more than {limit} bytes.")
         return bytes(body)
 
-    async def _drive(self, flow: Flow, caller: Caller, record: CallRecord) -> V1Response:
+    async def _drive(
+        self, flow: Flow, call: V1Request, caller: Caller, record: CallRecord
+    ) -> V1Response:
         deadline = asyncio.get_running_loop().time() + self._settings.call_timeout
-        # Reading a request is the first thing its flow does. It costs up to a second for the worst
-        # of bodies, so it has a thread, where the parser lets go of the interpreter's lock.
-        step = await asyncio.to_thread(_advance, flow.__next__)
+        step = await _start(flow, call)
         while isinstance(step, V2Request):
             try:
                 response = await self._send(step, caller, record, deadline)

@@ -139,6 +139,8 @@ def _decode(body: bytes, charset: str | None) -> str:
 def _parse(text: str, notes: Notes) -> etree._Element:
     # A declaration has to come first, but clients send the line break of their heredoc before it.
     text = text.strip(" \t\r\n")
+    if not text:
+        raise InvalidRequest("The body is empty; XML was expected.")
     start = _BEFORE_ROOT.match(text)
     if start is not None and text.startswith("<!DOCTYPE", start.end()):
         raise InvalidRequest("A document type declaration is not accepted.")
@@ -175,8 +177,7 @@ def _escape(found: re.Match[str]) -> str:
 
 
 def _not_well_formed(error: etree.XMLSyntaxError) -> InvalidRequest:
-    line, column = error.position
-    return InvalidRequest(f"The body is not well-formed XML: line {line}, column {column}.")
+    return InvalidRequest(f"The body is not well-formed XML: {error.msg}.")
 
 
 def _name(element: etree._Element) -> str:

@@ -1,6 +1,8 @@
 """A legacy client for tests: plain HTTP to a running bridge, and a strict reader of its answers."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import cache
 from types import TracebackType
@@ -93,13 +95,19 @@ class LegacyClient:
         """GET `path`."""
         return await self.call("GET", path, **options)
 
-    async def raw(self, data: bytes) -> bytes:
-        """Send `data` on a connection of its own and return all that comes until it closes."""
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+        """Open a bare connection."""
         reader, writer = await asyncio.open_connection(self.host, self.port)
         try:
-            writer.write(data)
-            await writer.drain()
-            return await reader.read()
+            yield reader, writer
         finally:
             writer.close()
             await writer.wait_closed()
+
+    async def raw(self, data: bytes) -> bytes:
+        """Send `data` on a connection of its own and return all that comes until it closes."""
+        async with self.connection() as (reader, writer):
+            writer.write(data)
+            await writer.drain()
+            return await reader.read()
