@@ -4,12 +4,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help demo test lint format clean
+.PHONY: help demo test lint bench format clean
 
 help:
 	@echo "make demo    install, start the sandbox v2 and the bridge, print calls to try"
 	@echo "make test    install, run every test"
 	@echo "make lint    install, run ruff, mypy and import-linter"
+	@echo "make bench   install, measure speed and memory"
 	@echo "make format  let ruff rewrite the code"
 	@echo "make clean   remove everything that was made here"
 
@@ -32,6 +33,9 @@ lint: $(INSTALLED)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+bench: $(INSTALLED)
+	$(BIN)/python -m tests.bench.bench_lists
 
 format: $(INSTALLED)
 	$(BIN)/ruff check --fix .

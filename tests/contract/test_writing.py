@@ -294,7 +294,7 @@ class TestState:
     async def test_each_change_is_followed_by_the_list_that_shows_it(
         self, bridge: LegacyClient
     ) -> None:
-        made = []
+        made: list[str] = []
         for segment in ("mark_as_sent", "mark_as_closed", "re_open", "mark_as_draft"):
             answer = await post(bridge, f"/invoice/1421/messages/{segment}")
             assert answer.status == 200
