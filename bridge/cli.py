@@ -196,10 +196,10 @@ def translate(
     """Turn a v2 message, or a page of them, on standard input into XML on standard output."""
     call = V1Request(path="", ids={"invoice_id": invoice_id}, dialect=dialect)
     try:
-        for part in _document(sys.stdin.buffer.read(), call).parts(call.notes):
-            sys.stdout.buffer.write(part)
+        document = b"".join(_document(sys.stdin.buffer.read(), call).parts(call.notes))
     except (UpstreamFault, InvalidAnswer) as error:
         _fail(str(error), 1)
+    sys.stdout.buffer.write(document)
     for note, count in call.notes:
         typer.echo(f"note: {note.code}: {note.subject} ({count})", err=True)
 

@@ -33,13 +33,15 @@ class WrongSetting(Exception):
 
 
 def _base_url(text: str) -> str:
+    if not re.fullmatch("[!-~]+", text):
+        raise ValueError("must be percent-encoded")
     parts = urlsplit(text)
     if parts.scheme not in {"http", "https"} or not parts.hostname:
         raise ValueError("must be an http or https URL such as https://api.harvestapp.com/v2")
-    if parts.query or parts.fragment or parts.username is not None:
+    if set("?#@") & set(text):
         raise ValueError("must have no query, fragment or user name")
-    if not re.fullmatch("[!-~]+", text):
-        raise ValueError("must be percent-encoded")
+    if parts.port == 0:  # asking for it raises ValueError where it is no port at all
+        raise ValueError("must have a port that can be connected to")
     return text.rstrip("/")
 
 

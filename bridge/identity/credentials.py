@@ -2,7 +2,6 @@
 
 import base64
 import binascii
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
@@ -10,9 +9,6 @@ from bridge.secret import Secret
 
 ACCESS_TOKEN = "access_token"  # noqa: S105 - the parameter's name
 """The query parameter that carries v1's OAuth2 tokens (schemas/README.md, "Who is calling")."""
-
-_AUTHORIZATION = re.compile(r"\s*(?P<scheme>[A-Za-z]+)\s+(?P<rest>.*?)\s*")
-_PARENTHESISED = re.compile(r"\(\s*(.*?)\s*\)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,20 +34,20 @@ def credentials(authorization: str | None, query: Mapping[str, str]) -> Iterator
 
     What cannot be read is left out: to the caller, a garbled credential is a wrong one.
     """
-    if authorization and (found := _AUTHORIZATION.fullmatch(authorization)):
-        scheme, rest = found["scheme"].lower(), found["rest"]
-        if scheme == "basic" and (basic := _basic(rest)):
-            yield basic
-        if scheme == "bearer" and rest:
-            yield Bearer(Secret(rest))
+    scheme, *rest = (authorization or "").split(None, 1) or [""]
+    value = "".join(rest).strip()
+    if scheme.lower() == "basic" and (basic := _basic(value)):
+        yield basic
+    if scheme.lower() == "bearer" and value:
+        yield Bearer(Secret(value))
     if token := query.get(ACCESS_TOKEN):
         yield Bearer(Secret(token))
 
 
 def _basic(text: str) -> Basic | None:
     """Decode `base64(login:password)`; v1's documentation put it in parentheses, and so do some."""
-    if found := _PARENTHESISED.fullmatch(text):
-        text = found[1]
+    if text.startswith("(") and text.endswith(")"):
+        text = text[1:-1].strip()
     try:
         decoded = base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
     except (binascii.Error, ValueError):

@@ -31,7 +31,11 @@ class Upstream:
 
 
 class V2Client:
-    """Carries v2 calls over kept-alive connections. Sends nothing twice, follows nothing."""
+    """Carries v2 calls over kept-alive connections, and follows no redirect.
+
+    A POST is sent once. For the other methods, aiohttp makes a second try by itself when a
+    kept-alive connection turns out to have been closed.
+    """
 
     def __init__(self, upstream: Upstream) -> None:
         self._upstream = upstream

@@ -15,7 +15,7 @@ PER_PAGE = 2000
 """The most that v2 hands out at once (the vendor's documentation, "Pagination")."""
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
-_PLAIN_QUERY = re.compile(r"[!-~]*")
+_PLAIN = re.compile(r"[!-~]*")
 
 
 class _Links(msgspec.Struct):
@@ -86,6 +86,9 @@ def _cursor(query: str) -> str:
 
 def _query_of(link: str, asked: str) -> str:
     """Return the query of `links.next`, after making sure that it points where we just were."""
+    # Of the link as it came: urlsplit leaves out tabs and line breaks.
+    if not _PLAIN.fullmatch(link):
+        raise UpstreamFault("v2's links.next has no usable query")
     try:
         ours, theirs = urlsplit(asked), urlsplit(urljoin(asked, link))
         same = _place(ours) == _place(theirs)
@@ -93,7 +96,7 @@ def _query_of(link: str, asked: str) -> str:
         raise UpstreamFault("v2's links.next is not a URL") from None
     if not same:
         raise UpstreamFault("v2's links.next points to another host or path")
-    if not theirs.query or not _PLAIN_QUERY.fullmatch(theirs.query):
+    if not theirs.query:
         raise UpstreamFault("v2's links.next has no usable query")
     return theirs.query
 
