@@ -12,7 +12,7 @@ from aiohttp import web
 
 from bridge import __version__
 from bridge.identity.callers import Way
-from bridge.resources.invoice_messages import MESSAGE
+from bridge.resources.invoice_messages import MESSAGE, MESSAGES
 from bridge.sandbox.app import SANDBOX_ACCOUNT_ID, SANDBOX_TOKEN, create_sandbox
 from bridge.sandbox.errors import SandboxStateError
 from bridge.server import logs
@@ -206,6 +206,6 @@ def translate(
 
 def _document(data: bytes, call: V1Request) -> Document:
     members = decode(data, dict[str, msgspec.Raw])
-    if (page := members.get(MESSAGE.collection)) is not None:
-        return MESSAGE.list(decode(page, list[msgspec.Raw]), call)
+    if (page := members.get(MESSAGES.key)) is not None:
+        return MESSAGES.document(decode(page, list[msgspec.Raw]), call)
     return MESSAGE.item(data, call)

@@ -3,7 +3,7 @@
 A resource's own facts stand in its own module; which resources exist, in `bridge.resources`.
 """
 
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
 from functools import cache
@@ -105,9 +105,6 @@ class Entity:
     schema: str
     """The folder in `schemas/` that holds its XSDs."""
     element: str
-    list_element: PerDialect[str]
-    collection: str
-    """The key under which a page of v2 holds these."""
     fields: tuple[Field, ...]
 
     def layout(self, dialect: Dialect) -> Layout:
@@ -122,15 +119,28 @@ class Entity:
         """
         return ItemDocument(self.layout(call.dialect), _record(self, data, call.ids))
 
-    def list(self, items: Iterable[msgspec.Raw], call: V1Request) -> ListDocument:
-        """Return the document of many v2 objects, which are decoded as they are written.
+
+@dataclass(frozen=True, slots=True)
+class Collection:
+    """Many of an entity: a list in v1, a page after another in v2."""
+
+    entity: Entity
+    root: PerDialect[str]
+    """The element that a list has as its root."""
+    key: str
+    """The key under which a page of v2 holds its items."""
+
+    def document(self, items: Iterable[msgspec.Raw], call: V1Request) -> ListDocument:
+        """Return the document of v2 objects, which are decoded only as they are written.
 
         Reading the document's parts raises `UpstreamFault` at an item that is no such object.
         """
-        return ListDocument(self.layout(call.dialect), self._records(items, call.ids))
-
-    def _records(self, items: Iterable[msgspec.Raw], ids: Mapping[str, int]) -> Iterator[Record]:
-        return (_record(self, item, ids) for item in items)
+        return ListDocument(
+            self.entity.layout(call.dialect),
+            self.root.of(call.dialect),
+            f"{self.entity.schema}/{call.dialect}-list",
+            (_record(self.entity, item, call.ids) for item in items),
+        )
 
 
 @cache
@@ -142,11 +152,9 @@ def _layout(entity: Entity, dialect: Dialect) -> Layout:
     )
     return Layout(
         dialect,
-        item_root=entity.element,
-        list_root=entity.list_element.of(dialect),
+        root=entity.element,
         columns=tuple(column for _, column in placed),
-        item_schema=f"{entity.schema}/{dialect}-item",
-        list_schema=f"{entity.schema}/{dialect}-list",
+        schema=f"{entity.schema}/{dialect}-item",
     )
 
 

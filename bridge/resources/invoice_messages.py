@@ -19,6 +19,7 @@ from bridge.resources.base import (
     PATH_ID,
     STRING,
     Call,
+    Collection,
     Entity,
     Field,
     Flow,
@@ -75,9 +76,6 @@ def _place(*, classic: int | None = None, final: int | None = None) -> PerDialec
 MESSAGE = Entity(
     schema="invoice-messages",
     element="invoice-message",
-    # The final dialect's list has the name of its items: clients came to depend on that bug.
-    list_element=PerDialect(classic="invoice-messages", final="invoice-message"),
-    collection="invoice_messages",
     fields=(
         Field("id", "id", ID, _place(classic=3, final=1)),
         Field("invoice_id", "invoice-id", PATH_ID, _place(classic=4, final=2)),
@@ -97,11 +95,16 @@ MESSAGE = Entity(
     ),
 )
 
+MESSAGES = Collection(
+    MESSAGE,
+    # The final dialect's list has the name of its items: clients came to depend on that bug.
+    root=PerDialect(classic="invoice-messages", final="invoice-message"),
+    key="invoice_messages",
+)
+
 TEMPLATE = Entity(
     schema="invoice-message-templates",
     element="invoice-message",
-    list_element=PerDialect(classic="invoice-messages", final="invoice-message"),
-    collection="invoice_messages",
     fields=(
         Field("invoice_id", "invoice-id", PATH_ID, _place(classic=1, final=1)),
         Field("subject", "subject", STRING, _place(classic=2, final=2)),
@@ -163,7 +166,7 @@ def list_messages(call: V1Request) -> Flow:
     messages: list[msgspec.Raw] = []
     while request := pager.next_request():
         messages += pager.read((yield request))
-    return V1Response(200, MESSAGE.list(messages, call))
+    return V1Response(200, MESSAGES.document(messages, call))
 
 
 def show_message(call: V1Request) -> Flow:
@@ -282,7 +285,7 @@ def _messages_path(call: V1Request) -> str:
 
 
 def _pager(call: V1Request, parameters: dict[str, str]) -> Pager:
-    return Pager(_messages_path(call), MESSAGE.collection, parameters, call.page_limit)
+    return Pager(_messages_path(call), MESSAGES.key, parameters, call.page_limit)
 
 
 COLLECTIONS = (

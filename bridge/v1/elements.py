@@ -1,4 +1,4 @@
-"""What a v1 document is made of: element types, and the layout of an item and its list.
+"""What a v1 document is made of: element types, and the layout of an item.
 
 Which v2 field feeds which element is a resource's own table; building XML is the writer's work.
 """
@@ -63,13 +63,11 @@ class Column(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """How an item, and a list of them, is laid out in one dialect."""
+    """How an item is laid out in one dialect."""
 
     dialect: Dialect
-    item_root: str
-    list_root: str
+    root: str
     columns: tuple[Column, ...]
     """In document order."""
-    item_schema: str
-    list_schema: str
-    """Names that `bridge.v1.xsd.schema` knows."""
+    schema: str
+    """The item's XSD, as `bridge.v1.xsd.schema` knows it."""

@@ -130,6 +130,9 @@ def _decode(body: bytes, charset: str | None) -> str:
         codec = _codec(declared[1].decode())
         if codec is None:
             raise InvalidRequest("The encoding in the XML declaration is not known.")
+        if codec.startswith(("utf-16", "utf-32")):
+            # Not if the declaration can be read as ASCII. .NET's string writers say so of UTF-8.
+            codec = None
     try:
         return body.decode(codec or "utf-8").removeprefix("\ufeff")
     except UnicodeDecodeError as error:

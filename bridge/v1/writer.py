@@ -51,7 +51,7 @@ class ItemDocument:
     def parts(self, notes: Notes) -> Iterator[bytes]:
         """See `Document`."""
         root = _item(self.layout, self.record, notes)
-        require_valid(root, self.layout.item_schema)
+        require_valid(root, self.layout.schema)
         etree.indent(root)
         yield DECLARATION + etree.tostring(root, encoding="UTF-8") + b"\n"
 
@@ -64,21 +64,23 @@ class ListDocument:
     """
 
     layout: Layout
+    root: str
+    schema: str
     records: Iterable[Record]
 
     def parts(self, notes: Notes) -> Iterator[bytes]:
         """See `Document`."""
         records = iter(self.records)
-        tag = self.layout.list_root.encode()
+        tag = self.root.encode()
         yield DECLARATION + b"<" + tag + b' type="array">'
         while batch := list(islice(records, BATCH)):
             yield self._batch(batch, notes)
         yield b"\n</" + tag + b">\n"
 
     def _batch(self, records: Sequence[Record], notes: Notes) -> bytes:
-        root = etree.Element(self.layout.list_root, {"type": "array"})
+        root = etree.Element(self.root, {"type": "array"})
         root.extend([_item(self.layout, record, notes) for record in records])
-        require_valid(root, self.layout.list_schema)
+        require_valid(root, self.schema)
         for item in root:
             etree.indent(item, level=1)
         return b"".join(
@@ -102,7 +104,7 @@ class ErrorsDocument:
 
 
 def _item(layout: Layout, record: Record, notes: Notes) -> etree._Element:
-    root = etree.Element(layout.item_root)
+    root = etree.Element(layout.root)
     for column in layout.columns:
         _append(root, column, record[column.source], layout, notes)
     return root

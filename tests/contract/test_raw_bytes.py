@@ -62,6 +62,9 @@ TYPED = "René &lt;rene@doe.org&gt;"
             named(TYPED, "UTF-16").encode("utf-16-be"), "text/xml", id="UTF-16 without a BOM"
         ),
         pytest.param(
+            named(TYPED, "utf-16").encode(), "text/xml", id="UTF-16 declared, UTF-8 sent, as .NET"
+        ),
+        pytest.param(
             named(TYPED).encode("iso-8859-1"), "text/xml; charset=ISO-8859-1", id="by Content-Type"
         ),
         pytest.param(
