@@ -82,7 +82,7 @@ class Settings(BaseSettings):
         AfterValidator(_base_url),
         Field(description="The base URL of v2."),
     ] = "https://api.harvestapp.com/v2"
-    host: Annotated[str, Field(description="The address to listen on.")] = "127.0.0.1"
+    host: Annotated[str, Field(min_length=1, description="The address to listen on.")] = "127.0.0.1"
     port: Annotated[
         int, Field(ge=0, le=65535, description="The port to listen on; 0 takes a free one.")
     ] = 8080

@@ -17,7 +17,7 @@ from bridge.v1.elements import Column, ElementType, Layout, PerDialect
 from bridge.v1.wire import V1Request, V1Response
 from bridge.v1.writer import ItemDocument, ListDocument, Record
 from bridge.v2.decoding import decode
-from bridge.v2.errors import OutcomeUnknown, UpstreamFault, UpstreamSilence
+from bridge.v2.errors import OutcomeUnknown, UpstreamFault, UpstreamSilence, UpstreamUnreachable
 from bridge.v2.wire import V2Request, V2Response
 
 Flow = Generator[V2Request, V2Response, V1Response]
@@ -25,6 +25,29 @@ Flow = Generator[V2Request, V2Response, V1Response]
 
 A v2 call that got no answer is thrown in as the `UpstreamError` it ended in.
 """
+
+
+class Reply(NamedTuple):
+    """An answer of v2, and whether it is the answer to a second try."""
+
+    response: V2Response
+    repeated: bool
+
+
+def ask(request: V2Request) -> Generator[V2Request, V2Response, Reply]:
+    """Make a v2 call that may happen twice; part of a flow.
+
+    It is made once more when the connection broke: a kept-alive one often does so just then.
+
+    Raises:
+        UpstreamError: v2 has not answered the second try either, or is not to be asked again.
+    """
+    try:
+        return Reply((yield request), repeated=False)
+    except UpstreamUnreachable as broken:
+        if not broken.request_left:
+            raise
+    return Reply((yield request), repeated=True)
 
 
 def write_once(request: V2Request) -> Generator[V2Request, V2Response, V2Response]:

@@ -26,6 +26,7 @@ from bridge.resources.base import (
     Kind,
     Resource,
     V2Id,
+    ask,
     write_once,
 )
 from bridge.v1 import elements, recipients
@@ -165,7 +166,7 @@ def list_messages(call: V1Request) -> Flow:
     pager = _pager(call, parameters)
     messages: list[msgspec.Raw] = []
     while request := pager.next_request():
-        messages += pager.read((yield request))
+        messages += pager.read((yield from ask(request)).response)
     return V1Response(200, MESSAGES.document(messages, call))
 
 
@@ -177,7 +178,7 @@ def show_message(call: V1Request) -> Flow:
     wanted = call.ids["message_id"]
     pager = _pager(call, {})
     while request := pager.next_request():
-        for message in pager.read((yield request)):
+        for message in pager.read((yield from ask(request)).response):
             if decode(message, _Identified).id == wanted:
                 return V1Response(200, MESSAGE.item(message, call))
     raise NotFound(f"Invoice {call.ids['invoice_id']} has no message {wanted}.")
@@ -186,7 +187,9 @@ def show_message(call: V1Request) -> Flow:
 def delete_message(call: V1Request) -> Flow:
     """Delete a message (schemas/README.md, "Delete a message")."""
     path = f"{_messages_path(call)}/{call.ids['message_id']}"
-    require_status((yield V2Request("DELETE", path)), 200)
+    response, repeated = yield from ask(V2Request("DELETE", path))
+    if not (repeated and response.status == 404):
+        require_status(response, 200)
     return V1Response(200)
 
 
@@ -197,7 +200,8 @@ def show_template(call: V1Request) -> Flow:
         for name in ("reminder", "thank_you")
         if (text := call.query.get(name)) is not None
     }
-    response = yield V2Request("GET", f"{_messages_path(call)}/new", urlencode(parameters))
+    request = V2Request("GET", f"{_messages_path(call)}/new", urlencode(parameters))
+    response, _ = yield from ask(request)
     require_status(response, 200)
     return V1Response(200, TEMPLATE.item(response.body, call))
 
@@ -209,7 +213,7 @@ def send_message(call: V1Request) -> Flow:
     return V1Response(201, MESSAGE.item(created, call), _location(call.path, created))
 
 
-def _change_state(event_type: str, call: V1Request) -> Flow:
+def change_state(event_type: str, call: V1Request) -> Flow:
     """Change the state of an invoice by a message (schemas/README.md, "Change the state")."""
     values: Mapping[str, str | None] = {}
     if event_type == RE_OPEN:
@@ -330,7 +334,7 @@ RESOURCE = Resource(
         *_calls("send", "POST", COLLECTIONS, send_message),
         *_calls("template", "GET", _below("new"), show_template),
         *chain.from_iterable(
-            _calls(segment, "POST", _below(segment), partial(_change_state, event_type))
+            _calls(segment, "POST", _below(segment), partial(change_state, event_type))
             for segment, event_type in EVENTS.items()
         ),
         *_calls("show", "GET", MEMBERS, show_message),

@@ -81,7 +81,8 @@ class Pager:
 
 
 def _cursor(query: str) -> str:
-    return parse_qs(query).get("cursor", [query])[0]
+    # ISO-8859-1 keeps apart what differs in any byte.
+    return parse_qs(query, encoding="iso-8859-1").get("cursor", [query])[0]
 
 
 def _query_of(link: str, asked: str) -> str:

@@ -1,16 +1,30 @@
 """Flows are driven by hand here: no socket, no loop, no clock."""
 
 import json
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
 
 from bridge.resources.base import Flow
-from bridge.resources.invoice_messages import delete_message, list_messages, show_message
+from bridge.resources.invoice_messages import (
+    change_state,
+    delete_message,
+    list_messages,
+    send_message,
+    show_message,
+    show_template,
+)
 from bridge.v1.dialects import Dialect
 from bridge.v1.errors import NotFound
 from bridge.v1.wire import V1Request, V1Response
-from bridge.v2.errors import UpstreamRefusal, UpstreamTimeout
+from bridge.v2.errors import (
+    OutcomeUnknown,
+    UpstreamRefusal,
+    UpstreamTimeout,
+    UpstreamUnreachable,
+)
 from bridge.v2.wire import V2Request, V2Response
 from tests.support.upstream import message, page
 
@@ -90,3 +104,42 @@ def test_a_call_without_an_answer_ends_the_flow(flow: Any) -> None:
 
     with pytest.raises(UpstreamTimeout):
         running.throw(UpstreamTimeout("late"))
+
+
+@pytest.mark.parametrize("flow", [list_messages, show_message, show_template, delete_message])
+class TestSecondTry:
+    def test_a_broken_connection_is_worth_one(self, flow: Any) -> None:
+        running = flow(call(invoice_id=7, message_id=1))
+        first = next(running)
+
+        assert running.throw(UpstreamUnreachable("broke")) == first
+        with pytest.raises(UpstreamUnreachable, match="again"):
+            running.throw(UpstreamUnreachable("again"))
+
+    def test_a_connection_that_cannot_be_made_is_not(self, flow: Any) -> None:
+        running = flow(call(invoice_id=7, message_id=1))
+        next(running)
+
+        with pytest.raises(UpstreamUnreachable):
+            running.throw(UpstreamUnreachable("refused", request_left=False))
+
+
+@pytest.mark.parametrize("flow", [send_message, partial(change_state, "send")])
+def test_a_write_gets_no_second_try(flow: Any) -> None:
+    request = replace(call(invoice_id=7), path="/invoice/7/messages", body=b"<invoice-message/>")
+    running = flow(request)
+    next(running)
+
+    with pytest.raises(OutcomeUnknown):
+        running.throw(UpstreamUnreachable("broke"))
+
+
+def test_a_delete_that_was_done_the_first_time_is_done() -> None:
+    running = delete_message(call(invoice_id=7, message_id=1))
+    next(running)
+    running.throw(UpstreamUnreachable("broke"))
+
+    with pytest.raises(StopIteration) as ended:
+        running.send(V2Response(404, b"", BASE))
+
+    assert ended.value.value.status == 200

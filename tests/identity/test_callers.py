@@ -1,0 +1,177 @@
+"""Whom a credential names, in each way of calling (schemas/README.md, "Who is calling")."""
+
+import traceback
+from collections.abc import Callable
+from itertools import chain, combinations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bridge.identity.callers import Caller, Way, identify
+from bridge.identity.credentials import Basic, Bearer, Credential
+from bridge.secret import Secret
+from bridge.v1.errors import NotIdentified
+
+ACCOUNT = 1000
+TOKEN = "1234567.pt.AbC-d_e~f+g/h="
+
+ALL_WAYS = frozenset(Way)
+COMBINATIONS = [
+    frozenset(ways)
+    for ways in chain.from_iterable(combinations(Way, count) for count in range(len(Way) + 1))
+]
+
+
+def basic(token: str = TOKEN) -> Basic:
+    return Basic("jane@doe.org", Secret(token))
+
+
+def bearer(token: str = TOKEN) -> Bearer:
+    return Bearer(Secret(token))
+
+
+OFFERS: dict[Way, Callable[[str], Credential]] = {
+    Way.TOKEN_AS_PASSWORD: basic,
+    Way.BEARER: bearer,
+}
+"""For each way, the credential that goes it."""
+
+BY_WAY = [pytest.param(way, id=way) for way in Way]
+
+
+def test_every_way_is_tried_here() -> None:
+    assert set(OFFERS) == set(Way)
+
+
+class TestWays:
+    @pytest.mark.parametrize("way", BY_WAY)
+    def test_an_enabled_way_identifies(self, way: Way) -> None:
+        caller = identify([OFFERS[way](TOKEN)], frozenset({way}), ACCOUNT)
+
+        assert (caller.account_id, caller.token.reveal(), caller.way) == (ACCOUNT, TOKEN, way)
+
+    @pytest.mark.parametrize("way", BY_WAY)
+    @pytest.mark.parametrize(
+        "ways", [pytest.param(ways, id="+".join(sorted(ways)) or "none") for ways in COMBINATIONS]
+    )
+    def test_a_way_works_if_and_only_if_it_is_enabled(self, way: Way, ways: frozenset[Way]) -> None:
+        try:
+            identified = identify([OFFERS[way](TOKEN)], ways, ACCOUNT).way is way
+        except NotIdentified:
+            identified = False
+
+        assert identified == (way in ways)
+
+    @pytest.mark.parametrize("login", ["", "jane@doe.org", "any thing", "ü"])
+    def test_any_login_goes_with_a_token_as_password(self, login: str) -> None:
+        caller = identify([Basic(login, Secret(TOKEN))], ALL_WAYS, ACCOUNT)
+
+        assert caller.token.reveal() == TOKEN
+
+
+class TestChoice:
+    def test_no_credential_names_nobody(self) -> None:
+        with pytest.raises(NotIdentified):
+            identify([], ALL_WAYS, ACCOUNT)
+
+    def test_the_first_one_wins(self) -> None:
+        caller = identify([basic("first"), bearer("second")], ALL_WAYS, ACCOUNT)
+
+        assert (caller.way, caller.token.reveal()) == (Way.TOKEN_AS_PASSWORD, "first")
+
+    def test_one_of_a_disabled_way_is_passed_over(self) -> None:
+        caller = identify([basic("first"), bearer("second")], frozenset({Way.BEARER}), ACCOUNT)
+
+        assert (caller.way, caller.token.reveal()) == (Way.BEARER, "second")
+
+    def test_one_that_is_no_token_is_passed_over(self) -> None:
+        caller = identify([basic("no token"), bearer("second")], ALL_WAYS, ACCOUNT)
+
+        assert (caller.way, caller.token.reveal()) == (Way.BEARER, "second")
+
+    def test_nothing_more_is_read_than_is_needed(self) -> None:
+        offered = iter([bearer("first"), bearer("second")])
+        identify(offered, ALL_WAYS, ACCOUNT)
+
+        assert [each.token.reveal() for each in offered] == ["second"]
+
+
+@pytest.mark.parametrize("way", BY_WAY)
+class TestTokens:
+    """Whatever a token holds goes into a header of the v2 call."""
+
+    @pytest.mark.parametrize(
+        "token",
+        [
+            pytest.param("a", id="shortest"),
+            pytest.param("a" * 4096, id="longest"),
+            pytest.param("".join(map(chr, range(0x21, 0x7F))), id="every-printable"),
+        ],
+    )
+    def test_printable_ascii_is_a_token(self, way: Way, token: str) -> None:
+        caller = identify([OFFERS[way](token)], ALL_WAYS, ACCOUNT)
+
+        assert caller.token.reveal() == token
+
+    @pytest.mark.parametrize(
+        "token",
+        [
+            pytest.param("", id="empty"),
+            pytest.param("a" * 4097, id="too-long"),
+            pytest.param("a\r\nX-Evil: 1", id="cr-lf"),
+            pytest.param("a\r", id="cr-at-the-end"),
+            pytest.param("a\n", id="lf-at-the-end"),
+            pytest.param("\na", id="lf-at-the-start"),
+            pytest.param("a\0", id="nul"),
+            pytest.param("a\x1bb", id="escape"),
+            pytest.param("a\x7f", id="delete"),
+            pytest.param("a\tb", id="tab"),
+            pytest.param("a b", id="blank"),
+            pytest.param("a\x85b", id="c1"),
+            pytest.param("tökén", id="latin-1"),
+            pytest.param("a\u2028b", id="line-separator"),
+            pytest.param("a😀", id="astral"),
+            pytest.param("a\udcff", id="lone-surrogate"),
+        ],
+    )
+    def test_anything_else_is_refused(self, way: Way, token: str) -> None:
+        with pytest.raises(NotIdentified):
+            identify([OFFERS[way](token)], ALL_WAYS, ACCOUNT)
+
+    @given(
+        token=st.text(alphabet=st.characters(min_codepoint=0x20, max_codepoint=0x7E))
+        | st.text(alphabet=st.characters())
+    )
+    def test_what_passes_fits_into_a_header(self, way: Way, token: str) -> None:
+        fits = token != "" and all("!" <= character <= "~" for character in token)
+        try:
+            passed = identify([OFFERS[way](token)], ALL_WAYS, ACCOUNT).token.reveal() == token
+        except NotIdentified:
+            passed = False
+
+        assert passed == fits
+
+
+class TestSecrecy:
+    def test_a_caller_does_not_show_the_token(self) -> None:
+        caller = Caller(ACCOUNT, Secret(TOKEN), Way.BEARER)
+
+        shown = f"{caller} {caller!r} {caller!s:>99} {[caller]} {ValueError(caller)!r}"
+
+        assert str(ACCOUNT) in shown
+        assert TOKEN not in shown
+
+    @pytest.mark.parametrize("way", BY_WAY)
+    @pytest.mark.parametrize(
+        ("token", "ways"),
+        [
+            pytest.param("s3cret token", ALL_WAYS, id="no-token"),
+            pytest.param("s3cret-token", frozenset[Way](), id="no-way"),
+        ],
+    )
+    def test_a_refusal_does_not_show_it(self, way: Way, token: str, ways: frozenset[Way]) -> None:
+        with pytest.raises(NotIdentified) as raised:
+            identify([OFFERS[way](token)], ways, ACCOUNT)
+
+        assert "s3cret" not in "".join(traceback.format_exception(raised.value))

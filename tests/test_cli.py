@@ -1,0 +1,291 @@
+"""The command `harvest-bridge`, as a process of its own wherever it has to start or stop."""
+
+import asyncio
+import json
+import os
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+from lxml import etree
+from typer.testing import CliRunner
+from yarl import URL
+
+from bridge import __version__
+from bridge.cli import app
+from bridge.sandbox.app import SANDBOX_ACCOUNT_ID, SANDBOX_TOKEN
+from bridge.settings import PREFIX, Settings
+from tests.support.legacy import Answer, LegacyClient, assert_valid
+from tests.support.running import LOOPBACK
+from tests.support.upstream import message, page
+
+COMMAND = (sys.executable, "-m", "bridge")
+ENVIRONMENT = {name: text for name, text in os.environ.items() if not name.startswith(PREFIX)}
+PATIENCE = 30
+"""Seconds until a process counts as hanging."""
+
+NEEDED = ("--account-id", "1000", "--auth", "bearer", "--contact", "ops@example.com")
+
+
+def run(*arguments: str, given: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+    """Run the command to its end."""
+    return subprocess.run(
+        [*COMMAND, *arguments],
+        input=given,
+        capture_output=True,
+        env=ENVIRONMENT,
+        timeout=PATIENCE,
+        check=False,
+    )
+
+
+def run_here(*arguments: str, given: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+    """Run the command in this process, which is a second faster."""
+    done = CliRunner().invoke(app, arguments, input=given, catch_exceptions=False)
+    return subprocess.CompletedProcess(
+        arguments, done.exit_code, done.stdout_bytes, done.stderr_bytes
+    )
+
+
+@asynccontextmanager
+async def running(*arguments: str) -> AsyncIterator[asyncio.subprocess.Process]:
+    """Run the command while a test does something with it."""
+    process = await asyncio.create_subprocess_exec(
+        *COMMAND,
+        *arguments,
+        env=ENVIRONMENT,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    try:
+        async with asyncio.timeout(PATIENCE):
+            yield process
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.communicate()
+
+
+async def listening_port(process: asyncio.subprocess.Process) -> int:
+    """Read the log up to the line that says where it listens."""
+    assert process.stderr is not None
+    async for line in process.stderr:
+        told = json.loads(line)
+        if told["event"] == "listening":
+            port: int = told["port"]
+            return port
+    raise AssertionError("it ended before it listened")
+
+
+async def told_to_stop(
+    process: asyncio.subprocess.Process, how: signal.Signals = signal.SIGTERM
+) -> tuple[int | None, bytes]:
+    """Stop the process and return its exit status and what was left of its log."""
+    process.send_signal(how)
+    _, log = await process.communicate()
+    return process.returncode, log
+
+
+def the_line(told: bytes) -> str:
+    """The only line of what the command told its user."""
+    (line,) = told.decode().splitlines()
+    assert line.startswith("harvest-bridge: ")
+    return line.removeprefix("harvest-bridge: ")
+
+
+def test_version() -> None:
+    done = run_here("--version")
+
+    assert (done.returncode, done.stdout, done.stderr) == (
+        0,
+        f"harvest-bridge {__version__}\n".encode(),
+        b"",
+    )
+
+
+class TestTranslate:
+    @pytest.mark.parametrize(
+        ("given", "dialect", "schema"),
+        [
+            pytest.param(page(message(id=2), message(id=1)), "classic", "list", id="classic-page"),
+            pytest.param(page(message(id=2), message(id=1)), "final", "list", id="final-page"),
+            pytest.param(message(id=1), "classic", "item", id="classic-message"),
+            pytest.param(message(id=1), "final", "item", id="final-message"),
+        ],
+    )
+    def test_it_writes_what_the_bridge_would(
+        self, given: dict[str, Any], dialect: str, schema: str
+    ) -> None:
+        done = run_here(
+            "translate", "--invoice-id", "7", "--dialect", dialect, given=json.dumps(given).encode()
+        )
+
+        assert (done.returncode, done.stderr) == (0, b"")
+        assert_valid(done.stdout, f"invoice-messages/{dialect}-{schema}")
+        ids = [element.text for element in etree.fromstring(done.stdout).iter("invoice-id")]
+        assert ids == ["7"] * (2 if schema == "list" else 1)
+
+    def test_notes_go_to_standard_error_and_classic_is_the_default(self) -> None:
+        given = message(body="a\u0001b", subject="not in classic", recipients=[{"name": "Jane"}])
+
+        done = run_here("translate", "--invoice-id", "7", given=json.dumps(given).encode())
+
+        assert done.returncode == 0
+        assert_valid(done.stdout, "invoice-messages/classic-item")
+        assert sorted(done.stderr.decode().splitlines()) == [
+            "note: character-replaced: body (1)",
+            "note: recipient-dropped: full-recipient-list (1)",
+        ]
+
+    def test_it_is_a_filter(self) -> None:
+        given = json.dumps(page(message())).encode()
+
+        assert (
+            run("translate", "--invoice-id", "7", given=given).stdout
+            == run_here("translate", "--invoice-id", "7", given=given).stdout
+            != b""
+        )
+
+    def test_broken_json_ends_it_with_one_line(self) -> None:
+        done = run("translate", "--invoice-id", "7", given=b'{"id": 1, "body": "s3cret')
+
+        assert (done.returncode, done.stdout) == (1, b"")
+        assert the_line(done.stderr) == "v2 sent no JSON: Input data was truncated"
+
+    @pytest.mark.parametrize(
+        "given",
+        [
+            pytest.param(b'"s3cret"', id="no-object"),
+            pytest.param(json.dumps(message(id="s3cret")).encode(), id="wrong-message"),
+            pytest.param(b'{"id": 1, "body": "s3cret \xff"}', id="invalid-utf-8"),
+            pytest.param(
+                json.dumps(page(message(id=1), message(id="s3cret"))).encode(),
+                id="wrong-message-on-a-page",
+            ),
+        ],
+    )
+    def test_what_cannot_be_translated_is_one_line_and_nothing_else(self, given: bytes) -> None:
+        done = run_here("translate", "--invoice-id", "7", given=given)
+
+        assert done.returncode == 1
+        assert "s3cret" not in the_line(done.stderr)
+        assert done.stdout == b""
+
+
+class TestServe:
+    def test_every_wrong_setting_is_told_on_one_line(self, tmp_path: Path) -> None:
+        """A flag that makes no sense for each of them, and a key that is none, in the file."""
+        config = tmp_path / "bridge.toml"
+        config.write_text("prot = 8080\n")
+        settings = [name for name in Settings.model_fields if name != "host"]
+        flags = [f"--{name.replace('_', '-')}=(" for name in settings]
+
+        done = run("serve", "--config", str(config), *flags)
+
+        assert done.returncode == 2
+        complaints = the_line(done.stderr).split("; ")
+        assert sorted(each.partition(":")[0] for each in complaints) == sorted([*settings, "prot"])
+
+    def test_a_port_in_use_is_one_line(self) -> None:
+        with socket.create_server((LOOPBACK, 0)) as taken:
+            port = taken.getsockname()[1]
+
+            done = run("serve", *NEEDED, "--port", str(port))
+
+        assert done.returncode == 1
+        assert str(port) in the_line(done.stderr)
+
+    async def test_it_answers_until_it_is_interrupted(self) -> None:
+        async with running("serve", *NEEDED, "--port", "0") as process:
+            port = await listening_port(process)
+            async with LegacyClient(LOOPBACK, port) as client:
+                answer = await client.get("/invoice/1420/messages", authorization=None)
+
+            status, log = await told_to_stop(process, signal.SIGINT)
+
+        assert (answer.status, status) == (401, 0)
+        assert [json.loads(line)["event"] for line in log.splitlines()] == ["legacy_call"]
+
+
+async def made(command: str) -> Answer:
+    """Make the call that a line of `curl` would."""
+    arguments = shlex.split(command)
+    login, password = arguments[arguments.index("-u") + 1].split(":")
+    method = arguments[arguments.index("-X") + 1] if "-X" in arguments else "GET"
+    url = URL(arguments[-1])
+    async with LegacyClient(str(url.host), int(url.port or 0)) as client:
+        return await client.call(
+            method, url.path, authorization=aiohttp.encode_basic_auth(login, password)
+        )
+
+
+async def test_demo_prints_calls_that_work() -> None:
+    commands: list[str] = []
+    async with running("demo", "--port", "0", "--sandbox-port", "0") as process:
+        assert process.stdout is not None
+        while len(commands) < 3:
+            line = await process.stdout.readline()
+            assert line, "it ended before it had printed three calls"
+            if line.strip().startswith(b"curl "):
+                commands.append(line.decode().strip())
+        listed, shown, deleted = [await made(command) for command in commands]
+        left = await made(commands[0])
+        status, log = await told_to_stop(process)
+
+    assert [listed.status, shown.status, deleted.status] == [200, 200, 200]
+    assert_valid(listed.body, "invoice-messages/classic-list")
+    assert_valid(shown.body, "invoice-messages/final-item")
+    assert deleted.body == b""
+    assert (listed.texts("id"), shown.texts("id")) == (["403", "409"], ["409"])
+    assert left.texts("id") == ["409"]
+    assert status == 0
+    assert SANDBOX_TOKEN.encode() not in log
+
+
+class TestSandbox:
+    async def call(self, port: int, method: str, path: str) -> Any:
+        headers = {
+            "Authorization": f"Bearer {SANDBOX_TOKEN}",
+            "Harvest-Account-Id": str(SANDBOX_ACCOUNT_ID),
+            "User-Agent": "Tests (tests@example.com)",
+        }
+        async with (
+            aiohttp.ClientSession(f"http://{LOOPBACK}:{port}", headers=headers) as session,
+            session.request(method, path, raise_for_status=True) as response,
+        ):
+            return await response.json() if method == "GET" else await response.read()
+
+    async def ids(self, port: int) -> list[int]:
+        listed = await self.call(port, "GET", "/v2/invoices/1420/messages")
+        return [each["id"] for each in listed["invoice_messages"]]
+
+    async def test_a_database_keeps_what_was_deleted(self, tmp_path: Path) -> None:
+        arguments = ("sandbox", "--port", "0", "--database", str(tmp_path / "sandbox.db"))
+        async with running(*arguments) as process:
+            port = await listening_port(process)
+            before = await self.ids(port)
+            await self.call(port, "DELETE", "/v2/invoices/1420/messages/403")
+            status, _ = await told_to_stop(process)
+        async with running(*arguments) as process:
+            after = await self.ids(await listening_port(process))
+
+        assert status == 0
+        assert (before, after) == ([403, 409], [409])
+
+    def test_a_file_that_is_no_sandbox_is_one_line(self, tmp_path: Path) -> None:
+        database = tmp_path / "notes.txt"
+        database.write_text("Not a database, and not to be touched. " * 100)
+
+        done = run("sandbox", "--port", "0", "--database", str(database))
+
+        assert done.returncode == 1
+        assert str(database) in the_line(done.stderr)
+        assert database.read_text() == "Not a database, and not to be touched. " * 100

@@ -1,0 +1,405 @@
+"""Where a setting comes from, and what an operator is told who got one wrong."""
+
+import os
+import re
+from collections.abc import Mapping
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer.main
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bridge import __version__
+from bridge.cli import app
+from bridge.identity.callers import Way
+from bridge.settings import PREFIX, Settings, WrongSetting, load
+from bridge.v1.dialects import Dialect
+
+NEEDED = {"account_id": "1000", "auth": "bearer", "contact": "ops@example.com"}
+"""What has no default, as flags."""
+
+
+@pytest.fixture(autouse=True)
+def _no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in os.environ:
+        if name.upper().startswith(PREFIX):
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    """The TOML file of a test, to be written by it."""
+    return tmp_path / "bridge.toml"
+
+
+def complaint(flags: Mapping[str, Any], file: Path | None = None) -> str:
+    """The complaint about these settings, which is checked to be one line."""
+    with pytest.raises(WrongSetting) as raised:
+        load(flags, file)
+    told = str(raised.value)
+    assert told.strip()
+    assert len(told.splitlines()) == 1
+    return told
+
+
+def names(setting: str) -> str:
+    """How a complaint names the setting in each of its places."""
+    flag = setting.replace("_", "-")
+    return f"(--{flag}, {PREFIX}{setting.upper()}, or {setting} in the file)"
+
+
+GIVEN: dict[str, list[tuple[str, str, str, object]]] = {
+    # (as a flag, in the environment, as TOML, what is loaded): one row a source, strongest first.
+    "account_id": [("1", "1", "1", 1), ("2", "2", "2", 2), ("3", "3", "3", 3)],
+    "auth": [
+        ("bearer", "bearer", '"bearer"', {Way.BEARER}),
+        (
+            "token-as-password",
+            "token-as-password",
+            '["token-as-password"]',
+            {Way.TOKEN_AS_PASSWORD},
+        ),
+        (
+            "bearer,token-as-password",
+            " bearer , token-as-password ",
+            '["bearer", "token-as-password"]',
+            {Way.BEARER, Way.TOKEN_AS_PASSWORD},
+        ),
+    ],
+    "contact": [(text, text, f'"{text}"', text) for text in ("a@example.com", "b@c.org", "d e")],
+    "upstream": [
+        (f"https://{host}/v2", f"https://{host}/v2", f'"https://{host}/v2"', f"https://{host}/v2")
+        for host in ("one.example", "two.example:8443", "[::1]")
+    ],
+    "host": [(host, host, f'"{host}"', host) for host in ("0.0.0.0", "::", "localhost")],
+    "port": [("1", "1", "1", 1), ("2", "2", '"2"', 2), ("0", "0", "0", 0)],
+    "dialect": [
+        ("final", "final", '"final"', Dialect.FINAL),
+        ("classic", "classic", '"classic"', Dialect.CLASSIC),
+        ("final", "final", '"final"', Dialect.FINAL),
+    ],
+    "sunset": [
+        (f"2027-06-{day}", f"2027-06-{day}", f"2027-06-{day}", date(2027, 6, day))
+        for day in (10, 20, 30)
+    ],
+    "body_limit": [("1", "1", "1", 1), ("2", "2", "2", 2), ("3", "3", "3", 3)],
+    "call_timeout": [("1.5", "1.5", "1.5", 1.5), ("2", "2", "2", 2.0), ("3", "3", "3", 3.0)],
+    "connect_timeout": [("0.1", "0.1", "0.1", 0.1), ("2", "2", "2", 2.0), ("3", "3", "3", 3.0)],
+    "page_limit": [("1", "1", "1", 1), ("2", "2", "2", 2), ("3", "3", "3", 3)],
+    "upstream_body_limit": [
+        (text, text, text, int(text)) for text in ("1024", "2048", "99999999999")
+    ],
+    "upstream_connections": [("1", "1", "1", 1), ("2", "2", "2", 2), ("3", "3", "3", 3)],
+}
+
+DEFAULTS = {
+    "upstream": "https://api.harvestapp.com/v2",
+    "host": "127.0.0.1",
+    "port": 8080,
+    "dialect": None,
+    "sunset": None,
+    "body_limit": 1024 * 1024,
+    "call_timeout": 30.0,
+    "connect_timeout": 5.0,
+    "page_limit": 1000,
+    "upstream_body_limit": 64 * 1024 * 1024,
+    "upstream_connections": 100,
+}
+
+
+def test_every_setting_is_tried_here() -> None:
+    assert set(GIVEN) == set(Settings.model_fields)
+    assert set(DEFAULTS) | set(NEEDED) == set(Settings.model_fields)
+
+
+@pytest.mark.parametrize("setting", GIVEN)
+class TestSources:
+    """Each setting is given differently in every source: the strongest one must be heard."""
+
+    def given(
+        self, setting: str, monkeypatch: pytest.MonkeyPatch, config: Path, sources: set[str]
+    ) -> object:
+        flags = {name: text for name, text in NEEDED.items() if name != setting}
+        flag, environment, file = GIVEN[setting]
+        if "flag" in sources:
+            flags[setting] = flag[0]
+        if "environment" in sources:
+            monkeypatch.setenv(f"{PREFIX}{setting.upper()}", environment[1])
+        config.write_text(f"{setting} = {file[2]}\n" if "file" in sources else "")
+        return getattr(load(flags, config), setting)
+
+    def test_a_flag_comes_first(
+        self, setting: str, monkeypatch: pytest.MonkeyPatch, config: Path
+    ) -> None:
+        value = self.given(setting, monkeypatch, config, {"flag", "environment", "file"})
+
+        assert value == GIVEN[setting][0][3]
+
+    def test_then_the_environment(
+        self, setting: str, monkeypatch: pytest.MonkeyPatch, config: Path
+    ) -> None:
+        value = self.given(setting, monkeypatch, config, {"environment", "file"})
+
+        assert value == GIVEN[setting][1][3]
+
+    def test_then_the_file(
+        self, setting: str, monkeypatch: pytest.MonkeyPatch, config: Path
+    ) -> None:
+        assert self.given(setting, monkeypatch, config, {"file"}) == GIVEN[setting][2][3]
+
+    def test_an_empty_variable_is_none(
+        self, setting: str, monkeypatch: pytest.MonkeyPatch, config: Path
+    ) -> None:
+        monkeypatch.setenv(f"{PREFIX}{setting.upper()}", "")
+
+        assert self.given(setting, monkeypatch, config, {"file"}) == GIVEN[setting][2][3]
+
+    def test_a_flag_that_is_not_given_is_none(
+        self, setting: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv(f"{PREFIX}{setting.upper()}", GIVEN[setting][1][1])
+
+        assert getattr(load({**NEEDED, setting: None}, None), setting) == GIVEN[setting][1][3]
+
+
+@pytest.mark.parametrize(("setting", "default"), DEFAULTS.items())
+def test_else_it_has_its_default(setting: str, default: object) -> None:
+    assert getattr(load(NEEDED, None), setting) == default
+
+
+class TestComplaints:
+    @pytest.mark.parametrize("setting", NEEDED)
+    def test_what_has_no_default_must_be_set(self, setting: str) -> None:
+        flags = {name: text for name, text in NEEDED.items() if name != setting}
+
+        assert complaint(flags) == f"{setting}: must be set {names(setting)}"
+
+    @pytest.mark.parametrize(
+        ("setting", "text"),
+        [
+            ("account_id", "0"),
+            ("account_id", "-1"),
+            ("account_id", "acme"),
+            ("account_id", "1.5"),
+            ("auth", ""),
+            ("auth", ","),
+            ("auth", "basic"),
+            ("auth", "bearer,basic"),
+            ("auth", "bearer token-as-password"),
+            ("contact", ""),
+            ("contact", "   "),
+            ("contact", "ops@example.com\r\nX-Evil: 1"),
+            ("contact", "ops@example.com\n"),
+            ("contact", "Ops (ops@example.com)"),
+            ("contact", "öps@example.com"),
+            ("port", "-1"),
+            ("port", "65536"),
+            ("port", "http"),
+            ("dialect", "modern"),
+            ("dialect", ""),
+            ("sunset", "soon"),
+            ("sunset", "2027-02-30"),
+            ("sunset", "30.06.2027"),
+            ("body_limit", "0"),
+            ("body_limit", "1M"),
+            ("call_timeout", "0"),
+            ("call_timeout", "-1"),
+            ("call_timeout", "3601"),
+            ("call_timeout", "nan"),
+            ("call_timeout", "inf"),
+            ("connect_timeout", "0"),
+            ("connect_timeout", "5s"),
+            ("page_limit", "0"),
+            ("upstream_body_limit", "1023"),
+            ("upstream_body_limit", "64M"),
+            ("upstream_connections", "0"),
+        ],
+    )
+    def test_what_makes_no_sense_is_named_in_each_of_its_places(
+        self, setting: str, text: str, monkeypatch: pytest.MonkeyPatch, config: Path
+    ) -> None:
+        told = complaint({**NEEDED, setting: text})
+
+        assert told.startswith(f"{setting}: ")
+        assert told.endswith(names(setting))
+        assert "Value error" not in told
+        others = {name: value for name, value in NEEDED.items() if name != setting}
+        config.write_text(f"{setting} = '''{text}'''\n", encoding="utf-8", newline="")
+        assert complaint(others, config) == told
+        if text:
+            monkeypatch.setenv(f"{PREFIX}{setting.upper()}", text)
+            assert complaint(others) == told
+
+    @pytest.mark.parametrize(
+        "url",
+        [
+            pytest.param("", id="empty"),
+            pytest.param("api.harvestapp.com", id="host-alone"),
+            pytest.param("api.harvestapp.com/v2", id="no-scheme"),
+            pytest.param("//api.harvestapp.com/v2", id="scheme-missing"),
+            pytest.param("ftp://api.harvestapp.com/v2", id="other-scheme"),
+            pytest.param("file:///v2", id="file"),
+            pytest.param("https:///v2", id="no-host"),
+            pytest.param("https://:443/v2", id="port-alone"),
+            pytest.param("https://[::1/v2", id="bracket"),
+            pytest.param("https://api.harvestapp.com/v2?x=1", id="query"),
+            pytest.param("https://api.harvestapp.com/v2#x", id="fragment"),
+            pytest.param("https://jane:pass@api.harvestapp.com/v2", id="user-and-password"),
+            pytest.param("https://jane@api.harvestapp.com/v2", id="user"),
+            pytest.param("https://api.harvestapp.com/v 2", id="blank"),
+            pytest.param("https://api.harvestapp.com/v2\n", id="newline"),
+            pytest.param("https://api.harvestapp.com/vé", id="not-ascii"),
+            pytest.param("https://api.harvestapp.com/v2?", id="empty-query"),
+            pytest.param("https://api.harvestapp.com/v2#", id="empty-fragment"),
+            pytest.param("https://api.harvestapp.com:port/v2", id="port-is-no-number"),
+            pytest.param("https://api.harvestapp.com:99999/v2", id="port-too-large"),
+            pytest.param("https://api.harvestapp.com:0/v2", id="port-zero"),
+        ],
+    )
+    def test_an_upstream_must_be_a_plain_url(self, url: str) -> None:
+        told = complaint({**NEEDED, "upstream": url})
+
+        assert told.startswith("upstream: ")
+        assert told.endswith(names("upstream"))
+
+    def test_a_password_in_it_is_not_repeated(self) -> None:
+        assert "s3cret" not in complaint({**NEEDED, "upstream": "https://jane:s3cret@h/v2"})
+
+    def test_every_wrong_setting_is_told_at_once(self) -> None:
+        told = complaint({**NEEDED, "port": "x", "page_limit": "0", "sunset": "soon"})
+
+        assert sorted(part.partition(":")[0] for part in told.split("; ")) == [
+            "page_limit",
+            "port",
+            "sunset",
+        ]
+
+    @given(
+        st.dictionaries(
+            st.sampled_from(list(GIVEN)), st.text(alphabet=st.characters(exclude_categories=()))
+        )
+    )
+    def test_whatever_is_given_it_is_one_line(self, flags: dict[str, str]) -> None:
+        try:
+            load({**NEEDED, **flags}, None)
+        except WrongSetting as error:
+            assert len(str(error).splitlines()) == 1  # noqa: PT017 - not every one is wrong
+
+
+class TestFile:
+    def test_an_unknown_key_is_named(self, config: Path) -> None:
+        config.write_text("prot = 8080\n")
+
+        assert complaint(NEEDED, config) == "prot: there is no such setting"
+
+    def test_a_table_is_an_unknown_key(self, config: Path) -> None:
+        config.write_text("[server]\nport = 8080\n")
+
+        assert complaint(NEEDED, config) == "server: there is no such setting"
+
+    @pytest.mark.parametrize(
+        "content",
+        [
+            pytest.param(b"port 8080\n", id="no-equals-sign"),
+            pytest.param(b"port = 1\nport = 2\n", id="twice"),
+            pytest.param(b'host = "localhost\n', id="open-quote"),
+            pytest.param(b'contact = "\xff"\n', id="not-utf-8"),
+            pytest.param(b"\0", id="binary"),
+        ],
+    )
+    def test_broken_toml_is_told_with_the_files_name(self, config: Path, content: bytes) -> None:
+        config.write_bytes(content)
+
+        assert complaint(NEEDED, config).startswith(f"{config}: ")
+
+    def test_a_missing_file_is_told_with_its_name(self, config: Path) -> None:
+        assert complaint(NEEDED, config) == f"{config}: No such file or directory"
+
+    def test_a_folder_is_told_with_its_name(self, tmp_path: Path) -> None:
+        assert complaint(NEEDED, tmp_path) == f"{tmp_path}: Is a directory"
+
+    def test_an_unreadable_file_is_told_with_its_name(
+        self, config: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def refuse(*_: object) -> None:
+            raise PermissionError(13, "Permission denied")
+
+        monkeypatch.setattr(Path, "open", refuse)  # a mode of 0 does not stop root
+
+        assert complaint(NEEDED, config) == f"{config}: Permission denied"
+
+    def test_an_empty_file_changes_nothing(self, config: Path) -> None:
+        config.write_text("# nothing yet\n")
+
+        assert load(NEEDED, config).model_dump() == load(NEEDED, None).model_dump()
+
+
+OPTIONS = {
+    parameter.name: parameter for parameter in typer.main.get_group(app).commands["serve"].params
+}
+"""The flags of `serve`, by the names of their settings."""
+
+
+class TestFlags:
+    """What `serve` offers is what can be set."""
+
+    def test_every_setting_has_one_and_none_is_left_over(self) -> None:
+        assert set(OPTIONS) == {*Settings.model_fields, "config"}
+
+    @pytest.mark.parametrize("setting", Settings.model_fields)
+    def test_it_has_the_settings_name(self, setting: str) -> None:
+        assert OPTIONS[setting].opts == ["--" + setting.replace("_", "-")]
+
+    @pytest.mark.parametrize("setting", Settings.model_fields)
+    def test_its_help_says_what_it_means_and_its_variable(self, setting: str) -> None:
+        description = Settings.model_fields[setting].description
+        shown: str = getattr(OPTIONS[setting], "help")  # noqa: B009 - of options only
+
+        assert description is not None
+        assert re.fullmatch(r"[A-Z].{10,}\.", description)
+        assert shown == f"{description} [{PREFIX}{setting.upper()}]"
+
+    @pytest.mark.parametrize("setting", Settings.model_fields)
+    def test_it_has_no_default_of_its_own(self, setting: str) -> None:
+        assert OPTIONS[setting].default is None
+
+
+class TestMeaning:
+    def test_an_upstream_loses_its_last_slash(self) -> None:
+        assert load({**NEEDED, "upstream": "http://h/v2/"}, None).upstream == "http://h/v2"
+
+    def test_a_contact_loses_the_blanks_around_it(self) -> None:
+        assert load({**NEEDED, "contact": " a@b.org "}, None).contact == "a@b.org"
+
+    def test_the_user_agent_names_the_application_and_the_contact(self) -> None:
+        upstream = load(NEEDED, None).upstream_client()
+
+        assert upstream.user_agent == f"harvest-bridge/{__version__} (ops@example.com)"
+
+    def test_the_client_is_told_what_was_set(self) -> None:
+        upstream = load(
+            {
+                **NEEDED,
+                "upstream": "http://localhost:8081/v2",
+                "connect_timeout": "1.5",
+                "upstream_body_limit": "2048",
+                "upstream_connections": "3",
+            },
+            None,
+        ).upstream_client()
+
+        assert upstream.base_url == "http://localhost:8081/v2"
+        assert upstream.connect_timeout == 1.5
+        assert upstream.body_limit == 2048
+        assert upstream.connections == 3
+
+    def test_a_sunset_is_the_first_moment_of_its_day(self) -> None:
+        settings = load({**NEEDED, "sunset": "2027-06-30"}, None)
+
+        assert settings.sunset_time() == datetime(2027, 6, 30, tzinfo=UTC)
+
+    def test_no_sunset_is_no_moment(self) -> None:
+        assert load(NEEDED, None).sunset_time() is None

@@ -1,0 +1,90 @@
+"""v2 calls and answers as values: which status is a success, and what a refusal says."""
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from multidict import CIMultiDict
+
+from bridge.v2.errors import UpstreamRefusal
+from bridge.v2.wire import V2Response, require_status
+
+URL = "https://api.harvestapp.com/v2/invoices/1420/messages"
+
+
+def refusal(
+    body: bytes | dict[str, Any] = b"", status: int = 422, **headers: str
+) -> UpstreamRefusal:
+    raw = body if isinstance(body, bytes) else json.dumps(body).encode()
+    sent = CIMultiDict({name.replace("_", "-"): text for name, text in headers.items()})
+    with pytest.raises(UpstreamRefusal) as raised:
+        require_status(V2Response(status, raw, URL, sent), 200)
+    return raised.value
+
+
+@pytest.mark.parametrize("status", [200, 201])
+def test_the_expected_status_passes(status: int) -> None:
+    require_status(V2Response(status, b"whatever", URL), status)
+
+
+@pytest.mark.parametrize(
+    "status", [199, 201, 202, 204, 301, 302, 304, 400, 401, 403, 404, 422, 429, 500, 503, 599]
+)
+def test_any_other_is_a_refusal_with_that_status(status: int) -> None:
+    assert refusal(status=status).status == status
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        pytest.param({"message": "Invoice is closed"}, "Invoice is closed", id="message"),
+        pytest.param(
+            {"error": "invalid_token", "error_description": "The token is expired."},
+            "The token is expired.",
+            id="oauth",
+        ),
+        pytest.param(
+            {"message": "this", "error_description": "not this"}, "this", id="message-first"
+        ),
+        pytest.param(
+            {"message": "", "error_description": "instead"}, "instead", id="empty-message"
+        ),
+        pytest.param({"message": None, "error_description": None}, None, id="null"),
+        pytest.param({}, None, id="empty-object"),
+        pytest.param({"error": "other"}, None, id="other-members"),
+        pytest.param({"message": {"text": "deep"}}, None, id="message-is-an-object"),
+        pytest.param({"message": 7}, None, id="message-is-a-number"),
+        pytest.param(b'["message"]', None, id="array"),
+        pytest.param(b"<h1>Bad gateway</h1>", None, id="html"),
+        pytest.param(b"", None, id="nothing"),
+        pytest.param(b'{"message": "cut', None, id="cut-off"),
+        pytest.param(b'{"message": "\xff"}', None, id="invalid-utf-8"),
+        pytest.param(b'{"message": ' * 100_000, None, id="deep"),
+        pytest.param(b'{"other": ' * 100_000, None, id="deep-and-unknown"),
+        pytest.param({"message": "zwei\nZeilen é 😀"}, "zwei\nZeilen é 😀", id="any-text"),
+    ],
+)
+def test_a_refusal_has_v2s_own_words(body: bytes | dict[str, Any], message: str | None) -> None:
+    assert refusal(body).message == message
+
+
+@pytest.mark.parametrize("status", [429, 503, 404])
+def test_a_refusal_has_retry_after_as_it_came(status: int) -> None:
+    assert refusal(status=status, retry_after=" 7, soon ").retry_after == " 7, soon "
+
+
+def test_without_retry_after_it_has_none() -> None:
+    assert refusal(status=429).retry_after is None
+
+
+def test_a_refusal_is_told_by_its_status_alone() -> None:
+    error = refusal({"message": "about jane@doe.org"}, status=422, retry_after="jane@doe.org")
+
+    assert str(error) == "v2 answered 422"
+
+
+@given(st.binary())
+def test_no_body_breaks_it(body: bytes) -> None:
+    assert refusal(body, status=500).status == 500
