@@ -5,6 +5,7 @@ from collections.abc import Callable
 from functools import partial
 
 from aiohttp import web
+from aiohttp.http_exceptions import PayloadEncodingError
 
 from bridge.identity.callers import Caller, identify
 from bridge.identity.credentials import ACCESS_TOKEN, credentials
@@ -15,7 +16,7 @@ from bridge.server.logs import CallRecord, UpstreamCall
 from bridge.server.middlewares import RECORD
 from bridge.server.negotiation import admits_xml
 from bridge.settings import Settings
-from bridge.v1.errors import BodyTooLarge, NotAcceptable
+from bridge.v1.errors import BodyTooLarge, InvalidRequest, NotAcceptable
 from bridge.v1.wire import V1Request, V1Response
 from bridge.v2.client import V2Client
 from bridge.v2.errors import UpstreamError, UpstreamTimeout
@@ -86,10 +87,15 @@ class LegacyHandler:
             await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
             request.writer.output_size = 0
         body = bytearray()
-        async for chunk in request.content.iter_any():
-            body += chunk
-            if len(body) > limit:
-                raise BodyTooLarge(f"The body has more than {limit} bytes.")
+        try:
+            async for chunk in request.content.iter_any():
+                body += chunk
+                if len(body) > limit:
+                    raise BodyTooLarge(f"The body has more than {limit} bytes.")
+        except (PayloadEncodingError, web.RequestPayloadError, ConnectionError) as error:
+            raise InvalidRequest(
+                "The body broke off, or is not encoded as its head says."
+            ) from error
         return bytes(body)
 
     async def _drive(

@@ -15,6 +15,7 @@ class NoteCode(StrEnum):
     ADDRESS_ESCAPED = "address-escaped"
     BODY_DROPPED = "body-dropped"
     CHARACTER_REPLACED = "character-replaced"
+    DOUBLE_SLASH = "double-slash"
     ELEMENT_DROPPED = "element-dropped"
     ELEMENT_IGNORED = "element-ignored"
     HASH_IN_ID = "hash-in-id"

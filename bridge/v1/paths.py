@@ -17,9 +17,12 @@ _ID = re.compile(r"[0-9]{1,30}")
 def segments(path: str, notes: Notes) -> tuple[str, ...]:
     """Split a percent-encoded path, setting right what schemas/README.md, "Paths", tolerates.
 
-    One trailing slash, an `.xml` suffix, and an id written `#1420` or `#{1420}` (the `#{…}` of
-    v1's documentation taken literally) are noted and set right.
+    A doubled first slash, one trailing slash, an `.xml` suffix, and an id written `#1420` or
+    `#{1420}` (the `#{…}` of v1's documentation taken literally) are noted and set right.
     """
+    if path.startswith("//"):
+        path = path[1:]
+        notes.add(NoteCode.DOUBLE_SLASH, "path")
     if len(path) > 1 and path.endswith("/"):
         path = path[:-1]
         notes.add(NoteCode.TRAILING_SLASH, "path")

@@ -5,18 +5,18 @@ elements that a request can set, validate what is left against the request's XSD
 make a mapping of it. What the values mean is the resource's business.
 """
 
-import codecs
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from email.message import Message
+from typing import Any
 
 import xmltodict
 from lxml import etree
 
 from bridge.v1.dialects import Dialect
 from bridge.v1.elements import BOOLEAN, ElementType
-from bridge.v1.errors import InvalidAnswer, InvalidRequest, UnsupportedMediaType
+from bridge.v1.encoding import decode_xml
+from bridge.v1.errors import InvalidAnswer, InvalidRequest
 from bridge.v1.notes import NoteCode, Notes
 from bridge.v1.values import boolean_text, read_boolean
 from bridge.v1.xsd import require_valid
@@ -24,25 +24,8 @@ from bridge.v1.xsd import require_valid
 MAX_ELEMENTS = 200
 """Children of the root: several times what v1 ever documented for one request."""
 
-_XML_TYPE = re.compile(r"(?:application|text)/(?:[a-z0-9.-]+\+)?xml")
+NO_DTD = "A document type declaration is not accepted."
 
-_CHARSETS = re.compile(
-    r"utf-?(?:8|16|32)(?:-[bl]e|-sig)?|ascii|iso8859-\d+|cp\d+|koi8-[rtu]|mac-\w+"
-    r"|big5\w*|gb\w+|shift_jis\w*|euc_\w+"
-)
-"""Names that Python gives to the encodings of text; not `idna`, `unicode_escape` and their like."""
-
-_BYTE_ORDER_MARKS = (
-    (codecs.BOM_UTF8, "utf-8-sig"),
-    (codecs.BOM_UTF32_LE, "utf-32"),
-    (codecs.BOM_UTF32_BE, "utf-32"),
-    (codecs.BOM_UTF16_LE, "utf-16"),
-    (codecs.BOM_UTF16_BE, "utf-16"),
-    # XML 1.0, appendix F: without a mark, the first angle bracket tells.
-    ("<".encode("utf-16-le"), "utf-16-le"),
-    ("<".encode("utf-16-be"), "utf-16-be"),
-)
-_DECLARED = re.compile(rb"""<\?xml\s[^>]{0,100}?encoding\s*=\s*["']([A-Za-z0-9._:-]{1,40})["']""")
 _BEFORE_ROOT = re.compile(r"(?:\s++|<\?.*?\?>|<!--.*?-->)*+", re.DOTALL)
 
 _UNESCAPED_ADDRESS = re.compile(
@@ -68,24 +51,6 @@ class Form:
     schema: str
 
 
-def require_xml(content_type: str | None) -> str | None:
-    """Return the charset that a Content-Type names, if any; no Content-Type means XML.
-
-    Raises:
-        UnsupportedMediaType: it is not XML, or its charset is no encoding of text.
-    """
-    if not content_type or not content_type.strip():
-        return None
-    header = Message()
-    header["Content-Type"] = content_type
-    if _XML_TYPE.fullmatch(header.get_content_type()) is None:
-        raise UnsupportedMediaType("Send XML, as Content-Type: application/xml.")
-    charset = header.get_content_charset()
-    if charset is not None and _codec(charset) is None:
-        raise UnsupportedMediaType("The charset in the Content-Type is not known.")
-    return charset
-
-
 def read_request(
     body: bytes, content_type: str | None, form: Form, notes: Notes
 ) -> dict[str, str | None]:
@@ -95,11 +60,11 @@ def read_request(
     that the body itself is bounded.
 
     Raises:
-        UnsupportedMediaType: the Content-Type says that this is not XML.
+        UnsupportedMediaType: the Content-Type says that this is not XML, or nothing known.
         InvalidRequest: the body is not a well-formed document of this form, has a DTD, or gives
             an element twice or a boolean that is none.
     """
-    root = _parse(_decode(body, require_xml(content_type)), notes)
+    root = _parse(decode_xml(body, content_type), notes)
     if _name(root) != form.root:
         raise InvalidRequest(f"The root element must be {form.root}.")
     cleaned = _clean(root, form, notes)
@@ -112,41 +77,12 @@ def read_request(
     return values
 
 
-def _codec(name: str) -> str | None:
-    """Return Python's name of an encoding of text, None for anything else."""
-    try:
-        codec = codecs.lookup(name).name
-    except (LookupError, ValueError):
-        return None
-    return codec if _CHARSETS.fullmatch(codec) else None
-
-
-def _decode(body: bytes, charset: str | None) -> str:
-    """Decode as the Content-Type says, else as the document does (RFC 7303, section 3)."""
-    codec = _codec(charset) if charset else None
-    if codec is None:
-        codec = next((name for mark, name in _BYTE_ORDER_MARKS if body.startswith(mark)), None)
-    if codec is None and (declared := _DECLARED.match(body.lstrip())):
-        codec = _codec(declared[1].decode())
-        if codec is None:
-            raise InvalidRequest("The encoding in the XML declaration is not known.")
-        if codec.startswith(("utf-16", "utf-32")):
-            # Not if the declaration can be read as ASCII. .NET's string writers say so of UTF-8.
-            codec = None
-    try:
-        return body.decode(codec or "utf-8").removeprefix("\ufeff")
-    except UnicodeDecodeError as error:
-        raise InvalidRequest(f"Byte {error.start} of the body is not {codec or 'utf-8'}.") from None
-
-
 def _parse(text: str, notes: Notes) -> etree._Element:
-    # A declaration has to come first, but clients send the line break of their heredoc before it.
-    text = text.strip(" \t\r\n")
     if not text:
         raise InvalidRequest("The body is empty; XML was expected.")
     start = _BEFORE_ROOT.match(text)
     if start is not None and text.startswith("<!DOCTYPE", start.end()):
-        raise InvalidRequest("A document type declaration is not accepted.")
+        raise InvalidRequest(NO_DTD)
     try:
         return _parse_strictly(text)
     except etree.XMLSyntaxError as error:
@@ -171,7 +107,11 @@ def _parse_strictly(text: str) -> etree._Element:
         remove_comments=True,
         remove_pis=True,
     )
-    return etree.fromstring(text.encode(), parser)
+    root = etree.fromstring(text.encode(), parser)
+    document: Any = root.getroottree().docinfo  # lxml-stubs does not know all of it
+    if document.doctype:
+        raise InvalidRequest(NO_DTD)
+    return root
 
 
 def _escape(found: re.Match[str]) -> str:

@@ -12,6 +12,10 @@ _OFFSET_WITHOUT_PLUS = re.compile(r"(T\S+) (\d\d:?\d\d)$")
 """`…T18:30 02:00`: what is left of `+02:00` in a query whose client did not escape the plus."""
 
 
+_HOUR_OF_ONE_DIGIT = re.compile(r"^(\d{4}-\d\d-\d\d[ T])(\d:)")
+"""PHP's `G:i`, which a widespread client uses."""
+
+
 def boolean_text(value: bool) -> str:
     """Spell a boolean in XML Schema's canonical form: `true` or `false`."""
     return "true" if value else "false"
@@ -60,7 +64,8 @@ def read_datetime(text: str, name: str) -> datetime:
         InvalidRequest: `text` is no date and time.
     """
     try:
-        value = datetime.fromisoformat(_OFFSET_WITHOUT_PLUS.sub(r"\1+\2", text.strip()))
+        iso = _HOUR_OF_ONE_DIGIT.sub(r"\g<1>0\2", text.strip())
+        value = datetime.fromisoformat(_OFFSET_WITHOUT_PLUS.sub(r"\1+\2", iso))
         return value.astimezone(UTC) if value.tzinfo else value.replace(tzinfo=UTC)
     except (ValueError, OverflowError):
         raise InvalidRequest(f"{name} is no UTC date and time such as 2010-09-25 18:30.") from None

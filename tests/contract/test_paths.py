@@ -63,6 +63,7 @@ async def test_what_is_no_id_is_404(bridge: LegacyClient, path: str, number: str
         "/invoice/1420/messages/409/more",
         "/invoices/1420/messages/409/more",
         "/invoice/1420/messages//",
+        "/invoice//1420/messages",
         "/INVOICE/1420/messages",
     ],
 )
@@ -206,3 +207,17 @@ async def test_absolute_form_is_the_path_it_names(bridge: LegacyClient) -> None:
 
     assert answer.startswith(b"HTTP/1.1 404 ")
     assert b"999" in answer
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [("//invoice/1420/messages", b"200"), ("///invoice/1420/messages", b"404"), ("//", b"404")],
+)
+async def test_a_base_url_that_ends_in_a_slash_is_tolerated(
+    bridge: LegacyClient, path: str, status: bytes
+) -> None:
+    answer = await bridge.raw(
+        f"GET {path}?access_token=sandbox-token HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n".encode()
+    )
+
+    assert answer.split(b" ")[1] == status
