@@ -10,14 +10,16 @@ import msgspec
 import typer
 from aiohttp import web
 
-from bridge import __version__
+from bridge import __version__, credentials_cli
+from bridge.identity.book import BookError
 from bridge.identity.callers import Way
 from bridge.resources.invoice_messages import MESSAGE, MESSAGES
 from bridge.sandbox.app import SANDBOX_ACCOUNT_ID, SANDBOX_TOKEN, create_sandbox
 from bridge.sandbox.errors import SandboxStateError
 from bridge.server import logs
-from bridge.server.app import create_app
-from bridge.server.serving import LegacyRunner, listening, until_told_to_stop
+from bridge.server.service import running
+from bridge.server.serving import listening, until_told_to_stop
+from bridge.server.tls import UnusableCertificate
 from bridge.settings import PREFIX, Settings, WrongSetting, load
 from bridge.v1.dialects import Dialect
 from bridge.v1.errors import InvalidAnswer
@@ -36,6 +38,9 @@ app = typer.Typer(
 )
 
 
+app.add_typer(credentials_cli.app, name="credentials")
+
+
 def main() -> None:
     """Run the command."""
     app()
@@ -51,6 +56,8 @@ def _run(task: Coroutine[Any, Any, None]) -> None:
     try:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             runner.run(task)
+    except (BookError, UnusableCertificate) as error:
+        _fail(str(error), 2)
     except (OSError, SandboxStateError) as error:
         _fail(str(error), 1)
 
@@ -91,15 +98,29 @@ def serve(
         Path | None,
         typer.Option(help="A TOML file with settings.", envvar=f"{PREFIX}CONFIG"),
     ] = None,
-    account_id: str | None = _setting("account_id"),
     auth: str | None = _setting("auth"),
     contact: str | None = _setting("contact"),
+    account_id: str | None = _setting("account_id"),
+    book: str | None = _setting("book"),
+    domains: str | None = _setting("domains"),
+    subdomain: str | None = _setting("subdomain"),
+    trusted_proxies: str | None = _setting("trusted_proxies"),
     upstream: str | None = _setting("upstream"),
     host: str | None = _setting("host"),
     port: str | None = _setting("port"),
+    tls_certificate: str | None = _setting("tls_certificate"),
+    tls_key: str | None = _setting("tls_key"),
+    admin_host: str | None = _setting("admin_host"),
+    admin_port: str | None = _setting("admin_port"),
     dialect: str | None = _setting("dialect"),
     sunset: str | None = _setting("sunset"),
     body_limit: str | None = _setting("body_limit"),
+    body_timeout: str | None = _setting("body_timeout"),
+    head_timeout: str | None = _setting("head_timeout"),
+    idle_timeout: str | None = _setting("idle_timeout"),
+    connections: str | None = _setting("connections"),
+    calls: str | None = _setting("calls"),
+    calls_per_login: str | None = _setting("calls_per_login"),
     call_timeout: str | None = _setting("call_timeout"),
     connect_timeout: str | None = _setting("connect_timeout"),
     page_limit: str | None = _setting("page_limit"),
@@ -117,10 +138,10 @@ def serve(
 
 
 async def _serve(settings: Settings) -> None:
-    runner = LegacyRunner(create_app(settings), access_log=None)
-    async with listening(runner, settings.host, settings.port) as port:
-        logs.started("bridge", settings.host, port, upstream=settings.upstream)
-        await until_told_to_stop()
+    async with running(settings) as service:
+        logs.started("bridge", settings.host, service.port, upstream=settings.upstream)
+        logs.started("admin", settings.admin_host, service.admin_port)
+        await until_told_to_stop(service.reload)
 
 
 @app.command()
@@ -175,13 +196,14 @@ async def _demo(port: int, sandbox_port: int) -> None:
     ) as upstream:
         settings = Settings(
             account_id=SANDBOX_ACCOUNT_ID,
-            auth=frozenset(Way),
+            auth=frozenset({Way.TOKEN_AS_PASSWORD, Way.BEARER}),
             contact="demo@example.com",
             upstream=f"http://{LOOPBACK}:{upstream}/v2",
+            port=port,
+            admin_port=0,
         )
-        runner = LegacyRunner(create_app(settings), access_log=None)
-        async with listening(runner, LOOPBACK, port) as taken:
-            base = f"http://{LOOPBACK}:{taken}"
+        async with running(settings) as service:
+            base = f"http://{LOOPBACK}:{service.port}"
             typer.echo(DEMONSTRATION.format(token=SANDBOX_TOKEN, base=base))
             await until_told_to_stop()
 

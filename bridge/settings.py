@@ -7,11 +7,12 @@ file, else it has its default.
 import re
 from collections.abc import Mapping
 from datetime import UTC, date, datetime, time
+from ipaddress import ip_network
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, model_validator
 from pydantic_settings import (
     BaseSettings,
     NoDecode,
@@ -22,6 +23,7 @@ from pydantic_settings import (
 
 from bridge import __version__
 from bridge.identity.callers import Way
+from bridge.identity.hosts import Network
 from bridge.v1.dialects import Dialect
 from bridge.v2.client import Upstream
 
@@ -51,8 +53,35 @@ def _contact(text: str) -> str:
     return text.strip()
 
 
+_LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
+
+
+def _label(text: str) -> str:
+    label = text.strip().lower()
+    if not re.fullmatch(_LABEL, label):
+        raise ValueError("must be what stands before the first dot of a host name, such as acme")
+    return label
+
+
+def _domain(text: str) -> str:
+    domain = text.strip().lower().strip(".")
+    if not re.fullmatch(rf"{_LABEL}(?:\.{_LABEL})*", domain):
+        raise ValueError("must be a host name such as harvestapp.com")
+    return domain
+
+
+def _network(value: object) -> Network:
+    try:
+        return ip_network(str(value))
+    except ValueError:
+        raise ValueError("must be addresses or networks such as 10.0.0.0/8") from None
+
+
 def _comma_list(value: object) -> object:
-    return [part.strip() for part in value.split(",")] if isinstance(value, str) else value
+    """Read `a, b` as a list; nothing is an empty one."""
+    if not isinstance(value, str):
+        return value
+    return [part.strip() for part in value.split(",") if part.strip()]
 
 
 class Settings(BaseSettings):
@@ -60,7 +89,6 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", env_ignore_empty=True)
 
-    account_id: Annotated[int, Field(ge=1, description="The Harvest account that calls go to.")]
     auth: Annotated[
         frozenset[Way],
         NoDecode,
@@ -77,6 +105,34 @@ class Settings(BaseSettings):
         AfterValidator(_contact),
         Field(description="Whom Harvest may ask about this bridge: an e-mail address or a URL."),
     ]
+    account_id: Annotated[
+        int | None,
+        Field(
+            ge=1,
+            description="The Harvest account of tokens that come for a subdomain which the book "
+            "does not know.",
+        ),
+    ] = None
+    book: Annotated[Path | None, Field(description="The credential book, a TOML file.")] = None
+    domains: Annotated[
+        tuple[Annotated[str, AfterValidator(_domain)], ...],
+        NoDecode,
+        BeforeValidator(_comma_list),
+        Field(description="What follows the subdomain in host names, separated by commas."),
+    ] = ("harvestapp.com",)
+    subdomain: Annotated[
+        Annotated[str, AfterValidator(_label)] | None,
+        Field(description="The subdomain of calls whose host name has none."),
+    ] = None
+    trusted_proxies: Annotated[
+        tuple[Annotated[Network, BeforeValidator(_network)], ...],
+        NoDecode,
+        BeforeValidator(_comma_list),
+        Field(
+            description="The addresses or networks whose X-Forwarded-For and X-Forwarded-Host "
+            "count, separated by commas."
+        ),
+    ] = ()
     upstream: Annotated[
         str,
         AfterValidator(_base_url),
@@ -86,6 +142,18 @@ class Settings(BaseSettings):
     port: Annotated[
         int, Field(ge=0, le=65535, description="The port to listen on; 0 takes a free one.")
     ] = 8080
+    tls_certificate: Annotated[
+        Path | None, Field(description="The server's certificate and its chain, a PEM file.")
+    ] = None
+    tls_key: Annotated[
+        Path | None, Field(description="The private key of that certificate, a PEM file.")
+    ] = None
+    admin_host: Annotated[
+        str, Field(min_length=1, description="The address that the admin side listens on.")
+    ] = "127.0.0.1"
+    admin_port: Annotated[
+        int, Field(ge=0, le=65535, description="The port of the admin side; 0 takes a free one.")
+    ] = 8090
     dialect: Annotated[
         Dialect | None,
         Field(description="The dialect to answer in, whatever the path says: classic or final."),
@@ -97,6 +165,22 @@ class Settings(BaseSettings):
     body_limit: Annotated[
         int, Field(ge=1, description="The most bytes that the body of a legacy call may have.")
     ] = 1024 * 1024
+    body_timeout: Annotated[
+        float, Field(gt=0, le=3600, description="Seconds that a body may take to arrive.")
+    ] = 30.0
+    head_timeout: Annotated[
+        float, Field(gt=0, le=3600, description="Seconds that a head may take to arrive.")
+    ] = 20.0
+    idle_timeout: Annotated[
+        float, Field(gt=0, le=3600, description="Seconds that a connection may wait for a call.")
+    ] = 75.0
+    connections: Annotated[
+        int, Field(ge=1, description="The most connections of legacy clients at once.")
+    ] = 10_000
+    calls: Annotated[int, Field(ge=1, description="The most legacy calls at once.")] = 500
+    calls_per_login: Annotated[
+        int, Field(ge=1, description="The most legacy calls at once of one login or token.")
+    ] = 50
     call_timeout: Annotated[
         float, Field(gt=0, le=3600, description="Seconds that a legacy call may take.")
     ] = 30.0
@@ -112,6 +196,16 @@ class Settings(BaseSettings):
     upstream_connections: Annotated[
         int, Field(ge=1, description="The most connections to v2 at once.")
     ] = 100
+
+    @model_validator(mode="after")
+    def _make_sense_together(self) -> Self:
+        if Way.BOOK in self.auth and self.book is None:
+            raise ValueError("book: must be set when auth has book")
+        if self.auth - {Way.BOOK} and self.account_id is None and self.book is None:
+            raise ValueError("account_id: must be set when auth has a way without a book")
+        if (self.tls_certificate is None) != (self.tls_key is None):
+            raise ValueError("tls_certificate, tls_key: must be set together")
+        return self
 
     def upstream_client(self) -> Upstream:
         """Return what the v2 client has to know."""
@@ -162,8 +256,10 @@ def load(flags: Mapping[str, Any], file: Path | None) -> Settings:
 
 
 def _complaint(error: Mapping[str, Any]) -> str:
-    name = str(error["loc"][0])
     message = str(error["msg"]).removeprefix("Value error, ")
+    if not error["loc"]:
+        return message
+    name = str(error["loc"][0])
     if error["type"] == "missing":
         message = "must be set"
     if error["type"] == "extra_forbidden":

@@ -180,12 +180,16 @@ class TestTranslate:
         assert done.stdout == b""
 
 
+ANYTHING_GOES = {"host", "admin_host", "book", "tls_certificate", "tls_key"}
+"""Settings that no text is wrong for, before it is put to use."""
+
+
 class TestServe:
     def test_every_wrong_setting_is_told_on_one_line(self, tmp_path: Path) -> None:
         """A flag that makes no sense for each of them, and a key that is none, in the file."""
         config = tmp_path / "bridge.toml"
         config.write_text("prot = 8080\n")
-        settings = [name for name in Settings.model_fields if name != "host"]
+        settings = [name for name in Settings.model_fields if name not in ANYTHING_GOES]
         flags = [f"--{name.replace('_', '-')}=(" for name in settings]
 
         done = run("serve", "--config", str(config), *flags)
@@ -198,13 +202,13 @@ class TestServe:
         with socket.create_server((LOOPBACK, 0)) as taken:
             port = taken.getsockname()[1]
 
-            done = run("serve", *NEEDED, "--port", str(port))
+            done = run("serve", *NEEDED, "--port", str(port), "--admin-port", "0")
 
         assert done.returncode == 1
         assert str(port) in the_line(done.stderr)
 
     async def test_it_answers_until_it_is_interrupted(self) -> None:
-        async with running("serve", *NEEDED, "--port", "0") as process:
+        async with running("serve", *NEEDED, "--port", "0", "--admin-port", "0") as process:
             port = await listening_port(process)
             async with LegacyClient(LOOPBACK, port) as client:
                 answer = await client.get("/invoice/1420/messages", authorization=None)
@@ -212,7 +216,11 @@ class TestServe:
             status, log = await told_to_stop(process, signal.SIGINT)
 
         assert (answer.status, status) == (401, 0)
-        assert [json.loads(line)["event"] for line in log.splitlines()] == ["legacy_call"]
+        lines = [json.loads(line) for line in log.splitlines()]
+        assert [(line["event"], line.get("what")) for line in lines] == [
+            ("listening", "admin"),
+            ("legacy_call", None),
+        ]
 
 
 async def made(command: str) -> Answer:

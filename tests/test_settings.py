@@ -4,6 +4,7 @@ import os
 import re
 from collections.abc import Mapping
 from datetime import UTC, date, datetime
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,16 @@ from bridge.settings import PREFIX, Settings, WrongSetting, load
 from bridge.v1.dialects import Dialect
 
 NEEDED = {"account_id": "1000", "auth": "bearer", "contact": "ops@example.com"}
-"""What has no default, as flags."""
+"""What a bridge without a book cannot do without, as flags."""
+
+PARTNERS = {"tls_certificate": {"tls_key": "k.pem"}, "tls_key": {"tls_certificate": "c.pem"}}
+"""What makes sense only together."""
+
+
+def others(setting: str) -> dict[str, str]:
+    """What has to be given beside a setting, as flags."""
+    needed = {name: text for name, text in NEEDED.items() if name != setting}
+    return {**needed, **PARTNERS.get(setting, {})}
 
 
 @pytest.fixture(autouse=True)
@@ -85,6 +95,33 @@ GIVEN: dict[str, list[tuple[str, str, str, object]]] = {
         (f"2027-06-{day}", f"2027-06-{day}", f"2027-06-{day}", date(2027, 6, day))
         for day in (10, 20, 30)
     ],
+    "book": [(text, text, f'"{text}"', Path(text)) for text in ("/a", "b", "../c.toml")],
+    "domains": [
+        ("a.org", "a.org", '"a.org"', ("a.org",)),
+        ("a.org, b.org", "a.org,b.org", '["a.org", "b.org"]', ("a.org", "b.org")),
+        ("c.org", "c.org", '["c.org"]', ("c.org",)),
+    ],
+    "subdomain": [(text, text, f'"{text}"', text) for text in ("acme", "b", "c-d")],
+    "trusted_proxies": [
+        ("10.0.0.0/8", "10.0.0.0/8", '"10.0.0.0/8"', (IPv4Network("10.0.0.0/8"),)),
+        ("192.0.2.1", "192.0.2.1", '["192.0.2.1"]', (IPv4Network("192.0.2.1/32"),)),
+        (
+            "::1,10.1.2.3",
+            "::1, 10.1.2.3",
+            '["::1", "10.1.2.3"]',
+            (IPv6Network("::1/128"), IPv4Network("10.1.2.3/32")),
+        ),
+    ],
+    "tls_certificate": [(text, text, f'"{text}"', Path(text)) for text in ("/a", "b", "c.pem")],
+    "tls_key": [(text, text, f'"{text}"', Path(text)) for text in ("/a", "b", "c.pem")],
+    "admin_host": [(host, host, f'"{host}"', host) for host in ("0.0.0.0", "::", "localhost")],
+    "admin_port": [("1", "1", "1", 1), ("2", "2", '"2"', 2), ("0", "0", "0", 0)],
+    "body_timeout": [("1.5", "1.5", "1.5", 1.5), ("2", "2", "2", 2.0), ("3", "3", "3", 3.0)],
+    "head_timeout": [("1.5", "1.5", "1.5", 1.5), ("2", "2", "2", 2.0), ("3", "3", "3", 3.0)],
+    "idle_timeout": [("1.5", "1.5", "1.5", 1.5), ("2", "2", "2", 2.0), ("3", "3", "3", 3.0)],
+    "connections": [("1", "1", "1", 1), ("2", "2", "2", 2), ("3", "3", "3", 3)],
+    "calls": [("1", "1", "1", 1), ("2", "2", "2", 2), ("3", "3", "3", 3)],
+    "calls_per_login": [("1", "1", "1", 1), ("2", "2", "2", 2), ("3", "3", "3", 3)],
     "body_limit": [("1", "1", "1", 1), ("2", "2", "2", 2), ("3", "3", "3", 3)],
     "call_timeout": [("1.5", "1.5", "1.5", 1.5), ("2", "2", "2", 2.0), ("3", "3", "3", 3.0)],
     "connect_timeout": [("0.1", "0.1", "0.1", 0.1), ("2", "2", "2", 2.0), ("3", "3", "3", 3.0)],
@@ -96,6 +133,21 @@ GIVEN: dict[str, list[tuple[str, str, str, object]]] = {
 }
 
 DEFAULTS = {
+    "account_id": None,
+    "book": None,
+    "domains": ("harvestapp.com",),
+    "subdomain": None,
+    "trusted_proxies": (),
+    "tls_certificate": None,
+    "tls_key": None,
+    "admin_host": "127.0.0.1",
+    "admin_port": 8090,
+    "body_timeout": 30.0,
+    "head_timeout": 20.0,
+    "idle_timeout": 75.0,
+    "connections": 10_000,
+    "calls": 500,
+    "calls_per_login": 50,
     "upstream": "https://api.harvestapp.com/v2",
     "host": "127.0.0.1",
     "port": 8080,
@@ -112,7 +164,7 @@ DEFAULTS = {
 
 def test_every_setting_is_tried_here() -> None:
     assert set(GIVEN) == set(Settings.model_fields)
-    assert set(DEFAULTS) | set(NEEDED) == set(Settings.model_fields)
+    assert {*DEFAULTS, "auth", "contact"} == set(Settings.model_fields)
 
 
 @pytest.mark.parametrize("setting", GIVEN)
@@ -122,7 +174,7 @@ class TestSources:
     def given(
         self, setting: str, monkeypatch: pytest.MonkeyPatch, config: Path, sources: set[str]
     ) -> object:
-        flags = {name: text for name, text in NEEDED.items() if name != setting}
+        flags = others(setting)
         flag, environment, file = GIVEN[setting]
         if "flag" in sources:
             flags[setting] = flag[0]
@@ -162,16 +214,35 @@ class TestSources:
     ) -> None:
         monkeypatch.setenv(f"{PREFIX}{setting.upper()}", GIVEN[setting][1][1])
 
-        assert getattr(load({**NEEDED, setting: None}, None), setting) == GIVEN[setting][1][3]
+        flags = {**others(setting), setting: None}
+
+        assert getattr(load(flags, None), setting) == GIVEN[setting][1][3]
 
 
 @pytest.mark.parametrize(("setting", "default"), DEFAULTS.items())
 def test_else_it_has_its_default(setting: str, default: object) -> None:
-    assert getattr(load(NEEDED, None), setting) == default
+    with_book = {"auth": "book", "book": "book.toml", "contact": "ops@example.com"}
+    flags = with_book if setting == "account_id" else NEEDED
+
+    assert getattr(load(flags, None), setting) == default
 
 
 class TestComplaints:
-    @pytest.mark.parametrize("setting", NEEDED)
+    @pytest.mark.parametrize(
+        ("flags", "told"),
+        [
+            ({"auth": "book"}, "book: must be set when auth has book"),
+            ({"auth": "bearer"}, "account_id: must be set when auth has a way without a book"),
+            (
+                {"auth": "book", "book": "b", "tls_key": "k"},
+                "tls_certificate, tls_key: must be set together",
+            ),
+        ],
+    )
+    def test_what_makes_sense_only_together(self, flags: dict[str, str], told: str) -> None:
+        assert complaint({"contact": "ops@example.com", **flags}) == told
+
+    @pytest.mark.parametrize("setting", ["auth", "contact"])
     def test_what_has_no_default_must_be_set(self, setting: str) -> None:
         flags = {name: text for name, text in NEEDED.items() if name != setting}
 
@@ -226,12 +297,11 @@ class TestComplaints:
         assert told.startswith(f"{setting}: ")
         assert told.endswith(names(setting))
         assert "Value error" not in told
-        others = {name: value for name, value in NEEDED.items() if name != setting}
         config.write_text(f"{setting} = '''{text}'''\n", encoding="utf-8", newline="")
-        assert complaint(others, config) == told
+        assert complaint(others(setting), config) == told
         if text:
             monkeypatch.setenv(f"{PREFIX}{setting.upper()}", text)
-            assert complaint(others) == told
+            assert complaint(others(setting)) == told
 
     @pytest.mark.parametrize(
         "url",

@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
@@ -9,6 +10,17 @@ from bridge.secret import Secret
 
 ACCESS_TOKEN = "access_token"  # noqa: S105 - the parameter's name
 """The query parameter that carries v1's OAuth2 tokens (schemas/README.md, "Who is calling")."""
+
+
+TOKEN_LIMIT = 4096
+"""The most characters that a v2 token may have."""
+
+_TOKEN = re.compile(rf"[!-~]{{1,{TOKEN_LIMIT}}}")
+
+
+def is_token(text: str) -> bool:
+    """Tell whether `text` may stand in a header as a token: anything else must not get near one."""
+    return _TOKEN.fullmatch(text) is not None
 
 
 @dataclass(frozen=True, slots=True)

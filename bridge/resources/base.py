@@ -3,7 +3,8 @@
 A resource's own facts stand in its own module; which resources exist, in `bridge.resources`.
 """
 
-from collections.abc import Callable, Generator, Iterable, Mapping
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
 from functools import cache
@@ -162,8 +163,13 @@ class Collection:
             self.entity.layout(call.dialect),
             self.root.of(call.dialect),
             f"{self.entity.schema}/{call.dialect}-list",
-            (_record(self.entity, item, call.ids) for item in items),
+            self._records(deque(items), call.ids),
         )
+
+    def _records(self, items: deque[msgspec.Raw], ids: Mapping[str, int]) -> Iterator[Record]:
+        # Each page is freed with the last of its items.
+        while items:
+            yield _record(self.entity, items.popleft(), ids)
 
 
 @cache

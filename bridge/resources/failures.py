@@ -25,10 +25,13 @@ FAILURES: dict[type[Exception], Failure] = {
     v1.NotFound: Failure(404),
     v1.MethodNotAllowed: Failure(405),
     v1.NotAcceptable: Failure(406),
+    v1.RequestTimeout: Failure(408),
     v1.BodyTooLarge: Failure(413),
     v1.UnsupportedMediaType: Failure(415),
     v1.NotTranslated: Failure(501),
+    v1.Overloaded: Failure(503),
     v1.InvalidAnswer: Failure(502, "Harvest's answer cannot be told in this XML."),
+    v2.OwnTokenRefused: Failure(502, "Harvest refuses the bridge's own token: tell its operator."),
     v2.UpstreamFault: Failure(502, "Harvest's answer could not be understood."),
     v2.UpstreamUnreachable: Failure(502, "Harvest could not be reached."),
     v2.UpstreamTimeout: Failure(504, "Harvest took too long to answer."),
@@ -72,6 +75,8 @@ def answer_to(error: Exception) -> V1Response:
 def _headers(error: Exception, status: int, message: str) -> dict[str, str]:
     if isinstance(error, v1.MethodNotAllowed):
         return {"Allow": ", ".join(error.allowed)}
+    if isinstance(error, v1.Overloaded):
+        return {"Retry-After": str(error.retry_after)}
     if isinstance(error, v2.UpstreamRefusal) and status == 503:
         return {"Retry-After": _seconds(error.retry_after)}
     if status == 400:

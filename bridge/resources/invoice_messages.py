@@ -247,7 +247,7 @@ def _create(
 def _parameters(values: Mapping[str, str | None], notes: Notes) -> dict[str, object]:
     """Return the v2 parameters of a request: only what the client gave, null where it gave null."""
     parameters: dict[str, object] = {}
-    lists = []
+    lists: list[tuple[Mailbox, ...]] = []
     for given in GIVEN:
         if given.element not in values:
             continue
@@ -255,7 +255,8 @@ def _parameters(values: Mapping[str, str | None], notes: Notes) -> dict[str, obj
         if given.field is None:
             notes.add(NoteCode.ELEMENT_DROPPED, given.element)
         elif given.field == "recipients":
-            lists.append(_mailboxes(text or "", given.element, notes))
+            known = sum(len(each) for each in lists)
+            lists.append(_mailboxes(text or "", given.element, MAX_RECIPIENTS - known, notes))
         elif given.type is elements.BOOLEAN and text is not None:
             parameters[given.field] = text == "true"
         else:
@@ -268,11 +269,11 @@ def _parameters(values: Mapping[str, str | None], notes: Notes) -> dict[str, obj
     return parameters
 
 
-def _mailboxes(text: str, element: str, notes: Notes) -> tuple[Mailbox, ...]:
+def _mailboxes(text: str, element: str, limit: int, notes: Notes) -> tuple[Mailbox, ...]:
     if len(text) > MAX_RECIPIENTS_LENGTH:
         raise InvalidRequest(f"{element} has more than {MAX_RECIPIENTS_LENGTH} characters.")
     try:
-        found = recipients.read(text, limit=MAX_RECIPIENTS)
+        found = recipients.read(text, limit=limit)
     except InvalidRecipient as invalid:
         raise InvalidRequest(f"{element}: {invalid}") from None
     for code in found.notes:

@@ -1,12 +1,14 @@
 """From a v1 answer, a value, to the HTTP response that carries it."""
 
 import asyncio
-import io
+from collections import deque
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import format_datetime
 
 from aiohttp import web
+from aiohttp.abc import AbstractStreamWriter
+from aiohttp.payload import Payload
 
 from bridge.v1.notes import Notes
 from bridge.v1.wire import V1Response
@@ -19,31 +21,58 @@ _V1_DEPRECATED = datetime(2019, 1, 1, tzinfo=UTC)
 _SUCCESSOR = "https://api.harvestapp.com/v2"
 
 
-async def legacy_answer(answer: V1Response, notes: Notes) -> web.Response:
-    """Write the whole answer, validated, giving other calls a turn after each part of it.
+async def legacy_answer(answer: V1Response, notes: Notes, turn: asyncio.Lock) -> web.Response:
+    """Write the whole answer, validated, giving other work a turn after each part of it.
 
-    Raises whatever the document's `parts` raise; nothing has left by then.
+    Those who share `turn` write one part in all between two turns of the event loop. Raises
+    whatever the document's `parts` raise; nothing has left by then.
     """
     if answer.document is None:
         return web.Response(status=answer.status, headers=answer.headers)
-    body = io.BytesIO()
-    for part in answer.document.parts(notes):
-        body.write(part)
-        await asyncio.sleep(0)
-    return _response(answer, body)
+    parts = answer.document.parts(notes)
+    written: deque[bytes] = deque()
+    while True:
+        async with turn:
+            part = next(parts, None)
+            await asyncio.sleep(0)
+        if part is None:
+            return _response(answer, written)
+        written.append(part)
 
 
 def short_answer(answer: V1Response) -> web.Response:
     """Write an answer that is known to be short, such as an error, without waiting."""
-    parts = answer.document.parts(Notes()) if answer.document else ()
-    return _response(answer, io.BytesIO(b"".join(parts)))
+    return _response(answer, deque(answer.document.parts(Notes()) if answer.document else ()))
 
 
-def _response(answer: V1Response, body: io.BytesIO) -> web.Response:
-    body.seek(0)
-    return web.Response(
-        status=answer.status, headers={**answer.headers, "Content-Type": CONTENT_TYPE}, body=body
-    )
+def _response(answer: V1Response, parts: deque[bytes]) -> web.Response:
+    return web.Response(status=answer.status, headers=answer.headers, body=_Parts(parts))
+
+
+class _Parts(Payload):
+    """A body in parts, each let go of as soon as it has been handed to the transport.
+
+    aiohttp holds on to a response until the next request on its connection, and to the body of it:
+    a long list would stay in memory for as long as its client idles.
+    """
+
+    def __init__(self, parts: deque[bytes]) -> None:
+        super().__init__(parts, content_type=CONTENT_TYPE)
+        self._size = sum(len(part) for part in parts)
+
+    def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:
+        """Return the body as text."""
+        return b"".join(self._value).decode(encoding, errors)
+
+    async def write(self, writer: AbstractStreamWriter) -> None:
+        """Send the body, at the pace at which the client takes it."""
+        while self._value:
+            await writer.write(self._value.popleft())
+            await asyncio.sleep(0)
+
+    async def close(self) -> None:
+        """Let go of what has not been sent."""
+        self._value.clear()
 
 
 def standing_headers(

@@ -3,10 +3,13 @@
 How it comes to listen is `bridge.server.serving`'s business.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 from aiohttp import web
 
+from bridge.identity.book import Book
+from bridge.identity.callers import Identification
+from bridge.identity.passwords import PasswordChecker
 from bridge.resources import RESOURCES
 from bridge.resources.routing import Router
 from bridge.server.answers import standing_headers
@@ -16,13 +19,17 @@ from bridge.settings import Settings
 from bridge.v2.client import V2Client
 
 SETTINGS = web.AppKey("settings", Settings)
+BOOK: web.AppKey[Callable[[], Book]] = web.AppKey("book")
 HANDLER = web.AppKey("handler", LegacyHandler)
 
+NO_BOOK = Book(())
 
-def create_app(settings: Settings) -> web.Application:
-    """Return the application that answers legacy calls."""
+
+def create_app(settings: Settings, book: Callable[[], Book] = lambda: NO_BOOK) -> web.Application:
+    """Return the application that answers legacy calls; `book` answers the book in force."""
     app = web.Application(middlewares=[record_call, answer_errors])
     app[SETTINGS] = settings
+    app[BOOK] = book
     app.cleanup_ctx.append(_connect)
     app.on_response_prepare.append(_add_standing_headers)
     # One route: where a legacy call leads is decided by the resources' own tables.
@@ -31,10 +38,13 @@ def create_app(settings: Settings) -> web.Application:
 
 
 async def _connect(app: web.Application) -> AsyncIterator[None]:
-    settings = app[SETTINGS]
+    settings, book = app[SETTINGS], app[BOOK]
     client = V2Client(settings.upstream_client())
-    app[HANDLER] = LegacyHandler(settings, Router(RESOURCES), client)
+    passwords = PasswordChecker(lambda: book().usual_cost)
+    identification = Identification(settings.auth, settings.account_id, book, passwords)
+    app[HANDLER] = LegacyHandler(settings, Router(RESOURCES), identification, client)
     yield
+    await passwords.close()
     await client.close()
 
 

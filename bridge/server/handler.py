@@ -5,21 +5,22 @@ from collections.abc import Callable
 from functools import partial
 
 from aiohttp import web
-from aiohttp.http_exceptions import PayloadEncodingError
 
-from bridge.identity.callers import Caller, identify
+from bridge.identity.callers import Caller, Identification, Way
 from bridge.identity.credentials import ACCESS_TOKEN, credentials
+from bridge.identity.hosts import origin, subdomain
 from bridge.resources.base import Flow
-from bridge.resources.routing import Router
+from bridge.resources.routing import Match, Router
 from bridge.server.answers import legacy_answer
+from bridge.server.limits import BodyLimits, CallLimiter, read_body
 from bridge.server.logs import CallRecord, UpstreamCall
 from bridge.server.middlewares import RECORD
 from bridge.server.negotiation import admits_xml
 from bridge.settings import Settings
-from bridge.v1.errors import BodyTooLarge, InvalidRequest, NotAcceptable
+from bridge.v1.errors import NotAcceptable, UnsupportedMediaType
 from bridge.v1.wire import V1Request, V1Response
 from bridge.v2.client import V2Client
-from bridge.v2.errors import UpstreamError, UpstreamTimeout
+from bridge.v2.errors import OwnTokenRefused, UpstreamError, UpstreamRefusal, UpstreamTimeout
 from bridge.v2.wire import V2Request, V2Response
 
 
@@ -46,10 +47,16 @@ def _advance(resume: Callable[[], V2Request]) -> V2Request | V1Response:
 class LegacyHandler:
     """Serves legacy calls, one at a time each, any number at once."""
 
-    def __init__(self, settings: Settings, router: Router, client: V2Client) -> None:
+    def __init__(
+        self, settings: Settings, router: Router, identification: Identification, client: V2Client
+    ) -> None:
         self._settings = settings
         self._router = router
+        self._identification = identification
         self._client = client
+        self._limiter = CallLimiter(settings.calls, settings.calls_per_login)
+        self._turn = asyncio.Lock()
+        self._body_limits = BodyLimits(settings.body_limit, settings.body_timeout)
 
     async def __call__(self, request: web.Request) -> web.Response:
         """Answer one legacy call; raises what `bridge.resources.failures` knows to answer."""
@@ -58,45 +65,54 @@ class LegacyHandler:
         record.route = match.call.path
         record.successor = match.resource.successor.format_map(match.ids)
         record.dialect = self._settings.dialect or match.call.dialect
-        caller = identify(
-            credentials(request.headers.get("Authorization"), request.query),
-            self._settings.auth,
-            self._settings.account_id,
-        )
+        caller = await self._identify(request)
+        record.told_of(caller)
+        record.dialect = caller.dialect or record.dialect
         if not admits_xml(request.headers.get("Accept")):
             raise NotAcceptable("Only XML is spoken here: send Accept: application/xml.")
+        # Before a place is taken: who trickles would keep it from those who have asked.
+        body = await self._read_body(request) if match.call.method == "POST" else b""
+        async with self._limiter.slot(caller.key):
+            return await self._serve(request, body, match, caller, record)
+
+    async def _identify(self, request: web.Request) -> Caller:
+        address, host = origin(
+            request.remote or "",
+            request.host,
+            request.headers.get("X-Forwarded-For"),
+            request.headers.get("X-Forwarded-Host"),
+            self._settings.trusted_proxies,
+        )
+        offered = credentials(request.headers.get("Authorization"), request.query)
+        named = subdomain(host, self._settings.domains) or self._settings.subdomain
+        return await self._identification.identify(offered, named, address)
+
+    async def _read_body(self, request: web.Request) -> bytes:
+        if request.headers.get("Content-Encoding", "identity").lower() != "identity":
+            # No v1 client compresses what it sends, and what is not inflated is no bomb.
+            raise UnsupportedMediaType("Send the body without a Content-Encoding.")
+        return await read_body(request, self._body_limits)
+
+    async def _serve(
+        self, request: web.Request, body: bytes, match: Match, caller: Caller, record: CallRecord
+    ) -> web.Response:
         call = V1Request(
             path=match.call.path.format_map(match.ids),
             ids=match.ids,
-            dialect=record.dialect,
+            dialect=record.dialect or match.call.dialect,
             query={name: text for name, text in request.query.items() if name != ACCESS_TOKEN},
-            body=await self._read_body(request) if match.call.method == "POST" else b"",
+            body=body,
             content_type=request.headers.get("Content-Type"),
             page_limit=self._settings.page_limit,
             notes=record.notes,
         )
-        answer = await self._drive(match.call.flow(call), call, caller, record)
-        return await legacy_answer(answer, record.notes)
-
-    async def _read_body(self, request: web.Request) -> bytes:
-        limit = self._settings.body_limit
-        if (request.content_length or 0) > limit:
-            raise BodyTooLarge(f"The body has more than {limit} bytes.")
-        if request.headers.get("Expect", "").lower() == "100-continue":
-            # Only now: what is refused by its head alone need not be sent (RFC 9110, 10.1.1).
-            await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-            request.writer.output_size = 0
-        body = bytearray()
         try:
-            async for chunk in request.content.iter_any():
-                body += chunk
-                if len(body) > limit:
-                    raise BodyTooLarge(f"The body has more than {limit} bytes.")
-        except (PayloadEncodingError, web.RequestPayloadError, ConnectionError) as error:
-            raise InvalidRequest(
-                "The body broke off, or is not encoded as its head says."
-            ) from error
-        return bytes(body)
+            answer = await self._drive(match.call.flow(call), call, caller, record)
+        except UpstreamRefusal as refusal:
+            if refusal.status == 401 and caller.way is Way.BOOK:
+                raise OwnTokenRefused("v2 refuses the token that the book has") from refusal
+            raise
+        return await legacy_answer(answer, record.notes, self._turn)
 
     async def _drive(
         self, flow: Flow, call: V1Request, caller: Caller, record: CallRecord

@@ -9,6 +9,7 @@ from typing import TextIO
 
 import structlog
 
+from bridge.identity.callers import Caller, Way
 from bridge.v1.dialects import Dialect
 from bridge.v1.notes import Notes
 
@@ -77,10 +78,20 @@ class CallRecord:
     successor: str | None = None
     """The v2 path that takes the place of what was called."""
     dialect: Dialect | None = None
+    way: Way | None = None
+    account_id: int | None = None
+    label: str | None = None
+    """What the book calls the caller."""
     upstream_calls: list[UpstreamCall] = field(default_factory=list)
     notes: Notes = field(default_factory=Notes)
     cause: str | None = None
     """Why the answer is not 2xx, for the operator."""
+
+    def told_of(self, caller: Caller) -> None:
+        """Note who is calling, as far as a log may know."""
+        self.way = caller.way
+        self.account_id = caller.account_id
+        self.label = caller.label
 
     def line(self, status: int | None) -> dict[str, object]:
         """Return the fields of the log line; no status means the client was gone before it."""
@@ -88,6 +99,9 @@ class CallRecord:
             "method": self.method,
             "route": self.route,
             "dialect": self.dialect,
+            "way": self.way,
+            "account_id": self.account_id,
+            "label": _without_addresses(self.label),
             "status": status,
             "milliseconds": _milliseconds_since(self.started),
             "upstream": [

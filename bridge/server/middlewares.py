@@ -10,7 +10,14 @@ from aiohttp.typedefs import Handler
 from bridge.resources.failures import answer_to
 from bridge.server.answers import short_answer
 from bridge.server.logs import CallRecord
-from bridge.v1.errors import InvalidAnswer, LegacyCallError, NotFound, NotTranslated
+from bridge.v1.errors import (
+    BodyTooLarge,
+    InvalidAnswer,
+    LegacyCallError,
+    NotFound,
+    NotTranslated,
+    RequestTimeout,
+)
 from bridge.v2.errors import UpstreamError
 
 RECORD = web.RequestKey("record", CallRecord)
@@ -69,4 +76,8 @@ def _answer(record: CallRecord, error: Exception) -> web.Response:
     else:
         record.cause = type(error).__name__
         _log.error("defect", exc_info=error)
-    return short_answer(answer_to(error))
+    response = short_answer(answer_to(error))
+    if isinstance(error, BodyTooLarge | RequestTimeout):
+        # The rest of the body may be long in coming (RFC 9110, sections 15.5.9 and 15.5.14).
+        response.force_close()
+    return response

@@ -32,6 +32,18 @@ class NotAcceptable(LegacyCallError):
     """The call's Accept header admits no XML."""
 
 
+class RequestTimeout(LegacyCallError):
+    """The client was too slow to send its request (RFC 9110, section 15.5.9)."""
+
+
+class Overloaded(LegacyCallError):
+    """The bridge has too much to do; the call may be made again in `retry_after` seconds."""
+
+    def __init__(self, message: str, retry_after: int) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
 class BodyTooLarge(LegacyCallError):
     """The call's body is longer than the limit."""
 

@@ -23,8 +23,8 @@ Record = Mapping[str, Any]
 
 DECLARATION = b'<?xml version="1.0" encoding="UTF-8"?>\n'
 
-BATCH = 20
-"""Items between two turns of the event loop: about a millisecond of building and validating."""
+BATCH = 10
+"""Items between two turns of the event loop: one to two milliseconds of building and validating."""
 
 _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 """Characters a JSON string can hold and XML 1.0 cannot (XML 1.0, production 2)."""

@@ -20,6 +20,10 @@ class UpstreamRefusal(UpstreamError):
         """The `Retry-After` header as it came."""
 
 
+class OwnTokenRefused(UpstreamError):
+    """v2 refuses a token that the operator put in place; the client can do nothing about it."""
+
+
 class UpstreamFault(UpstreamError):
     """v2 answered with something that its documentation does not allow."""
 

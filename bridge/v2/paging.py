@@ -35,7 +35,7 @@ class Pager:
     """One walk over a list: says which page to ask for next, and reads what came.
 
     Items stay undecoded (`msgspec.Raw`), so that a long list costs its own size in memory and a
-    page of 2,000 items about a millisecond to read.
+    page of 2,000 items one or two milliseconds to read.
     """
 
     def __init__(

@@ -81,7 +81,7 @@ async def test_a_token_without_invoice_permission_is_403(bridge: LegacyClient) -
     [(Way.TOKEN_AS_PASSWORD, f"Basic {PAIR}"), (Way.BEARER, "Bearer sandbox-token")],
 )
 async def test_a_way_that_is_off_is_401(sandbox: str, way: Way, accepted: str) -> None:
-    for enabled in Way:
+    for enabled in (Way.TOKEN_AS_PASSWORD, Way.BEARER):
         async with running_bridge(sandbox, auth=frozenset({enabled})) as client:
             answer = await client.get(LIST, authorization=accepted)
 

@@ -7,8 +7,8 @@ from typing import Any
 from aiohttp import web
 
 from bridge.identity.callers import Way
-from bridge.server.app import create_app
-from bridge.server.serving import LegacyRunner, listening
+from bridge.server.service import running
+from bridge.server.serving import listening
 from bridge.settings import Settings
 from tests.support.legacy import LegacyClient
 
@@ -20,13 +20,14 @@ async def running_bridge(upstream: str, **settings: Any) -> AsyncIterator[Legacy
     """Run a bridge to `upstream` as `harvest-bridge serve` would, and yield a client of it."""
     defaults: dict[str, Any] = {
         "account_id": 1000,
-        "auth": frozenset(Way),
+        "auth": frozenset({Way.TOKEN_AS_PASSWORD, Way.BEARER}),
+        "port": 0,
+        "admin_port": 0,
         "contact": "tests@example.com",
     }
-    app = create_app(Settings(upstream=upstream, **{**defaults, **settings}))
     async with (
-        listening(LegacyRunner(app, access_log=None), LOOPBACK, 0) as port,
-        LegacyClient(LOOPBACK, port) as client,
+        running(Settings(upstream=upstream, **{**defaults, **settings})) as service,
+        LegacyClient(LOOPBACK, service.port) as client,
     ):
         yield client
 

@@ -1,0 +1,111 @@
+"""The admin side: whether the process lives and whether it is of use, on an address of its own.
+
+What is checked is handed in; nothing of the legacy side can be reached here.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+
+import structlog
+from aiohttp import ClientError, ClientSession, web
+
+_log = structlog.get_logger("bridge.admin")
+
+Check = Callable[[], Awaitable[str | None]]
+"""Returns what is wrong, in a few words that may be shown, or None."""
+
+CHECK_TIMEOUT = 2.0
+"""Seconds that a check may take."""
+
+CACHE_TIME = 1.5
+"""Seconds that the results of checks are good for."""
+
+OK = "ok"
+
+
+class Readiness:
+    """Runs named checks, all at the same time, and not more often than they are worth it."""
+
+    def __init__(
+        self,
+        checks: Mapping[str, Check],
+        *,
+        timeout: float = CHECK_TIMEOUT,
+        cache_time: float = CACHE_TIME,
+    ) -> None:
+        """Remember the checks; times are in seconds."""
+        self._checks = checks
+        self._timeout = timeout
+        self._cache_time = cache_time
+        self._running = asyncio.Lock()
+        self._results: dict[str, str] = {}
+        self._good_until = float("-inf")
+
+    async def results(self) -> Mapping[str, str]:
+        """Return what each check says, `OK` or what is wrong; those who ask together share it."""
+        clock = asyncio.get_running_loop().time
+        async with self._running:
+            if clock() >= self._good_until:
+                said = await asyncio.gather(*map(self._run, self._checks.values()))
+                self._results = dict(zip(self._checks, said, strict=True))
+                self._good_until = clock() + self._cache_time
+        return self._results
+
+    async def _run(self, check: Check) -> str:
+        try:
+            async with asyncio.timeout(self._timeout):
+                return await check() or OK
+        except TimeoutError:
+            return f"no answer within {self._timeout:g} s"
+        except Exception as error:  # noqa: BLE001 - a check that fails must not take the page along
+            # Its words may hold what must not be shown.
+            _log.warning("check_failed", exc_info=error)
+            return type(error).__name__
+
+
+def create_admin_app(
+    checks: Mapping[str, Check],
+    *,
+    timeout: float = CHECK_TIMEOUT,
+    cache_time: float = CACHE_TIME,
+) -> web.Application:
+    """Return the application of the admin side; times are in seconds.
+
+    `/healthz` is 200 as long as the event loop turns: if not, restart the process. `/readyz` is 200
+    if no check finds something wrong, else 503: send calls elsewhere for now. Both are JSON.
+    """
+    readiness = Readiness(checks, timeout=timeout, cache_time=cache_time)
+
+    async def healthz(_request: web.Request) -> web.Response:
+        return _answer(200, {"status": OK})
+
+    async def readyz(_request: web.Request) -> web.Response:
+        results = await readiness.results()
+        ready = all(said == OK for said in results.values())
+        status = OK if ready else "unavailable"
+        return _answer(200 if ready else 503, {"status": status, "checks": dict(results)})
+
+    app = web.Application()
+    app.router.add_get("/healthz", healthz)  # HEAD as well
+    app.router.add_get("/readyz", readyz)
+    return app
+
+
+def _answer(status: int, members: dict[str, object]) -> web.Response:
+    return web.json_response(members, status=status, headers={"Cache-Control": "no-store"})
+
+
+def upstream_check(base_url: str, session: ClientSession) -> Check:
+    """Return the check that v2 can be reached: that anything answers HTTP at `base_url`.
+
+    No credential is sent, so the answer is a refusal, and no call of anybody's rate limit is used.
+    """
+
+    async def check() -> str | None:
+        try:
+            async with session.get(base_url, allow_redirects=False):
+                return None
+        except (ClientError, OSError) as error:
+            return f"unreachable: {type(error).__name__}"
+
+    return check

@@ -1,0 +1,156 @@
+"""What a client may take of the bridge: bytes, time, connections and calls at once.
+
+How connections are held to their limits is written in `bridge.server.protocol`.
+"""
+
+import asyncio
+import resource
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from aiohttp import web
+from aiohttp.http_exceptions import PayloadEncodingError
+
+from bridge.v1.errors import BodyTooLarge, InvalidRequest, Overloaded, RequestTimeout
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionLimits:
+    """What holds for every connection of the legacy side. Times are in seconds, sizes in bytes."""
+
+    connections: int = 10_000
+    """The most at once. One more takes the place of the one that has waited longest."""
+    handshake_timeout: float = 10.0
+    """For a TLS handshake."""
+    head_timeout: float = 20.0
+    """For a request's head: from the connection's start, later from the head's first byte."""
+    idle_timeout: float = 75.0
+    """Between an answer and the next request."""
+    send_timeout: float = 60.0
+    """For the client to take the next 300 KiB of an answer, about, or the rest of it."""
+    lingering_time: float = 5.0
+    """For the rest of a body that was refused, so that the client gets to read why."""
+    line_size: int = 8190
+    """Of the request's target."""
+    field_size: int = 8190
+    """Of the value of one header."""
+    fields: int = 100
+    """Headers of one request."""
+    head_size: int = 64 * 1024
+    """Of a head that comes in pieces."""
+
+
+DESCRIPTORS_BESIDE = 500
+"""What the process opens beside legacy connections: those to v2, files, pipes, the admin side."""
+
+
+def allow_connections(wanted: int) -> int:
+    """Let the process open `wanted` legacy connections, and return how many it really may.
+
+    Many a shell and container starts processes with no more than 1,024 descriptors, but lets them
+    ask for more.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = wanted + DESCRIPTORS_BESIDE
+    if soft == resource.RLIM_INFINITY or soft >= needed:
+        return wanted
+    granted = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, granted), hard))
+    return min(wanted, max(granted - DESCRIPTORS_BESIDE, granted // 2))
+
+
+@dataclass(frozen=True, slots=True)
+class BodyLimits:
+    """What holds for the body of every request."""
+
+    size: int = 1024 * 1024
+    """The most bytes, after decompression."""
+    seconds: float = 30.0
+    """From the end of the head to the end of the body."""
+    grace: float = 5.0
+    """Seconds without a minimum rate."""
+    minimum_rate: float = 1024.0
+    """Bytes a second."""
+
+    def due(self, received: int) -> float:
+        """Return when, in seconds after the head, more must have come than `received` bytes."""
+        return min(self.seconds, self.grace + received / self.minimum_rate)
+
+
+async def read_body(request: web.Request, limits: BodyLimits) -> bytes:
+    """Read the body of `request`, as long as it keeps within `limits`.
+
+    What remains unread is for whoever answers to pass over: close the connection after the answer.
+
+    Raises:
+        BodyTooLarge: it has more bytes than it may, or its Content-Length says so.
+        RequestTimeout: it takes too long, or comes in a trickle.
+        InvalidRequest: it broke off, or its chunks or its compression are wrong.
+    """
+    too_large = BodyTooLarge(f"The body has more than {limits.size} bytes.")
+    if (request.content_length or 0) > limits.size:
+        raise too_large
+    await _tell_to_continue(request)
+    started = asyncio.get_running_loop().time()
+    body = bytearray()
+    while True:
+        try:
+            async with asyncio.timeout_at(started + limits.due(len(body))):
+                chunk = await request.content.readany()
+        except TimeoutError:
+            raise RequestTimeout("The body took too long to arrive.") from None
+        except (PayloadEncodingError, web.RequestPayloadError, ConnectionError) as error:
+            raise InvalidRequest(
+                "The body broke off, or is not encoded as its head says."
+            ) from error
+        if not chunk:
+            return bytes(body)
+        body += chunk
+        if len(body) > limits.size:
+            raise too_large
+
+
+async def _tell_to_continue(request: web.Request) -> None:
+    if request.headers.get("Expect", "").lower() == "100-continue":
+        # Only now: what is refused by its head alone need not be sent (RFC 9110, 10.1.1).
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        request.writer.output_size = 0
+
+
+class CallLimiter:
+    """Bounds how many calls are served at once, in all and for each caller."""
+
+    def __init__(self, total: int, per_key: int, *, retry_after: int = 1) -> None:
+        """Allow `total` calls, `per_key` of one caller; `retry_after` is in seconds."""
+        self._total = total
+        self._per_key = per_key
+        self._retry_after = retry_after
+        self._running: dict[str, int] = {}
+        self.running = 0
+        """How many calls are being served."""
+
+    @asynccontextmanager
+    async def slot(self, key: str) -> AsyncIterator[None]:
+        """Hold a place for one call of the caller that `key` stands for.
+
+        Nobody queues: who waits holds a connection and memory, and may be gone when served.
+
+        Raises:
+            Overloaded: there is no place.
+        """
+        running = self._running.get(key, 0)
+        if running >= self._per_key:
+            raise Overloaded("Too many calls of yours at once: wait for some.", self._retry_after)
+        if self.running >= self._total:
+            raise Overloaded("Too many calls at once: try again soon.", self._retry_after)
+        self._running[key] = running + 1
+        self.running += 1
+        try:
+            yield
+        finally:
+            self.running -= 1
+            self._running[key] -= 1
+            if not self._running[key]:
+                # Keys are the callers' to make up: none may outlive its calls.
+                del self._running[key]

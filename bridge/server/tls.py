@@ -1,0 +1,156 @@
+"""TLS of the legacy side: the certificate it shows, and how a renewed one takes its place.
+
+Which settings name the files, and what listens with them, is not said here.
+"""
+
+import asyncio
+import contextlib
+import ssl
+import stat
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import NoReturn
+
+import structlog
+
+_log = structlog.get_logger("bridge.tls")
+
+POLL_INTERVAL = 10.0
+"""Seconds between two looks at the files."""
+
+
+class UnusableCertificate(Exception):
+    """A certificate or its key cannot be used; `str()` is one line for the operator."""
+
+
+def server_context(certificate: Path, key: Path) -> ssl.SSLContext:
+    """Return the server's side of TLS 1.2 and 1.3 (RFC 5246, RFC 8446) with HTTP/1.1 above it.
+
+    `certificate` is a PEM file with the server's certificate first and its chain after it, `key` a
+    PEM file with the private key, not encrypted. What names a client may ask for by SNI (RFC 6066,
+    section 3) is the certificate's to say: one with several names serves them all.
+
+    Raises:
+        UnusableCertificate: a file cannot be read or holds something else, the two do not belong
+            together, or others than its owner may read the key.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    # Compression gives secrets away by length (RFC 9325, section 3.3), and renegotiation is work
+    # that a client can ask for again and again.
+    context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
+    context.set_alpn_protocols(["http/1.1"])
+    _require_private(key)
+    try:
+        context.load_cert_chain(certificate, key, password=lambda: _refuse_encrypted(key))
+    except ssl.SSLError as error:
+        raise UnusableCertificate(_reason(error, certificate, key)) from None
+    except OSError:
+        # The error does not say which file: the key could be looked at, so the certificate it is.
+        raise UnusableCertificate(_unreadable(certificate) or f"{key}: cannot be read") from None
+    return context
+
+
+def _require_private(key: Path) -> None:
+    try:
+        mode = key.stat().st_mode
+    except OSError as error:
+        raise UnusableCertificate(f"{key}: {error.strerror}") from None
+    if mode & (stat.S_IRWXG | stat.S_IRWXO):
+        raise UnusableCertificate(f"{key}: others may use this private key: chmod 600 {key}")
+
+
+def _refuse_encrypted(key: Path) -> NoReturn:
+    # Without this, OpenSSL would ask for the passphrase on the terminal and wait.
+    raise UnusableCertificate(f"{key}: the private key is encrypted: decrypt it first")
+
+
+def _reason(error: ssl.SSLError, certificate: Path, key: Path) -> str:
+    if error.reason == "KEY_VALUES_MISMATCH":
+        return f"{key}: the private key is not that of {certificate}"
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(certificate)
+    except ssl.SSLError:
+        return f"{certificate}: holds no certificate that can be used (PEM)"
+    if str(error.reason).endswith(("_TOO_SMALL", "_TOO_WEAK")):
+        return f"{certificate}: too weak ({error.reason})"
+    return f"{key}: holds no private key that can be used (PEM)"
+
+
+def _unreadable(file: Path) -> str | None:
+    try:
+        file.open("rb").close()
+    except OSError as error:
+        return f"{file}: {error.strerror}"
+    return None
+
+
+class CertificateReloader:
+    """A pair of files that is loaded again when it has been renewed.
+
+    `context` is what to listen with, and stays the same object. Connections that are open keep the
+    certificate they began with; each handshake takes the newest pair that was good.
+    """
+
+    def __init__(self, certificate: Path, key: Path, *, interval: float = POLL_INTERVAL) -> None:
+        """Load the pair for the first time; `interval` is in seconds.
+
+        Raises:
+            UnusableCertificate: as `server_context` does.
+        """
+        self._certificate = certificate
+        self._key = key
+        self._interval = interval
+        self._seen = self._signature()
+        self.context = server_context(certificate, key)
+        self._newest = self.context
+        # Loading into a context that is in use could leave it with a new certificate and an old
+        # key, so each pair has a context of its own, and a handshake is handed the newest.
+        self.context.sni_callback = self._hand_over
+
+    def _hand_over(self, handshake: ssl.SSLObject, _name: str, _context: ssl.SSLContext) -> None:
+        handshake.context = self._newest
+
+    def reload(self) -> bool:
+        """Load the files again, and tell whether they were good; if not, the old pair stays."""
+        self._seen = self._signature()
+        try:
+            self._newest = server_context(self._certificate, self._key)
+        except UnusableCertificate as error:
+            _log.error("certificate_not_renewed", reason=str(error), serving="the one before")
+            return False
+        _log.info("certificate_renewed", certificate=str(self._certificate))
+        return True
+
+    @asynccontextmanager
+    async def watching(self) -> AsyncIterator[None]:
+        """Look at the files every `interval` seconds, and reload them when they have changed.
+
+        A broken renewal is logged once: it is not tried again before the files change again.
+        """
+        watch = asyncio.create_task(self._watch())
+        try:
+            yield
+        finally:
+            watch.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await watch
+
+    async def _watch(self) -> None:
+        while True:
+            await asyncio.sleep(self._interval)
+            if self._signature() != self._seen:
+                self.reload()
+
+    def _signature(self) -> tuple[tuple[int, ...] | None, ...]:
+        return _signature(self._certificate), _signature(self._key)
+
+
+def _signature(file: Path) -> tuple[int, ...] | None:
+    """Return what changes with the file, wherever its links lead; the ctime, for its mode too."""
+    try:
+        found = file.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns

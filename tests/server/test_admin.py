@@ -1,0 +1,203 @@
+"""The admin side: health and readiness, on an address of its own."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
+
+import aiohttp
+import pytest
+from aiohttp import web
+
+from bridge.server.admin import Check, Readiness, create_admin_app, upstream_check
+from tests.support.running import LOOPBACK, running_app
+from tests.support.upstream import Reply, ScriptedUpstream, running_raw_upstream
+
+SHORT = 0.05
+
+
+async def good() -> None:
+    return None
+
+
+async def bad() -> str | None:
+    return "no book"
+
+
+async def failing() -> str | None:
+    raise RuntimeError("token=hush")
+
+
+async def endless() -> str | None:
+    await asyncio.Event().wait()
+    return None
+
+
+@pytest.fixture
+async def session() -> AsyncIterator[aiohttp.ClientSession]:
+    async with aiohttp.ClientSession() as session:
+        yield session
+
+
+async def asked(
+    session: aiohttp.ClientSession, checks: Mapping[str, Check], path: str, method: str = "GET"
+) -> tuple[int, Any]:
+    """Call an admin side that has `checks`, and return the status and the JSON."""
+    async with (
+        running_app(create_admin_app(checks, timeout=SHORT)) as url,
+        session.request(method, url + path) as response,
+    ):
+        body = await response.read()
+        return response.status, json.loads(body) if body else None
+
+
+async def test_health_asks_nobody(session: aiohttp.ClientSession) -> None:
+    checks = {"bad": bad, "endless": endless, "failing": failing}
+
+    assert await asked(session, checks, "/healthz") == (200, {"status": "ok"})
+
+
+@pytest.mark.parametrize(
+    ("checks", "status", "body"),
+    [
+        pytest.param({}, 200, {"status": "ok", "checks": {}}, id="nothing to check"),
+        pytest.param(
+            {"upstream": good, "book": good},
+            200,
+            {"status": "ok", "checks": {"upstream": "ok", "book": "ok"}},
+            id="all is well",
+        ),
+        pytest.param(
+            {"upstream": good, "book": bad},
+            503,
+            {"status": "unavailable", "checks": {"upstream": "ok", "book": "no book"}},
+            id="one is not",
+        ),
+        pytest.param(
+            {"upstream": endless, "book": good},
+            503,
+            {"status": "unavailable", "checks": {"upstream": "no answer within 0.05 s", "book": "ok"}},
+            id="one does not answer",
+        ),
+        pytest.param(
+            {"upstream": failing, "book": good},
+            503,
+            {"status": "unavailable", "checks": {"upstream": "RuntimeError", "book": "ok"}},
+            id="one fails, and its words are kept back",
+        ),
+    ],
+)  # fmt: skip
+async def test_readiness_is_what_every_check_says(
+    session: aiohttp.ClientSession, checks: Mapping[str, Check], status: int, body: dict[str, Any]
+) -> None:
+    assert await asked(session, checks, "/readyz") == (status, body)
+
+
+@pytest.mark.parametrize(("path", "status"), [("/healthz", 200), ("/readyz", 503)])
+async def test_head_answers_as_get(session: aiohttp.ClientSession, path: str, status: int) -> None:
+    assert await asked(session, {"book": bad}, path, "HEAD") == (status, None)
+
+
+@pytest.mark.parametrize("path", ["/", "/invoice/1420/messages", "/healthz/", "/readyz/more"])
+async def test_nothing_else_is_here(session: aiohttp.ClientSession, path: str) -> None:
+    async with running_app(create_admin_app({})) as url, session.get(url + path) as response:
+        assert response.status == 404
+
+
+async def test_answers_are_not_kept_by_anything_between(session: aiohttp.ClientSession) -> None:
+    async with running_app(create_admin_app({})) as url, session.get(url + "/readyz") as response:
+        assert response.headers["Cache-Control"] == "no-store"
+        assert response.content_type == "application/json"
+
+
+class TestManyProbes:
+    async def test_together_share_one_check(self) -> None:
+        ran: list[str] = []
+        started, go_on = asyncio.Event(), asyncio.Event()
+
+        async def counted() -> None:
+            ran.append("once")
+            started.set()
+            await go_on.wait()
+
+        readiness = Readiness({"upstream": counted}, cache_time=60)
+        probes = [asyncio.create_task(readiness.results()) for _ in range(50)]
+        await started.wait()
+        go_on.set()
+
+        assert await asyncio.gather(*probes) == [{"upstream": "ok"}] * 50
+        assert ran == ["once"]
+
+    async def test_see_a_change_once_the_last_result_is_old(self) -> None:
+        said = iter([None, "gone", None])
+
+        async def changing() -> str | None:
+            return next(said)
+
+        readiness = Readiness({"upstream": changing}, cache_time=0)
+
+        assert [(await readiness.results())["upstream"] for _ in range(3)] == ["ok", "gone", "ok"]
+
+    async def test_one_that_gives_up_does_not_hold_up_the_next(self) -> None:
+        readiness = Readiness({"upstream": endless}, timeout=SHORT, cache_time=60)
+        first = asyncio.create_task(readiness.results())
+        await asyncio.sleep(0)
+        first.cancel()
+
+        assert await readiness.results() == {"upstream": "no answer within 0.05 s"}
+
+    async def test_checks_run_at_the_same_time(self) -> None:
+        met = asyncio.Barrier(2)
+
+        async def meeting() -> None:
+            await met.wait()
+
+        readiness = Readiness({"upstream": meeting, "book": meeting})
+
+        assert await readiness.results() == {"upstream": "ok", "book": "ok"}
+
+
+class TestUpstream:
+    @pytest.mark.parametrize("status", [200, 302, 400, 401, 404, 429, 500, 503])
+    async def test_any_answer_will_do(
+        self, session: aiohttp.ClientSession, upstream: ScriptedUpstream, status: int
+    ) -> None:
+        upstream.says(Reply(status=status, headers={"Location": "http://localhost:1/"}))
+
+        assert await upstream_check(upstream.base_url, session)() is None
+        assert [(call.method, call.path) for call in upstream.received] == [("GET", "/v2")]
+        assert "Authorization" not in upstream.received[0].headers
+
+    async def test_none_will_not(
+        self, session: aiohttp.ClientSession, unused_tcp_port: int
+    ) -> None:
+        said = await upstream_check(f"http://{LOOPBACK}:{unused_tcp_port}/v2", session)()
+
+        assert said == "unreachable: ClientConnectorError"
+
+    async def test_what_is_not_http_is_no_answer(self, session: aiohttp.ClientSession) -> None:
+        async with running_raw_upstream(b"220 mail.example.com ESMTP\r\n") as url:
+            said = await upstream_check(url, session)()
+
+        assert said is not None
+        assert said.startswith("unreachable: ")
+
+    async def test_a_certificate_that_is_not_trusted_is_no_answer(
+        self, session: aiohttp.ClientSession, upstream: ScriptedUpstream
+    ) -> None:
+        url = upstream.base_url.replace("http:", "https:")
+
+        assert (await upstream_check(url, session)() or "").startswith("unreachable: Client")
+
+    async def test_silence_is_cut_off(self, session: aiohttp.ClientSession) -> None:
+        async with running_raw_upstream(b"", hang=True) as url:
+            checks = {"upstream": upstream_check(url, session)}
+
+            assert (await asked(session, checks, "/readyz"))[0] == 503
+
+
+def test_the_app_is_not_the_legacy_one() -> None:
+    paths = {resource.canonical for resource in create_admin_app({}).router.resources()}
+
+    assert paths == {"/healthz", "/readyz"}
+    assert isinstance(create_admin_app({}), web.Application)

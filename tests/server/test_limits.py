@@ -1,0 +1,548 @@
+"""What a client may take: bytes, time, connections and calls at once, over real sockets."""
+
+import asyncio
+import resource
+import socket
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import pytest
+from aiohttp import web
+
+from bridge.server.limits import (
+    BodyLimits,
+    CallLimiter,
+    ConnectionLimits,
+    allow_connections,
+    read_body,
+)
+from bridge.server.protocol import LegacyRunner, LegacyServer
+from bridge.server.serving import listening
+from bridge.v1.errors import (
+    BodyTooLarge,
+    InvalidRequest,
+    LegacyCallError,
+    Overloaded,
+    RequestTimeout,
+)
+from tests.support.running import LOOPBACK
+
+SHORT = 0.05
+"""Seconds: a limit that a test waits for."""
+CALL = b"GET /quick HTTP/1.1\r\nHost: a\r\n\r\n"
+QUICK = b"quick"
+HUGE = bytes(64 * 1024 * 1024)
+POST = b"POST /body HTTP/1.1\r\nHost: a\r\nConnection: close\r\n"
+CHUNKED = POST + b"Transfer-Encoding: chunked\r\n\r\n"
+
+Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
+
+@dataclass
+class Front:
+    """A server behind the front door, and what it saw."""
+
+    port: int = 0
+    runner: LegacyRunner | None = None
+    body_limits: BodyLimits = field(default_factory=BodyLimits)
+    busy: asyncio.Event = field(default_factory=asyncio.Event)
+    go_on: asyncio.Event = field(default_factory=asyncio.Event)
+    lost: asyncio.Event = field(default_factory=asyncio.Event)
+    """Whether some connection was lost."""
+    outcomes: list[bytes | LegacyCallError] = field(default_factory=list)
+
+    @property
+    def open(self) -> int:
+        assert self.runner
+        assert isinstance(self.runner.server, LegacyServer)
+        return self.runner.server.open
+
+    async def quick(self, _request: web.Request) -> web.Response:
+        return web.Response(body=QUICK)
+
+    async def slow(self, _request: web.Request) -> web.Response:
+        self.busy.set()
+        await self.go_on.wait()
+        return web.Response(body=QUICK)
+
+    async def working(self, _request: web.Request) -> web.Response:
+        await asyncio.sleep(4 * SHORT)  # what a call may well take
+        return web.Response(body=QUICK)
+
+    async def huge(self, _request: web.Request) -> web.Response:
+        return web.Response(body=HUGE)
+
+    async def body(self, request: web.Request) -> web.Response:
+        try:
+            self.outcomes.append(await read_body(request, self.body_limits))
+        except LegacyCallError as error:
+            self.outcomes.append(error)
+            response = web.Response(status=400, text=str(error))
+            response.force_close()
+            return response
+        return web.Response(body=QUICK)
+
+    async def connect(self) -> Connection:
+        return await asyncio.open_connection(LOOPBACK, self.port)
+
+    @asynccontextmanager
+    async def connection(self, data: bytes = b"") -> AsyncIterator[Connection]:
+        reader, writer = await self.connect()
+        try:
+            writer.write(data)
+            yield reader, writer
+        finally:
+            writer.close()
+            with suppress(ConnectionError):
+                await writer.wait_closed()
+
+    async def all_of(self, data: bytes) -> bytes:
+        """Send `data` and return what comes until the server closes."""
+        async with self.connection(data) as (reader, _writer):
+            return await reader.read()
+
+
+async def _pass_over(_request: web.Request) -> None:
+    pass
+
+
+@asynccontextmanager
+async def front(*, body_limits: BodyLimits | None = None, **limits: Any) -> AsyncIterator[Front]:
+    """Run a server that holds its connections to `limits`."""
+    server = Front(body_limits=body_limits or BodyLimits())
+    app = web.Application()
+    app.router.add_get("/quick", server.quick)
+    app.router.add_get("/slow", server.slow)
+    app.router.add_get("/working", server.working)
+    app.router.add_get("/huge", server.huge)
+    app.router.add_post("/body", server.body, expect_handler=_pass_over)
+    runner = LegacyRunner(
+        app, limits=ConnectionLimits(**limits), access_log=None, shutdown_timeout=0.1
+    )
+    server.runner = runner
+    async with listening(runner, LOOPBACK, 0) as server.port:
+        assert isinstance(runner.server, LegacyServer)
+        forget = runner.server.connection_lost
+
+        def lost(*arguments: Any) -> None:
+            forget(*arguments)
+            server.lost.set()
+
+        runner.server.connection_lost = lost  # type: ignore[assignment, method-assign]
+        yield server
+
+
+async def keep_sending(writer: asyncio.StreamWriter, data: bytes) -> None:
+    """Send `data` again and again, faster than any limit here, until the server has enough."""
+    with suppress(ConnectionError):
+        while True:
+            writer.write(data)
+            await writer.drain()
+            await asyncio.sleep(SHORT / 10)
+
+
+async def quick_answer(connection: Connection) -> bytes:
+    """Make a call on a connection that is open already."""
+    reader, writer = connection
+    writer.write(CALL)
+    head = await reader.readuntil(b"\r\n\r\n")
+    assert await reader.readexactly(len(QUICK)) == QUICK
+    return head
+
+
+def assert_xml(answer: bytes, status: int, sentence: str) -> None:
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.0 %d " % status)  # as aiohttp answers what it cannot read
+    assert b"Content-Type: application/xml; charset=utf-8" in head
+    assert f"<error>{sentence}</error>".encode() in body
+
+
+class TestSlowHeads:
+    async def test_who_says_nothing_is_let_go_without_a_word(self) -> None:
+        async with front(head_timeout=SHORT) as server:
+            assert await server.all_of(b"") == b""
+
+    @pytest.mark.parametrize("part", [b"G", b"GET / HTTP/1.1\r\nHost: a\r\nX-", CALL[:-2]])
+    async def test_who_does_not_end_a_head_is_told_so(self, part: bytes) -> None:
+        async with front(head_timeout=SHORT) as server:
+            answer = await server.all_of(part)
+
+        assert_xml(answer, 408, "The head of the request took too long to arrive.")
+
+    async def test_a_trickle_does_not_buy_time(self) -> None:
+        async with (
+            front(head_timeout=SHORT) as server,
+            server.connection(b"GET / HTTP/1.1\r\nX: ") as (reader, writer),
+        ):
+            trickle = asyncio.create_task(keep_sending(writer, b"a"))
+            answer = await reader.readuntil(b"</errors>")
+            trickle.cancel()
+
+        assert answer.startswith(b"HTTP/1.0 408 ")
+
+    async def test_nor_does_it_on_a_connection_that_was_of_use(self) -> None:
+        async with (
+            front(head_timeout=SHORT) as server,
+            server.connection() as (reader, writer),
+        ):
+            await quick_answer((reader, writer))
+            writer.write(CALL[:-2])
+
+            assert b" 408 " in await reader.readuntil(b"\r\n")
+
+    async def test_a_head_in_pieces_is_in_time_if_its_end_is(self) -> None:
+        async with front() as server, server.connection() as (reader, writer):
+            for at in range(len(CALL)):
+                writer.write(CALL[at : at + 1])
+                await writer.drain()
+                await asyncio.sleep(0)
+
+            assert (await reader.readuntil(b"\r\n")).startswith(b"HTTP/1.1 200 ")
+
+    async def test_a_call_may_take_longer_than_its_head(self) -> None:
+        async with front(head_timeout=SHORT) as server:
+            answer = await server.all_of(
+                CALL.replace(b"quick", b"working").replace(b"Host", b"Connection: close\r\nHost")
+            )
+
+        assert answer.startswith(b"HTTP/1.1 200 ")
+
+    async def test_a_line_break_after_a_body_begins_no_head(self) -> None:
+        async with front(head_timeout=SHORT, idle_timeout=4 * SHORT) as server:
+            answer = await server.all_of(CALL + b"\r\n")
+
+        assert answer.startswith(b"HTTP/1.1 200 ")
+        assert answer.endswith(QUICK)
+
+    async def test_who_idles_between_calls_is_let_go_without_a_word(self) -> None:
+        async with front(idle_timeout=SHORT) as server:
+            answer = await server.all_of(CALL)
+
+        assert answer.startswith(b"HTTP/1.1 200 ")
+        assert answer.endswith(QUICK)
+
+    async def test_calls_may_follow_each_other_for_longer_than_any_limit(self) -> None:
+        async with (
+            front(head_timeout=SHORT, idle_timeout=10) as server,
+            server.connection() as connection,
+        ):
+            reader, writer = connection
+            for _ in range(3):
+                writer.write(CALL.replace(b"quick", b"working"))
+                await reader.readuntil(QUICK)
+
+
+class TestLargeHeads:
+    LIMITS: ClassVar[dict[str, Any]] = {"line_size": 200, "field_size": 300, "fields": 5}
+
+    @pytest.mark.parametrize(
+        ("head", "sentence"),
+        [
+            pytest.param(
+                b"GET /" + b"a" * 300 + b" HTTP/1.1\r\nHost: a\r\n\r\n",
+                "The URL has more than 200 bytes, or a header more than 300.",
+                id="url",
+            ),
+            pytest.param(
+                b"GET / HTTP/1.1\r\nHost: a\r\nX: " + b"a" * 301 + b"\r\n\r\n",
+                "The URL has more than 200 bytes, or a header more than 300.",
+                id="header",
+            ),
+            pytest.param(
+                b"GET / HTTP/1.1\r\nHost: a\r\n" + b"X: a\r\n" * 5 + b"\r\n",
+                "There are more than 5 headers.",
+                id="headers",
+            ),
+        ],
+    )
+    async def test_what_is_too_large_is_400_and_says_so(self, head: bytes, sentence: str) -> None:
+        async with front(**self.LIMITS) as server:
+            answer = await server.all_of(head)
+
+        assert_xml(answer, 400, sentence)
+        assert b"Hint: " + sentence.encode() in answer
+
+    async def test_a_head_in_pieces_is_bounded_in_all(self) -> None:
+        async with (
+            front(head_size=100) as server,
+            server.connection(b"GET / HTTP/1.1\r\n") as (reader, writer),
+        ):
+            trickle = asyncio.create_task(keep_sending(writer, b"X: a\r\n"))
+            answer = await reader.readuntil(b"</errors>")
+            trickle.cancel()
+
+        assert_xml(answer, 400, "The head has more than 100 bytes.")
+
+    async def test_what_just_fits_is_served(self) -> None:
+        async with front(**self.LIMITS) as server:
+            answer = await server.all_of(
+                b"GET /quick?" + b"a" * 180 + b" HTTP/1.1\r\nHost: a\r\nConnection: close\r\n"
+                b"X: " + b"a" * 290 + b"\r\n\r\n"
+            )
+
+        assert answer.startswith(b"HTTP/1.1 200 ")
+
+    async def test_no_word_of_the_request_is_in_the_answer(self) -> None:
+        async with front(**self.LIMITS) as server:
+            answer = await server.all_of(
+                b"GET /?access_token=hush" + b"h" * 300 + b" HTTP/1.1\r\nHost: a\r\n\r\n"
+            )
+
+        assert b"hush" not in answer
+
+
+class TestClientsThatDoNotRead:
+    @pytest.mark.parametrize("connection", [b"keep-alive", b"close"])
+    async def test_they_are_cut_off(self, connection: bytes) -> None:
+        async with front(send_timeout=SHORT) as server:
+            with socket.socket() as client:
+                client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+                client.setblocking(False)
+                loop = asyncio.get_running_loop()
+                await loop.sock_connect(client, (LOOPBACK, server.port))
+                await loop.sock_sendall(
+                    client,
+                    b"GET /huge HTTP/1.1\r\nHost: a\r\nConnection: " + connection + b"\r\n\r\n",
+                )
+                await server.lost.wait()
+
+            assert server.open == 0
+
+    async def test_who_reads_gets_all_of_it(self) -> None:
+        async with front(send_timeout=30) as server:
+            answer = await server.all_of(
+                b"GET /huge HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
+            )
+
+        assert answer.endswith(b"\r\n\r\n" + HUGE)
+
+
+class TestTooManyConnections:
+    async def test_one_more_takes_the_place_of_the_one_that_has_waited_longest(self) -> None:
+        async with front(connections=2) as server, AsyncExitStack() as stack:
+            first, second = [await stack.enter_async_context(server.connection()) for _ in "12"]
+            for each in (first, second, first):
+                await quick_answer(each)
+            third = await stack.enter_async_context(server.connection())
+
+            await quick_answer(third)
+            assert await second[0].read() == b""
+            await quick_answer(first)
+            await quick_answer(third)
+            assert server.open == 2
+
+    async def test_a_flood_of_silent_ones_keeps_nobody_out(self) -> None:
+        async with front(connections=20) as server, AsyncExitStack() as stack:
+            for _ in range(100):
+                await stack.enter_async_context(server.connection(b"GET / HT"))
+            for _ in range(50):
+                await quick_answer(await stack.enter_async_context(server.connection()))
+            assert server.open <= 20
+
+    async def test_calls_that_are_being_served_stay(self) -> None:
+        async with (
+            front(connections=1) as server,
+            server.connection(CALL.replace(b"quick", b"slow")) as (reader, _writer),
+        ):
+            await server.busy.wait()
+
+            assert await server.all_of(b"") == b""
+            server.go_on.set()
+            assert (await reader.readuntil(QUICK)).startswith(b"HTTP/1.1 200 ")
+
+    async def test_who_left_is_not_counted(self) -> None:
+        async with front(connections=1) as server:
+            for _ in range(3):
+                server.lost.clear()
+                async with server.connection() as connection:
+                    await quick_answer(connection)
+                await server.lost.wait()
+            assert server.open == 0
+
+
+class TestBodies:
+    @pytest.mark.parametrize(
+        ("sent", "body"),
+        [
+            pytest.param(POST + b"\r\n", b"", id="none"),
+            pytest.param(POST + b"Content-Length: 3\r\n\r\nabc", b"abc", id="length"),
+            pytest.param(CHUNKED + b"3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n", b"abcde", id="chunks"),
+        ],
+    )
+    async def test_are_read_to_their_end(self, sent: bytes, body: bytes) -> None:
+        async with front() as server:
+            assert (await server.all_of(sent)).endswith(QUICK)
+
+        assert server.outcomes == [body]
+
+    @pytest.mark.parametrize(
+        "sent",
+        [
+            pytest.param(POST + b"Content-Length: 11\r\n\r\n", id="by its length alone"),
+            pytest.param(CHUNKED + b"b\r\nabcdefghijk\r\n", id="by its chunks"),
+        ],
+    )
+    async def test_that_are_too_large_are_refused_at_once(self, sent: bytes) -> None:
+        async with front(body_limits=BodyLimits(size=10), lingering_time=SHORT) as server:
+            assert b"The body has more than 10 bytes." in await server.all_of(sent)
+
+        assert isinstance(server.outcomes[0], BodyTooLarge)
+
+    @pytest.mark.parametrize(
+        "limits",
+        [
+            pytest.param(BodyLimits(seconds=SHORT), id="as a whole"),
+            pytest.param(BodyLimits(grace=SHORT, minimum_rate=1e6), id="for its size so far"),
+        ],
+    )
+    @pytest.mark.parametrize(
+        "sent",
+        [
+            pytest.param(POST + b"Content-Length: 999\r\n\r\n", id="nothing"),
+            pytest.param(POST + b"Content-Length: 999\r\n\r\nab", id="a beginning"),
+            pytest.param(CHUNKED + b"3\r\nab", id="part of a chunk"),
+        ],
+    )
+    async def test_that_stall_are_given_up(self, sent: bytes, limits: BodyLimits) -> None:
+        async with front(body_limits=limits, lingering_time=SHORT) as server:
+            assert b"The body took too long to arrive." in await server.all_of(sent)
+
+        assert isinstance(server.outcomes[0], RequestTimeout)
+
+    @pytest.mark.parametrize(
+        "limits",
+        [
+            pytest.param(BodyLimits(seconds=4 * SHORT, minimum_rate=1), id="as a whole"),
+            pytest.param(BodyLimits(grace=4 * SHORT, minimum_rate=1e6), id="for its size so far"),
+        ],
+    )
+    async def test_that_trickle_are_given_up(self, limits: BodyLimits) -> None:
+        async with (
+            front(body_limits=limits, lingering_time=SHORT) as server,
+            server.connection(CHUNKED) as (reader, writer),
+        ):
+            trickle = asyncio.create_task(keep_sending(writer, b"1\r\na\r\n"))
+            await reader.readuntil(b"The body took too long to arrive.")
+            trickle.cancel()
+
+        assert isinstance(server.outcomes[0], RequestTimeout)
+
+    async def test_that_break_off_are_not_understood(self) -> None:
+        async with (
+            front() as server,
+            server.connection(POST + b"Content-Length: 9\r\n\r\nab") as (_, writer),
+        ):
+            writer.write_eof()
+            await server.lost.wait()
+
+        assert isinstance(server.outcomes[0], InvalidRequest)
+
+    async def test_whose_chunks_are_broken_are_not_understood(self) -> None:
+        head = CHUNKED.replace(b"Host", b"Expect: 100-continue\r\nHost")
+        async with (
+            front(lingering_time=SHORT) as server,
+            server.connection(head) as (reader, writer),
+        ):
+            await reader.readuntil(b"100 Continue\r\n\r\n")
+            writer.write(b"3\r\nabc\r\nnonsense\r\n")
+            assert b"not encoded as its head says" in await reader.read()
+
+        assert isinstance(server.outcomes[0], InvalidRequest)
+
+    async def test_are_asked_for_when_the_client_waits_to_be(self) -> None:
+        head = POST + b"Expect: 100-continue\r\nContent-Length: 3\r\n\r\n"
+        async with front() as server, server.connection(head) as (reader, writer):
+            assert await reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+            writer.write(b"abc")
+            assert (await reader.read()).endswith(QUICK)
+
+        assert server.outcomes == [b"abc"]
+
+    async def test_that_are_too_large_are_not_asked_for(self) -> None:
+        head = POST + b"Expect: 100-continue\r\nContent-Length: 11\r\n\r\n"
+        async with front(body_limits=BodyLimits(size=10), lingering_time=SHORT) as server:
+            assert (await server.all_of(head)).startswith(b"HTTP/1.1 400 ")
+
+    @pytest.mark.parametrize(
+        ("received", "due"), [(0, 5), (1024, 6), (10 * 1024, 15), (25 * 1024, 30), (2**20, 30)]
+    )
+    def test_have_a_grace_then_a_rate_then_an_end(self, received: int, due: float) -> None:
+        assert BodyLimits(seconds=30, grace=5, minimum_rate=1024).due(received) == due
+
+
+class TestCallsAtOnce:
+    async def test_of_one_caller_are_bounded(self) -> None:
+        limiter = CallLimiter(10, 2, retry_after=7)
+
+        async with limiter.slot("a"), limiter.slot("a"), limiter.slot("b"):
+            with pytest.raises(Overloaded, match="calls of yours") as refusal:
+                await limiter.slot("a").__aenter__()
+            assert refusal.value.retry_after == 7
+            assert limiter.running == 3
+
+        assert limiter.running == 0
+
+    async def test_of_all_callers_are_bounded(self) -> None:
+        limiter = CallLimiter(2, 2)
+
+        async with limiter.slot("a"), limiter.slot("b"):
+            with pytest.raises(Overloaded, match="Too many calls at once"):
+                await limiter.slot("c").__aenter__()
+
+        async with limiter.slot("c"):
+            assert limiter.running == 1
+
+    @pytest.mark.parametrize("ends", ["cancelled", "failed"])
+    async def test_give_their_place_back_however_they_end(self, ends: str) -> None:
+        limiter = CallLimiter(1, 1)
+        inside = asyncio.Event()
+
+        async def call() -> None:
+            async with limiter.slot("a"):
+                inside.set()
+                if ends == "failed":
+                    raise ZeroDivisionError
+                await asyncio.Event().wait()
+
+        task = asyncio.create_task(call())
+        await inside.wait()
+        task.cancel()
+        await asyncio.wait([task])
+
+        async with limiter.slot("a"):
+            pass
+
+    async def test_leave_no_key_behind(self) -> None:
+        limiter = CallLimiter(1, 1)
+        for number in range(10):
+            async with limiter.slot(f"caller {number}"):
+                with pytest.raises(Overloaded):
+                    await limiter.slot(f"refused {number}").__aenter__()
+
+        assert limiter._running == {}
+
+
+class TestDescriptors:
+    @pytest.mark.parametrize(
+        ("soft", "hard", "raised", "allowed"),
+        [
+            pytest.param(65536, 65536, 65536, 2000, id="enough"),
+            pytest.param(1024, 65536, 2500, 2000, id="raised"),
+            pytest.param(1024, resource.RLIM_INFINITY, 2500, 2000, id="raised without bound"),
+            pytest.param(resource.RLIM_INFINITY, resource.RLIM_INFINITY, -1, 2000, id="unbounded"),
+            pytest.param(1024, 2048, 2048, 1548, id="as far as it goes"),
+            pytest.param(1024, 1024, 1024, 524, id="not at all"),
+            pytest.param(256, 256, 256, 128, id="next to none"),
+        ],
+    )
+    def test_are_asked_for_as_far_as_they_go(
+        self, soft: int, hard: int, raised: int, allowed: int, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        limits = [(soft, hard)]
+        monkeypatch.setattr(resource, "getrlimit", lambda _: limits[-1])
+        monkeypatch.setattr(resource, "setrlimit", lambda _, pair: limits.append(pair))
+
+        assert allow_connections(2000) == allowed
+        assert limits[-1] == (raised, hard)
