@@ -7,7 +7,7 @@ from typing import Any
 from aiohttp import web
 
 from bridge.identity.callers import Way
-from bridge.server.service import running
+from bridge.server.service import Service, running
 from bridge.server.serving import listening
 from bridge.settings import Settings
 from tests.support.legacy import LegacyClient
@@ -17,9 +17,17 @@ LOOPBACK = "127.0.0.1"
 
 @asynccontextmanager
 async def running_bridge(upstream: str, **settings: Any) -> AsyncIterator[LegacyClient]:
-    """Run a bridge to `upstream` as `harvest-bridge serve` would, and yield a client of it."""
+    """Run a bridge with one account to `upstream`, and yield a client of it."""
+    async with running_service(upstream, **{"account_id": 1000, **settings}) as (_, client):
+        yield client
+
+
+@asynccontextmanager
+async def running_service(
+    upstream: str, **settings: Any
+) -> AsyncIterator[tuple[Service, LegacyClient]]:
+    """Run a bridge to `upstream` as `harvest-bridge serve` would; yield it and a client of it."""
     defaults: dict[str, Any] = {
-        "account_id": 1000,
         "auth": frozenset({Way.TOKEN_AS_PASSWORD, Way.BEARER}),
         "port": 0,
         "admin_port": 0,
@@ -29,7 +37,7 @@ async def running_bridge(upstream: str, **settings: Any) -> AsyncIterator[Legacy
         running(Settings(upstream=upstream, **{**defaults, **settings})) as service,
         LegacyClient(LOOPBACK, service.port) as client,
     ):
-        yield client
+        yield service, client
 
 
 @asynccontextmanager

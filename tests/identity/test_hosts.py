@@ -1,0 +1,78 @@
+"""Where a call comes from and where it goes (schemas/README.md, "Who is calling")."""
+
+from ipaddress import ip_network
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bridge.identity.hosts import Origin, origin, subdomain
+
+TRUSTED = (ip_network("10.0.0.0/8"), ip_network("::1/128"))
+PROXY, STRANGER = "10.0.0.1", "192.0.2.7"
+
+
+@pytest.mark.parametrize(
+    ("peer", "forwarded_for", "address"),
+    [
+        pytest.param(STRANGER, None, STRANGER, id="no proxy"),
+        pytest.param(STRANGER, "198.51.100.1", STRANGER, id="a stranger says who he is"),
+        pytest.param(PROXY, "198.51.100.1", "198.51.100.1", id="the proxy says"),
+        pytest.param(PROXY, "6.6.6.6, 198.51.100.1", "198.51.100.1", id="a forged first hop"),
+        pytest.param(PROXY, "198.51.100.1, 10.9.9.9", "198.51.100.1", id="two trusted proxies"),
+        pytest.param(PROXY, "10.9.9.9", PROXY, id="trusted ones only"),
+        pytest.param(PROXY, None, PROXY, id="the proxy says nothing"),
+        pytest.param(PROXY, " , ", PROXY, id="empty hops"),
+        pytest.param("::ffff:10.0.0.1", "198.51.100.1", "198.51.100.1", id="mapped into IPv6"),
+        pytest.param("::1", "2001:db8::1", "2001:db8::1", id="IPv6"),
+        pytest.param("", "198.51.100.1", "", id="no address at all"),
+    ],
+)
+def test_the_address_is_that_of_the_last_hop_that_is_not_trusted(
+    peer: str, forwarded_for: str | None, address: str
+) -> None:
+    assert origin(peer, "a", forwarded_for, None, TRUSTED).address == address
+
+
+@pytest.mark.parametrize(
+    ("peer", "forwarded_host", "host"),
+    [
+        (STRANGER, "evil.example", "asked.example"),
+        (PROXY, "acme.example", "acme.example"),
+        (PROXY, "evil.example, acme.example", "acme.example"),
+        (PROXY, "", "asked.example"),
+        (PROXY, None, "asked.example"),
+    ],
+)
+def test_a_forwarded_host_counts_from_a_trusted_proxy(
+    peer: str, forwarded_host: str | None, host: str
+) -> None:
+    assert origin(peer, "asked.example", None, forwarded_host, TRUSTED).host == host
+
+
+@given(st.text(), st.none() | st.text(), st.none() | st.text())
+def test_who_is_not_trusted_cannot_say_anything(
+    host: str, forwarded_for: str | None, forwarded_host: str | None
+) -> None:
+    assert origin(STRANGER, host, forwarded_for, forwarded_host, TRUSTED) == Origin(STRANGER, host)
+
+
+@pytest.mark.parametrize(
+    ("host", "label"),
+    [
+        ("acme.harvestapp.com", "acme"),
+        ("ACME.HarvestApp.com:443", "acme"),
+        ("acme.harvestapp.com.", "acme"),
+        ("acme.bridge.internal", "acme"),
+        ("harvestapp.com", None),
+        (".harvestapp.com", None),
+        ("a.b.harvestapp.com", None),
+        ("acme.harvestapp.com.evil.example", None),
+        ("acmeharvestapp.com", None),
+        ("127.0.0.1:8080", None),
+        ("[::1]:8080", None),
+        ("", None),
+    ],
+)
+def test_the_subdomain_is_the_one_label_before_a_known_domain(host: str, label: str | None) -> None:
+    assert subdomain(host, ("harvestapp.com", "bridge.internal")) == label
