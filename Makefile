@@ -36,6 +36,8 @@ lint: $(INSTALLED)
 
 bench: $(INSTALLED)
 	$(BIN)/python -m tests.bench.bench_lists
+	$(BIN)/python -m tests.bench.bench_attacks
+	$(BIN)/python -m tests.bench.bench_front_door
 
 format: $(INSTALLED)
 	$(BIN)/ruff check --fix .

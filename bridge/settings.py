@@ -5,6 +5,7 @@ file, else it has its default.
 """
 
 import re
+import tomllib
 from collections.abc import Mapping
 from datetime import UTC, date, datetime, time
 from ipaddress import ip_network
@@ -15,10 +16,10 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, model_validator
 from pydantic_settings import (
     BaseSettings,
+    EnvSettingsSource,
     NoDecode,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
-    TomlConfigSettingsSource,
 )
 
 from bridge import __version__
@@ -197,6 +198,18 @@ class Settings(BaseSettings):
         int, Field(ge=1, description="The most connections to v2 at once.")
     ] = 100
 
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],  # noqa: ARG003
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Take what is handed over and nothing else: gathering is `load`'s business."""
+        return (init_settings,)
+
     @model_validator(mode="after")
     def _make_sense_together(self) -> Self:
         if Way.BOOK in self.auth and self.book is None:
@@ -229,30 +242,22 @@ def load(flags: Mapping[str, Any], file: Path | None) -> Settings:
         WrongSetting: one is missing, unknown or makes no sense, or the file cannot be read.
     """
 
-    class Sources(Settings):
-        @classmethod
-        def settings_customise_sources(
-            cls,
-            settings_cls: type[BaseSettings],
-            init_settings: PydanticBaseSettingsSource,
-            env_settings: PydanticBaseSettingsSource,
-            dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
-            file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
-        ) -> tuple[PydanticBaseSettingsSource, ...]:
-            if file is None:
-                return init_settings, env_settings
-            return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, file)
-
+    given = {name: value for name, value in flags.items() if value is not None}
     try:
-        if file is not None:
-            file.open("rb").close()
-        return Sources(**{name: value for name, value in flags.items() if value is not None})
+        return Settings(**{**_read(file), **EnvSettingsSource(Settings)(), **given})
     except ValidationError as error:
         raise WrongSetting("; ".join(_complaint(each) for each in error.errors())) from None
     except OSError as error:
         raise WrongSetting(f"{file}: {error.strerror}") from None
     except ValueError as error:  # not TOML
         raise WrongSetting(f"{file}: {error}") from None
+
+
+def _read(file: Path | None) -> dict[str, Any]:
+    if file is None:
+        return {}
+    with file.open("rb") as opened:
+        return tomllib.load(opened)
 
 
 def _complaint(error: Mapping[str, Any]) -> str:

@@ -297,3 +297,17 @@ class TestSandbox:
         assert done.returncode == 1
         assert str(database) in the_line(done.stderr)
         assert database.read_text() == "Not a database, and not to be touched. " * 100
+
+
+async def test_demo_does_not_heed_the_settings_of_a_real_bridge(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("HARVEST_BRIDGE_PORT", "nonsense")
+    monkeypatch.setenv("HARVEST_BRIDGE_DIALECT", "final")
+    async with running("demo", "--port", "0", "--sandbox-port", "0") as process:
+        assert process.stdout is not None
+        lines = [(await process.stdout.readline()).decode() for _ in range(4)]
+        status, _ = await told_to_stop(process, signal.SIGTERM)
+
+    assert "/invoice/1420/messages" in "".join(lines)
+    assert status == 0
