@@ -18,7 +18,7 @@ from bridge.sandbox.app import SANDBOX_ACCOUNT_ID, SANDBOX_TOKEN, create_sandbox
 from bridge.sandbox.errors import SandboxStateError
 from bridge.server import logs
 from bridge.server.service import running
-from bridge.server.serving import listening, until_told_to_stop
+from bridge.server.serving import Signals, listening
 from bridge.server.tls import UnusableCertificate
 from bridge.settings import PREFIX, Settings, WrongSetting, load
 from bridge.v1.dialects import Dialect
@@ -138,10 +138,11 @@ def serve(
 
 
 async def _serve(settings: Settings) -> None:
+    signals = Signals()
     async with running(settings) as service:
         logs.started("bridge", settings.host, service.port, upstream=settings.upstream)
         logs.started("admin", settings.admin_host, service.admin_port)
-        await until_told_to_stop(service.reload)
+        await signals.until_stop(service.reload)
 
 
 @app.command()
@@ -161,10 +162,11 @@ def sandbox(
 
 
 async def _sandbox(host: str, port: int, database: str, *, throttle: bool) -> None:
+    signals = Signals()
     runner = web.AppRunner(create_sandbox(database=database, throttle=throttle), access_log=None)
     async with listening(runner, host, port) as taken:
         logs.started("sandbox", host, taken)
-        await until_told_to_stop()
+        await signals.until_stop()
 
 
 @app.command()
@@ -191,6 +193,7 @@ Ctrl-C stops it. Each call's log line follows.
 
 
 async def _demo(port: int, sandbox_port: int) -> None:
+    signals = Signals()
     async with listening(
         web.AppRunner(create_sandbox(), access_log=None), LOOPBACK, sandbox_port
     ) as upstream:
@@ -205,7 +208,7 @@ async def _demo(port: int, sandbox_port: int) -> None:
         async with running(settings) as service:
             base = f"http://{LOOPBACK}:{service.port}"
             typer.echo(DEMONSTRATION.format(token=SANDBOX_TOKEN, base=base))
-            await until_told_to_stop()
+            await signals.until_stop()
 
 
 @app.command()

@@ -34,23 +34,29 @@ def _site(runner: web.BaseRunner, host: str, port: int, tls: ssl.SSLContext | No
     return web.TCPSite(runner, host, port, ssl_context=tls)
 
 
-async def until_told_to_stop(reload: Callable[[], Awaitable[None]] | None = None) -> None:
-    """Wait for SIGINT or SIGTERM; `reload` at each SIGHUP."""
-    loop = asyncio.get_running_loop()
-    stop, hangup = asyncio.Event(), asyncio.Event()
-    for each in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(each, stop.set)
-    if reload is None:
-        await stop.wait()
-        return
-    loop.add_signal_handler(signal.SIGHUP, hangup.set)
-    reloading = asyncio.create_task(_reload_at(hangup, reload))
-    await stop.wait()
-    reloading.cancel()
+class Signals:
+    """What the operator tells the process: to stop (SIGINT, SIGTERM), to reload (SIGHUP).
 
+    Make it before anything is announced: what is heard from then on is kept until it is waited for.
+    """
 
-async def _reload_at(hangup: asyncio.Event, reload: Callable[[], Awaitable[None]]) -> None:
-    while True:
-        await hangup.wait()
-        hangup.clear()
-        await reload()
+    def __init__(self) -> None:
+        self._stop = asyncio.Event()
+        self._reload = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for each in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(each, self._stop.set)
+        loop.add_signal_handler(signal.SIGHUP, self._reload.set)
+
+    async def until_stop(self, reload: Callable[[], Awaitable[None]] | None = None) -> None:
+        """Wait to be told to stop; `reload` each time that is asked for."""
+        reloading = asyncio.create_task(self._keep_reloading(reload))
+        await self._stop.wait()
+        reloading.cancel()
+
+    async def _keep_reloading(self, reload: Callable[[], Awaitable[None]] | None) -> None:
+        while True:
+            await self._reload.wait()
+            self._reload.clear()
+            if reload is not None:
+                await reload()

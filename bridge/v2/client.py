@@ -106,4 +106,7 @@ class V2Client:
                 raise UpstreamFault(f"v2's answer exceeds {self._upstream.body_limit} bytes")
             # What is being inflated is ready at once: without this, it is so in one turn.
             await asyncio.sleep(0)
-        return b"".join(chunks)
+        body = b"".join(chunks)
+        # Putting a long page together, and scanning it, are a turn's work each.
+        await asyncio.sleep(0)
+        return body
