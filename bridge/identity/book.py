@@ -173,8 +173,10 @@ def read_row(fields: Mapping[str, object]) -> Row:
 def _wrong_field(complaint: str) -> WrongField:
     if missing := _MISSING.fullmatch(complaint):
         return WrongField(missing[1], "must be given")
-    if unknown := _UNKNOWN.fullmatch(complaint):
-        return WrongField(unknown[1][:40], "there is no such field")
+    if _UNKNOWN.fullmatch(complaint):
+        # Its name is not told: it may be a secret that has lost its place.
+        known = ", ".join(field.name for field in msgspec.structs.fields(_Fields))
+        return WrongField("", f"it has a field that is none of {known}")
     match = _COMPLAINT.fullmatch(complaint)
     what, where = (match["what"], match["where"]) if match else (complaint, None)
     return WrongField(where or "", what[:1].lower() + what[1:])
@@ -439,8 +441,8 @@ def _tables(path: Path, octets: bytes) -> list[Mapping[str, object]]:
         raise BookError(f"{path}: it is not TOML {_where(str(error))}") from None
     except RecursionError:
         raise BookError(f"{path}: it is nested too deeply") from None
-    for name in document.keys() - {"credential"}:
-        raise BookError(f"{path}: {name[:40]}: only [[credential]] may stand in a book")
+    if document.keys() - {"credential"}:
+        raise BookError(f"{path}: only [[credential]] may stand in a book, nothing beside it")
     tables = document.get("credential", [])
     if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
         raise BookError(f"{path}: each credential must begin with [[credential]]")

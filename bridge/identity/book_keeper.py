@@ -16,6 +16,7 @@ from typing import Self
 import structlog
 
 from bridge.identity.book import Book, BookError, PrivateFiles, Signature, load, signature
+from bridge.masking import without_addresses
 
 INTERVAL = 1.0
 """Seconds between two looks at the files."""
@@ -189,7 +190,8 @@ class BookKeeper:
         self._state = replace(self.state, error=error, error_at=self._now())
         _log.error(
             "book_broken",
-            error=error,
+            # It names the login, so that its owner finds it; a log must not.
+            error=without_addresses(error),
             in_force_since=self.state.loaded_at.isoformat(),
             credentials=self.state.credentials,
         )

@@ -38,6 +38,9 @@ FAILURES: dict[type[Exception], Failure] = {
     v2.OutcomeUnknown: Failure(504, "Whether Harvest has done this is not known: look first."),
 }
 
+V2_MAY_SAY = frozenset({400, 422})
+"""The statuses with which v2's own words are passed on: they say what to change in the request."""
+
 REFUSALS: dict[int, Failure] = {
     400: Failure(400, "Harvest refused the request."),
     401: Failure(401, "Harvest does not accept this token."),
@@ -63,7 +66,8 @@ def answer_to(error: Exception) -> V1Response:
     """Return the answer to a legacy call that ended in `error`."""
     if isinstance(error, v2.UpstreamRefusal):
         failure = REFUSALS.get(error.status, OTHER_REFUSAL)
-        message = error.message if failure.status < 500 and error.message else failure.message
+        words = error.message if error.status in V2_MAY_SAY else None
+        message = words or failure.message
     else:
         failure = FAILURES.get(type(error), DEFECT)
         message = failure.message or str(error)

@@ -109,6 +109,9 @@ class LegacyHandler:
         try:
             answer = await self._drive(match.call.flow(call), call, caller, record)
         except UpstreamRefusal as refusal:
+            if refusal.message is not None:
+                # Of the book's token, its client must not learn even from v2.
+                refusal.message = refusal.message.replace(caller.token.reveal(), "…")
             if refusal.status == 401 and caller.way is Way.BOOK:
                 raise OwnTokenRefused("v2 refuses the token that the book has") from refusal
             raise

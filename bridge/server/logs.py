@@ -1,7 +1,6 @@
 """JSON lines on standard error: how a line looks, and the one line of each legacy call."""
 
 import logging
-import re
 import sys
 import time
 from dataclasses import dataclass, field
@@ -10,10 +9,10 @@ from typing import TextIO
 import structlog
 
 from bridge.identity.callers import Caller, Way
+from bridge.masking import without_addresses
 from bridge.v1.dialects import Dialect
 from bridge.v1.notes import Notes
 
-_ADDRESS = re.compile(r"[^\s<>()\[\],;:=\"']+@[^\s<>()\[\],;\"']+")
 _USER_AGENT_LENGTH = 200
 
 
@@ -67,7 +66,7 @@ class UpstreamCall:
 class CallRecord:
     """What is known of a legacy call while it is served; the source of its log line.
 
-    Holds no body, no secret and no e-mail address.
+    Holds no body and no secret; its line holds no e-mail address either.
     """
 
     request_id: str
@@ -101,7 +100,7 @@ class CallRecord:
             "dialect": self.dialect,
             "way": self.way,
             "account_id": self.account_id,
-            "label": _without_addresses(self.label),
+            "label": self.label and without_addresses(self.label),
             "status": status,
             "milliseconds": _milliseconds_since(self.started),
             "upstream": [
@@ -118,18 +117,15 @@ class CallRecord:
                 {"code": note.code, "subject": note.subject, "count": count}
                 for note, count in self.notes
             ],
-            "user_agent": _without_addresses(self.user_agent),
+            # v2's etiquette made a habit of naming a contact there.
+            "user_agent": self.user_agent
+            and without_addresses(self.user_agent)[:_USER_AGENT_LENGTH],
             **({"cause": self.cause} if self.cause else {}),
         }
 
 
 def _milliseconds_since(started: float) -> float:
     return round((time.monotonic() - started) * 1000, 1)
-
-
-def _without_addresses(text: str | None) -> str | None:
-    """Mask e-mail addresses: v2's etiquette made a habit of naming a contact in User-Agent."""
-    return text and _ADDRESS.sub("…", text[:_USER_AGENT_LENGTH])
 
 
 def started(what: str, host: str, port: int, **details: str) -> None:

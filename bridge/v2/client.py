@@ -85,16 +85,17 @@ class V2Client:
                 return V2Response(
                     response.status, await self._read(response), url, response.headers
                 )
+        # Not `from error`: aiohttp's errors quote what v2 sent, and the URL.
         except aiohttp.ConnectionTimeoutError as error:
-            raise UpstreamTimeout(type(error).__name__, request_left=False) from error
+            raise UpstreamTimeout(type(error).__name__, request_left=False) from None
         except aiohttp.ClientConnectorError as error:
-            raise UpstreamUnreachable(type(error).__name__, request_left=False) from error
+            raise UpstreamUnreachable(type(error).__name__, request_left=False) from None
         except TimeoutError as error:
-            raise UpstreamTimeout(type(error).__name__) from error
+            raise UpstreamTimeout(type(error).__name__) from None
         except (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError, OSError) as error:
-            raise UpstreamUnreachable(type(error).__name__) from error
+            raise UpstreamUnreachable(type(error).__name__) from None
         except (aiohttp.ClientError, ValueError) as error:
-            raise UpstreamFault(type(error).__name__) from error
+            raise UpstreamFault(type(error).__name__) from None
 
     async def _read(self, response: aiohttp.ClientResponse) -> bytes:
         chunks = []

@@ -206,7 +206,7 @@ async def test_absolute_form_is_the_path_it_names(bridge: LegacyClient) -> None:
     )
 
     assert answer.startswith(b"HTTP/1.1 404 ")
-    assert b"999" in answer
+    assert b"Harvest has nothing by this id." in answer
 
 
 @pytest.mark.parametrize(
