@@ -3,11 +3,16 @@
 from collections.abc import AsyncIterator
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from bridge.sandbox.app import create_sandbox
 from tests.support.legacy import LegacyClient
 from tests.support.running import running_app, running_bridge
 from tests.support.upstream import ScriptedUpstream, running_upstream
+
+# How fast examples come says something of the machine, not of the code.
+settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("unhurried")
 
 
 @pytest.fixture

@@ -281,16 +281,22 @@ class Book:
     accounts: Mapping[str, int] = field(init=False, repr=False, compare=False)
     """From each subdomain, in lower case, to its account id."""
     _by_pair: Mapping[tuple[str, str], Entry] = field(init=False, repr=False, compare=False)
+    _logins: frozenset[str] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         accounts = {entry.subdomain: entry.account_id for entry in self.entries}
         by_pair = {entry.pair: entry for entry in self.entries}
         object.__setattr__(self, "accounts", MappingProxyType(accounts))
         object.__setattr__(self, "_by_pair", MappingProxyType(by_pair))
+        object.__setattr__(self, "_logins", frozenset(login for _, login in by_pair))
 
     def find(self, subdomain: str, login: str) -> Entry | None:
         """Return the credential of `login` at `subdomain`; case and outer blanks do not count."""
         return self._by_pair.get((subdomain_key(subdomain), login_key(login)))
+
+    def knows(self, login: str) -> bool:
+        """Tell whether `login` has a credential, at whatever subdomain."""
+        return login_key(login) in self._logins
 
     @property
     def usual_cost(self) -> Cost | None:

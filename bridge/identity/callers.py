@@ -89,8 +89,8 @@ class Identification:
     ) -> Caller | None:
         entry = None if subdomain is None else book.find(subdomain, login)
         if Way.BOOK in self._ways and (
-            # A password of the book must never reach v2 as if it were a token.
-            entry is not None or Way.TOKEN_AS_PASSWORD not in self._ways
+            # What comes with a login of the book must never reach v2 as if it were a token.
+            book.knows(login) or Way.TOKEN_AS_PASSWORD not in self._ways
         ):
             right = await self._passwords.check(entry, subdomain, login, password, address)
             return _booked(entry) if right and entry is not None else None

@@ -23,20 +23,22 @@ class Origin(NamedTuple):
 def origin(
     peer: str,
     host: str,
-    forwarded_for: str | None,
-    forwarded_host: str | None,
+    forwarded_for: Sequence[str],
+    forwarded_host: Sequence[str],
     trusted_proxies: Sequence[Network],
 ) -> Origin:
     """Return whose call it is: the peer's, or the one that trusted proxies pass on.
 
-    Of `X-Forwarded-For`, to which each proxy adds the address it was called from, the last one that
-    is no trusted proxy counts: what stands before it, anyone may have written.
+    `forwarded_for` and `forwarded_host` are the lines of `X-Forwarded-For` and `X-Forwarded-Host`.
+    Of the addresses, to which each proxy adds the one it was called from, in the same line or in
+    one of its own, the last that is no trusted proxy counts: what stands before it, anyone may have
+    written.
     """
     if not _is_trusted(peer, trusted_proxies):
         return Origin(peer, host)
-    hops = [hop.strip() for hop in (forwarded_for or "").split(",") if hop.strip()]
+    hops = [_without_port(hop.strip()) for hop in ",".join(forwarded_for).split(",") if hop.strip()]
     address = next((hop for hop in reversed(hops) if not _is_trusted(hop, trusted_proxies)), peer)
-    forwarded = (forwarded_host or "").rpartition(",")[2].strip()
+    forwarded = ",".join(forwarded_host).rpartition(",")[2].strip()
     return Origin(address, forwarded or host)
 
 
@@ -48,6 +50,13 @@ def subdomain(host: str, domains: Iterable[str]) -> str | None:
         if dot and label and rest == domain:
             return label
     return None
+
+
+def _without_port(hop: str) -> str:
+    """Return the address of a hop, which some proxies write with a port: `203.0.113.7:4711`."""
+    if hop.startswith("["):
+        return hop[1:].partition("]")[0]
+    return hop.partition(":")[0] if hop.count(":") == 1 else hop
 
 
 def _is_trusted(address: str, proxies: Sequence[Network]) -> bool:

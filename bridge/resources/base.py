@@ -19,7 +19,7 @@ from bridge.v1.wire import V1Request, V1Response
 from bridge.v1.writer import ItemDocument, ListDocument, Record
 from bridge.v2.decoding import decode
 from bridge.v2.errors import OutcomeUnknown, UpstreamFault, UpstreamSilence, UpstreamUnreachable
-from bridge.v2.wire import V2Request, V2Response
+from bridge.v2.wire import V2Request, V2Response, require_status
 
 Flow = Generator[V2Request, V2Response, V1Response]
 """A legacy call being served: yields v2 calls, is sent their answers, returns the v1 answer.
@@ -57,6 +57,7 @@ def write_once(request: V2Request) -> Generator[V2Request, V2Response, V2Respons
     Raises:
         OutcomeUnknown: nobody can say whether it happened: the answer is missing, broken, or a 5xx
             that something on the way may have made up.
+        UpstreamRefusal: it did not happen, v2 has refused it.
         UpstreamSilence: it did not happen, v2 was never reached.
     """
     try:
@@ -69,6 +70,8 @@ def write_once(request: V2Request) -> Generator[V2Request, V2Response, V2Respons
         raise OutcomeUnknown(str(fault)) from fault
     if response.status >= 500:
         raise OutcomeUnknown(f"v2 answered {response.status}")
+    if response.status >= 400:
+        require_status(response, 201)
     return response
 
 

@@ -3,6 +3,7 @@
 Read it with schemas/README.md, "Invoice messages", whose tables these are.
 """
 
+from collections import deque
 from collections.abc import Callable, Generator, Mapping, Sequence
 from functools import partial
 from itertools import chain
@@ -32,7 +33,7 @@ from bridge.resources.base import (
 from bridge.v1 import elements, recipients
 from bridge.v1.dialects import Dialect
 from bridge.v1.elements import ElementType, PerDialect, Remark
-from bridge.v1.errors import InvalidRequest, NotFound
+from bridge.v1.errors import InvalidAnswer, InvalidRequest, NotFound
 from bridge.v1.notes import NoteCode, Notes
 from bridge.v1.reader import Form, read_request
 from bridge.v1.recipients import InvalidRecipient, Mailbox
@@ -236,11 +237,12 @@ def _create(
     """
     request = V2Request("POST", _messages_path(call), body=msgspec.json.encode(parameters))
     response = yield from write_once(request)
-    require_status(response, 201)
     try:
-        MESSAGE.item(response.body, call)
-    except UpstreamFault as fault:
-        raise OutcomeUnknown(f"v2 answered 201, and then: {fault}") from fault
+        # All of the way to the XML, for here it can still be told what a failure means.
+        deque(MESSAGE.item(response.body, call).parts(Notes()), maxlen=0)
+    except (UpstreamFault, InvalidAnswer) as unreadable:
+        reason = f"v2 answered {response.status}, and then: {unreadable}"
+        raise OutcomeUnknown(reason) from unreadable
     return response.body
 
 

@@ -79,8 +79,8 @@ class LegacyHandler:
         address, host = origin(
             request.remote or "",
             request.host,
-            request.headers.get("X-Forwarded-For"),
-            request.headers.get("X-Forwarded-Host"),
+            request.headers.getall("X-Forwarded-For", ()),
+            request.headers.getall("X-Forwarded-Host", ()),
             self._settings.trusted_proxies,
         )
         offered = credentials(request.headers.get("Authorization"), request.query)

@@ -7,7 +7,9 @@ from typing import Any
 
 import aiohttp
 import pytest
+from multidict import CIMultiDict
 
+from bridge.identity import passwords
 from bridge.identity.callers import Way
 from tests.support.books import enter, write_token
 from tests.support.legacy import Answer, LegacyClient
@@ -25,9 +27,9 @@ def book(tmp_path: Path) -> Path:
     acme, beta, carol = (
         write_token(tmp_path, name, f"token-of-{name}") for name in ("acme", "beta", "carol")
     )
-    enter(path, "acme", "jane@acme.example", "jane's word", 1, acme, label="nightly")
-    enter(path, "acme", "carol@acme.example", "carol's word", 1, carol, dialect="final")
-    enter(path, "beta", "bob@beta.example", "bob's word", 2, beta)
+    enter(path, "acme", "jane@acme.example", "janes-word", 1, acme, label="nightly")
+    enter(path, "acme", "carol@acme.example", "carols-word", 1, carol, dialect="final")
+    enter(path, "beta", "bob@beta.example", "bobs-word", 2, beta)
     return path
 
 
@@ -74,10 +76,10 @@ class TestIsolation:
     @pytest.mark.parametrize(
         ("host", "login", "password", "token", "account"),
         [
-            (ACME, "jane@acme.example", "jane's word", "token-of-acme", "1"),
-            (ACME, "carol@acme.example", "carol's word", "token-of-carol", "1"),
-            (BETA, "bob@beta.example", "bob's word", "token-of-beta", "2"),
-            ("ACME.harvestapp.com:443", "JANE@acme.example", "jane's word", "token-of-acme", "1"),
+            (ACME, "jane@acme.example", "janes-word", "token-of-acme", "1"),
+            (ACME, "carol@acme.example", "carols-word", "token-of-carol", "1"),
+            (BETA, "bob@beta.example", "bobs-word", "token-of-beta", "2"),
+            ("ACME.harvestapp.com:443", "JANE@acme.example", "janes-word", "token-of-acme", "1"),
         ],
     )
     async def test_each_login_calls_with_its_own_token_and_account(
@@ -98,20 +100,18 @@ class TestIsolation:
     @pytest.mark.parametrize(
         ("host", "login", "password"),
         [
-            pytest.param(BETA, "jane@acme.example", "jane's word", id="at the other tenant"),
-            pytest.param(ACME, "bob@beta.example", "bob's word", id="the other way round"),
-            pytest.param(ACME, "jane@acme.example", "carol's word", id="a colleague's password"),
+            pytest.param(BETA, "jane@acme.example", "janes-word", id="at the other tenant"),
+            pytest.param(ACME, "bob@beta.example", "bobs-word", id="the other way round"),
+            pytest.param(ACME, "jane@acme.example", "carols-word", id="a colleague's password"),
             pytest.param(ACME, "jane@acme.example", "wrong", id="wrong password"),
             pytest.param(ACME, "jane@acme.example", "", id="no password"),
             pytest.param(ACME, "jane@acme.example", "token-of-acme", id="the token as password"),
-            pytest.param(ACME, "nobody@acme.example", "jane's word", id="unknown login"),
-            pytest.param(
-                "gamma.harvestapp.com", "jane@acme.example", "jane's word", id="subdomain"
-            ),
-            pytest.param("acme.example.com", "jane@acme.example", "jane's word", id="domain"),
-            pytest.param("x.acme.harvestapp.com", "jane@acme.example", "jane's word", id="deeper"),
-            pytest.param("harvestapp.com", "jane@acme.example", "jane's word", id="no subdomain"),
-            pytest.param("127.0.0.1", "jane@acme.example", "jane's word", id="an address"),
+            pytest.param(ACME, "nobody@acme.example", "janes-word", id="unknown login"),
+            pytest.param("gamma.harvestapp.com", "jane@acme.example", "janes-word", id="subdomain"),
+            pytest.param("acme.example.com", "jane@acme.example", "janes-word", id="domain"),
+            pytest.param("x.acme.harvestapp.com", "jane@acme.example", "janes-word", id="deeper"),
+            pytest.param("harvestapp.com", "jane@acme.example", "janes-word", id="no subdomain"),
+            pytest.param("127.0.0.1", "jane@acme.example", "janes-word", id="an address"),
         ],
     )
     async def test_anything_else_is_the_same_401_and_asks_nothing(
@@ -132,9 +132,9 @@ class TestIsolation:
         self, upstream: ScriptedUpstream, tenants: LegacyClient
     ) -> None:
         answers = await asyncio.gather(
-            *[call(tenants, ACME, "jane@acme.example", "jane's word") for _ in range(20)],
-            *[call(tenants, BETA, "bob@beta.example", "bob's word") for _ in range(20)],
-            *[call(tenants, BETA, "jane@acme.example", "jane's word") for _ in range(3)],
+            *[call(tenants, ACME, "jane@acme.example", "janes-word") for _ in range(20)],
+            *[call(tenants, BETA, "bob@beta.example", "bobs-word") for _ in range(20)],
+            *[call(tenants, BETA, "jane@acme.example", "janes-word") for _ in range(3)],
         )
 
         assert [answer.status for answer in answers] == [200] * 40 + [401] * 3
@@ -158,7 +158,7 @@ class TestIsolation:
 
 class TestEntries:
     async def test_a_dialect_of_the_login_beats_the_path(self, tenants: LegacyClient) -> None:
-        answer = await call(tenants, ACME, "carol@acme.example", "carol's word")
+        answer = await call(tenants, ACME, "carol@acme.example", "carols-word")
 
         assert answer.xml.tag == "invoice-message"
 
@@ -167,7 +167,7 @@ class TestEntries:
     ) -> None:
         upstream.says(Reply(b"", 401))
 
-        answer = await call(tenants, ACME, "jane@acme.example", "jane's word")
+        answer = await call(tenants, ACME, "jane@acme.example", "janes-word")
 
         assert answer.status == 502
         assert answer.errors == ["Harvest refuses the bridge's own token: tell its operator."]
@@ -181,11 +181,12 @@ class TestWaysTogether:
         async with running_service(upstream.base_url, auth=set(Way), book=book) as (_, client):
             yield client
 
-    async def test_a_password_of_the_book_is_never_sent_as_a_token(
-        self, upstream: ScriptedUpstream, both: LegacyClient
+    @pytest.mark.parametrize("host", [ACME, BETA, "gamma.harvestapp.com", "127.0.0.1"])
+    @pytest.mark.parametrize("password", ["janes-wrod", "bobs-word", "token-of-beta"])
+    async def test_what_comes_with_a_login_of_the_book_is_never_sent_as_a_token(
+        self, upstream: ScriptedUpstream, both: LegacyClient, host: str, password: str
     ) -> None:
-        for password in ("wrong", "bob's-word", "token-of-beta"):
-            assert (await call(both, ACME, "jane@acme.example", password)).status == 401
+        assert (await call(both, host, "jane@acme.example", password)).status == 401
 
         assert upstream.received == []
 
@@ -229,8 +230,8 @@ class TestHosts:
         async with running_service(
             upstream.base_url, auth={Way.BOOK}, book=book, subdomain="acme"
         ) as (_, client):
-            ours = await call(client, "bridge.internal", "jane@acme.example", "jane's word")
-            theirs = await call(client, BETA, "jane@acme.example", "jane's word")
+            ours = await call(client, "bridge.internal", "jane@acme.example", "janes-word")
+            theirs = await call(client, BETA, "jane@acme.example", "janes-word")
 
         assert (ours.status, theirs.status) == (200, 401)
 
@@ -240,7 +241,7 @@ class TestHosts:
             upstream.base_url, auth={Way.BOOK}, book=book, domains="bridge.example, b.example"
         ) as (_, client):
             for host, status in [("acme.b.example", 200), (ACME, 401)]:
-                answer = await call(client, host, "jane@acme.example", "jane's word")
+                answer = await call(client, host, "jane@acme.example", "janes-word")
                 assert answer.status == status
 
     @pytest.mark.parametrize(("trusted", "status"), [((LOOPBACK,), 200), (("192.0.2.1",), 401)])
@@ -255,11 +256,27 @@ class TestHosts:
                 client,
                 "bridge.internal",
                 "jane@acme.example",
-                "jane's word",
+                "janes-word",
                 headers={"X-Forwarded-Host": f"evil.example, {ACME}"},
             )
 
         assert answer.status == status
+
+    async def test_the_last_line_of_a_forwarded_host_counts(
+        self, upstream: ScriptedUpstream, book: Path
+    ) -> None:
+        upstream.says(page())
+        async with running_service(
+            upstream.base_url, auth={Way.BOOK}, book=book, trusted_proxies=LOOPBACK
+        ) as (_, client):
+            headers = CIMultiDict([("X-Forwarded-Host", ACME), ("X-Forwarded-Host", BETA)])
+            answer = await client.get(
+                LIST,
+                authorization=aiohttp.encode_basic_auth("jane@acme.example", "janes-word"),
+                headers=headers,
+            )
+
+        assert answer.status == 401
 
 
 class TestEdits:
@@ -274,7 +291,7 @@ class TestEdits:
 
         async def keep_calling(client: LegacyClient) -> None:
             while not done.is_set():
-                answer = await call(client, ACME, "jane@acme.example", "jane's word")
+                answer = await call(client, ACME, "jane@acme.example", "janes-word")
                 statuses.append(answer.status)
 
         async with running_service(upstream.base_url, auth={Way.BOOK}, book=book) as (
@@ -306,22 +323,73 @@ class TestEdits:
             service,
             client,
         ):
-            assert (await call(client, ACME, "jane@acme.example", "jane's word")).status == 200
+            assert (await call(client, ACME, "jane@acme.example", "janes-word")).status == 200
             enter(book, "acme", "jane@acme.example", "new word", 1, f"file:{tmp_path}/acme")
             await service.reload()
 
-            old = await call(client, ACME, "jane@acme.example", "jane's word")
+            old = await call(client, ACME, "jane@acme.example", "janes-word")
             new = await call(client, ACME, "jane@acme.example", "new word")
 
         assert (old.status, new.status) == (401, 200)
 
 
-async def test_failures_slow_down_further_tries_but_not_who_was_right(
-    upstream: ScriptedUpstream, tenants: LegacyClient
-) -> None:
-    assert (await call(tenants, ACME, "jane@acme.example", "jane's word")).status == 200
+class TestBackOff:
+    @pytest.fixture
+    def verified(self, monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
+        """Every password that has been put through Argon2."""
+        octets_of: list[bytes] = []
 
-    wrong = [await call(tenants, ACME, "jane@acme.example", f"guess {n}") for n in range(30)]
+        def matches(encoded: str, octets: bytes) -> bool:
+            octets_of.append(octets)
+            return real(encoded, octets)
 
-    assert {answer.status for answer in wrong} == {401}
-    assert (await call(tenants, ACME, "jane@acme.example", "jane's word")).status == 200
+        real = passwords._matches
+        monkeypatch.setattr(passwords, "_matches", matches)
+        return octets_of
+
+    async def test_failures_stop_further_tries_but_not_who_was_right(
+        self, verified: list[bytes], tenants: LegacyClient
+    ) -> None:
+        assert (await call(tenants, ACME, "jane@acme.example", "janes-word")).status == 200
+
+        wrong = [await call(tenants, ACME, "jane@acme.example", f"guess {n}") for n in range(10)]
+
+        assert {answer.status for answer in wrong} == {401}
+        assert len(verified) == 1 + 5
+        assert (await call(tenants, ACME, "jane@acme.example", "janes-word")).status == 200
+        assert len(verified) == 1 + 5
+
+    @pytest.mark.parametrize(
+        "forwarded",
+        [
+            pytest.param([("X-Forwarded-For", "6.6.6.{n}, 203.0.113.7")], id="one line"),
+            pytest.param(
+                [("X-Forwarded-For", "6.6.6.{n}"), ("X-Forwarded-For", "203.0.113.7")],
+                id="a line of its own",
+            ),
+            pytest.param([("X-Forwarded-For", "203.0.113.7:1{n}")], id="with a port"),
+            pytest.param([("X-Forwarded-For", "[2001:db8::7]:1{n}")], id="IPv6 with a port"),
+        ],
+    )
+    async def test_no_forged_address_gets_around_it(
+        self,
+        verified: list[bytes],
+        upstream: ScriptedUpstream,
+        book: Path,
+        forwarded: list[tuple[str, str]],
+    ) -> None:
+        async with running_service(
+            upstream.base_url, auth={Way.BOOK}, book=book, trusted_proxies=LOOPBACK
+        ) as (_, client):
+            for number in range(10):
+                headers = CIMultiDict(
+                    [
+                        ("Host", ACME),
+                        *((name, text.format(n=number)) for name, text in forwarded),
+                    ]
+                )
+                authorization = aiohttp.encode_basic_auth("jane@acme.example", f"guess-{number}")
+                answer = await client.get(LIST, authorization=authorization, headers=headers)
+                assert answer.status == 401
+
+        assert len(verified) == 5

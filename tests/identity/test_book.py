@@ -189,7 +189,10 @@ WRONG: dict[str, tuple[dict[str, object], str]] = {
     "too-dear": ({"password": HASH.replace("m=8", "m=4194304")}, "password: costs more than"),
     "too-slow": ({"password": HASH.replace("t=1", "t=1000000")}, "password: costs more than"),
     "too-many-lanes": ({"password": HASH.replace("p=1", "p=2")}, "password: has an m below"),
-    "unknown-field": ({"pasword": "s3cret"}, "it has a field that is none of subdomain, login, password"),
+    "unknown-field": (
+        {"pasword": "s3cret"},
+        "it has a field that is none of subdomain, login, password",
+    ),
 }
 """What an operator can get wrong in a credential, and what is said of it."""
 
@@ -234,7 +237,9 @@ class TestComplaints:
             pytest.param("= s3cret", "it is not TOML at line 1, column 1", id="no-toml"),
             pytest.param("[[credential]]\ns3cret", "it is not TOML at end of document", id="cut"),
             pytest.param(b"# \xff", "byte 2 is not UTF-8", id="no-utf-8"),
-            pytest.param("[server]\nport = 1\n", "only [[credential]] may stand in a book", id="other-table"),
+            pytest.param(
+                "[server]\nport = 1\n", "only [[credential]] may stand in a book", id="other-table"
+            ),
             pytest.param("[credential]\n", "each credential must begin with", id="one-bracket"),
             pytest.param("credential = ['s3cret']", "each credential must begin", id="strings"),
             pytest.param("a = " + "[" * 100_000, "it is nested too deeply", id="deep"),

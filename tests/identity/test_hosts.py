@@ -12,6 +12,11 @@ TRUSTED = (ip_network("10.0.0.0/8"), ip_network("::1/128"))
 PROXY, STRANGER = "10.0.0.1", "192.0.2.7"
 
 
+def lines(header: str | None) -> list[str]:
+    """Split at a bar, which stands for the end of a header line."""
+    return [] if header is None else header.split("|")
+
+
 @pytest.mark.parametrize(
     ("peer", "forwarded_for", "address"),
     [
@@ -20,6 +25,10 @@ PROXY, STRANGER = "10.0.0.1", "192.0.2.7"
         pytest.param(PROXY, "198.51.100.1", "198.51.100.1", id="the proxy says"),
         pytest.param(PROXY, "6.6.6.6, 198.51.100.1", "198.51.100.1", id="a forged first hop"),
         pytest.param(PROXY, "198.51.100.1, 10.9.9.9", "198.51.100.1", id="two trusted proxies"),
+        pytest.param(PROXY, "6.6.6.6|198.51.100.1", "198.51.100.1", id="a line of its own"),
+        pytest.param(PROXY, "198.51.100.1:4711", "198.51.100.1", id="with a port"),
+        pytest.param(PROXY, "[2001:db8::7]:4711", "2001:db8::7", id="IPv6 with a port"),
+        pytest.param(PROXY, "2001:db8::7", "2001:db8::7", id="IPv6 without"),
         pytest.param(PROXY, "10.9.9.9", PROXY, id="trusted ones only"),
         pytest.param(PROXY, None, PROXY, id="the proxy says nothing"),
         pytest.param(PROXY, " , ", PROXY, id="empty hops"),
@@ -31,7 +40,7 @@ PROXY, STRANGER = "10.0.0.1", "192.0.2.7"
 def test_the_address_is_that_of_the_last_hop_that_is_not_trusted(
     peer: str, forwarded_for: str | None, address: str
 ) -> None:
-    assert origin(peer, "a", forwarded_for, None, TRUSTED).address == address
+    assert origin(peer, "a", lines(forwarded_for), (), TRUSTED).address == address
 
 
 @pytest.mark.parametrize(
@@ -40,6 +49,7 @@ def test_the_address_is_that_of_the_last_hop_that_is_not_trusted(
         (STRANGER, "evil.example", "asked.example"),
         (PROXY, "acme.example", "acme.example"),
         (PROXY, "evil.example, acme.example", "acme.example"),
+        (PROXY, "evil.example|acme.example", "acme.example"),
         (PROXY, "", "asked.example"),
         (PROXY, None, "asked.example"),
     ],
@@ -47,12 +57,12 @@ def test_the_address_is_that_of_the_last_hop_that_is_not_trusted(
 def test_a_forwarded_host_counts_from_a_trusted_proxy(
     peer: str, forwarded_host: str | None, host: str
 ) -> None:
-    assert origin(peer, "asked.example", None, forwarded_host, TRUSTED).host == host
+    assert origin(peer, "asked.example", (), lines(forwarded_host), TRUSTED).host == host
 
 
-@given(st.text(), st.none() | st.text(), st.none() | st.text())
+@given(st.text(), st.lists(st.text()), st.lists(st.text()))
 def test_who_is_not_trusted_cannot_say_anything(
-    host: str, forwarded_for: str | None, forwarded_host: str | None
+    host: str, forwarded_for: list[str], forwarded_host: list[str]
 ) -> None:
     assert origin(STRANGER, host, forwarded_for, forwarded_host, TRUSTED) == Origin(STRANGER, host)
 

@@ -1,7 +1,7 @@
 """A legacy client for tests: plain HTTP to a running bridge, and a strict reader of its answers."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -10,7 +10,7 @@ from typing import Any, Self
 
 import aiohttp
 from lxml import etree
-from multidict import CIMultiDictProxy
+from multidict import CIMultiDict, CIMultiDictProxy
 
 from bridge.v1.xsd import schema_directory
 
@@ -80,12 +80,12 @@ class LegacyClient:
         method: str,
         path: str,
         *,
-        headers: dict[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
         authorization: str | None = BASIC,
         body: Any = None,
     ) -> Answer:
         """Make one call and read all of its answer."""
-        sent = dict(headers or {})
+        sent = CIMultiDict(headers or {})
         if authorization is not None:
             sent["Authorization"] = authorization
         async with self._session.request(method, path, headers=sent, data=body) as response:

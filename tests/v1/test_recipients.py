@@ -4,7 +4,7 @@ from unittest.mock import patch
 
 import email_validator
 import pytest
-from hypothesis import assume, example, given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from bridge.v1 import recipients
@@ -391,7 +391,7 @@ def test_reading_again_changes_nothing(text: str, always_quote: bool) -> None:
     try:
         found = read(text).mailboxes
     except InvalidRecipient:
-        assume(False)
+        return
     assert read(write(found, always_quote=always_quote)) == RecipientList(found, ())
 
 
