@@ -24,7 +24,7 @@ from bridge.identity import book, book_editing
 from bridge.identity.book import BookError, Entry, Row, TokenReference, WrongField
 from bridge.identity.passwords import hash_password
 from bridge.secret import Secret
-from bridge.settings import PREFIX, WrongSetting, load
+from bridge.settings import PREFIX, WrongSetting, load_upstream
 from bridge.v2.client import Upstream, V2Client
 from bridge.v2.errors import UpstreamError, UpstreamFault
 from bridge.v2.wire import V2Request, V2Response
@@ -196,20 +196,22 @@ def check(
     contact: Annotated[
         str | None, typer.Option(help=f"Whom Harvest may ask about this. [{PREFIX}CONTACT]")
     ] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option(help="The bridge's TOML file with settings.", envvar=f"{PREFIX}CONFIG"),
+    ] = None,
 ) -> None:
     """Try every credential's token on v2, and say which ones work.
 
     The exit status is 1 unless all of them do.
     """
     path = _path(book_file)
-    # Of the settings, only what the v2 client needs counts here; the bridge's own may be unset.
-    flags = {"account_id": 1, "auth": "bearer", "contact": contact, "upstream": upstream}
     try:
-        settings = load(flags, None)
+        v2 = load_upstream({"contact": contact, "upstream": upstream}, config)
         entries = book.load(path, os.environ).entries
     except (WrongSetting, BookError) as error:
         _fail(str(error))
-    outcomes = asyncio.run(_try_all(entries, settings.upstream_client()))
+    outcomes = asyncio.run(_try_all(entries, v2))
     _print_table(
         ("subdomain", "login", "account", "token", "result"),
         (

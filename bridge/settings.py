@@ -166,6 +166,9 @@ class Settings(BaseSettings):
     body_limit: Annotated[
         int, Field(ge=1, description="The most bytes that the body of a legacy call may have.")
     ] = 1024 * 1024
+    bodies_limit: Annotated[
+        int, Field(ge=1, description="The most bytes that all bodies together may have at once.")
+    ] = 128 * 1024 * 1024
     body_timeout: Annotated[
         float, Field(gt=0, le=3600, description="Seconds that a body may take to arrive.")
     ] = 30.0
@@ -182,6 +185,14 @@ class Settings(BaseSettings):
     calls_per_login: Annotated[
         int, Field(ge=1, description="The most legacy calls at once of one login or token.")
     ] = 50
+    calls_per_address: Annotated[
+        int,
+        Field(
+            ge=1,
+            description="The most legacy calls at once from one address, with logins that are not "
+            "the book's.",
+        ),
+    ] = 100
     call_timeout: Annotated[
         float, Field(gt=0, le=3600, description="Seconds that a legacy call may take.")
     ] = 30.0
@@ -241,16 +252,43 @@ def load(flags: Mapping[str, Any], file: Path | None) -> Settings:
     Raises:
         WrongSetting: one is missing, unknown or makes no sense, or the file cannot be read.
     """
+    return _checked(_gather(flags, file))
 
+
+def load_upstream(flags: Mapping[str, Any], file: Path | None) -> Upstream:
+    """Gather what it takes to call v2, from the same places; other settings do not matter.
+
+    Raises:
+        WrongSetting: as `load` does, of the settings about v2.
+    """
+    given = {name: value for name, value in _gather(flags, file).items() if name in _ABOUT_V2}
+    return _checked({**given, "auth": [Way.BEARER], "account_id": 1}).upstream_client()
+
+
+_ABOUT_V2 = {
+    "contact",
+    "upstream",
+    "connect_timeout",
+    "upstream_body_limit",
+    "upstream_connections",
+}
+
+
+def _gather(flags: Mapping[str, Any], file: Path | None) -> dict[str, Any]:
     given = {name: value for name, value in flags.items() if value is not None}
     try:
-        return Settings(**{**_read(file), **EnvSettingsSource(Settings)(), **given})
-    except ValidationError as error:
-        raise WrongSetting("; ".join(_complaint(each) for each in error.errors())) from None
+        return {**_read(file), **EnvSettingsSource(Settings)(), **given}
     except OSError as error:
         raise WrongSetting(f"{file}: {error.strerror}") from None
     except ValueError as error:  # not TOML
         raise WrongSetting(f"{file}: {error}") from None
+
+
+def _checked(values: dict[str, Any]) -> Settings:
+    try:
+        return Settings(**values)
+    except ValidationError as error:
+        raise WrongSetting("; ".join(_complaint(each) for each in error.errors())) from None
 
 
 def _read(file: Path | None) -> dict[str, Any]:

@@ -59,7 +59,7 @@ THROTTLE_WINDOW = 15
 """Seconds: the window of v2's rate limit (100 calls in 15 seconds), for a 429 that names none."""
 
 _HINT_LENGTH = 500
-_SECONDS = re.compile(r"[0-9]{1,5}")
+_SECONDS = re.compile(r"0*[1-9][0-9]{0,4}")
 
 
 def answer_to(error: Exception) -> V1Response:

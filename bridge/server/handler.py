@@ -1,18 +1,20 @@
 """The one handler of the legacy side: from an HTTP request to a flow, and the flow driven."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 
+import structlog
 from aiohttp import web
 
 from bridge.identity.callers import Caller, Identification, Way
 from bridge.identity.credentials import ACCESS_TOKEN, credentials
-from bridge.identity.hosts import origin, subdomain
+from bridge.identity.hosts import Origin, origin, subdomain
 from bridge.resources.base import Flow
 from bridge.resources.routing import Match, Router
 from bridge.server.answers import legacy_answer
-from bridge.server.limits import BodyLimits, CallLimiter, read_body
+from bridge.server.limits import BodyBudget, BodyLimits, CallLimiter, read_body
 from bridge.server.logs import CallRecord, UpstreamCall
 from bridge.server.middlewares import RECORD
 from bridge.server.negotiation import admits_xml
@@ -22,6 +24,8 @@ from bridge.v1.wire import V1Request, V1Response
 from bridge.v2.client import V2Client
 from bridge.v2.errors import OwnTokenRefused, UpstreamError, UpstreamRefusal, UpstreamTimeout
 from bridge.v2.wire import V2Request, V2Response
+
+_log = structlog.get_logger("bridge.calls")
 
 
 async def _start(flow: Flow, call: V1Request) -> V2Request | V1Response:
@@ -54,7 +58,9 @@ class LegacyHandler:
         self._router = router
         self._identification = identification
         self._client = client
-        self._limiter = CallLimiter(settings.calls, settings.calls_per_login)
+        self._calls = CallLimiter(settings.calls, settings.calls_per_login)
+        self._calls_by_address = CallLimiter(settings.calls, settings.calls_per_address)
+        self._bodies = BodyBudget(settings.bodies_limit)
         self._turn = asyncio.Lock()
         self._body_limits = BodyLimits(settings.body_limit, settings.body_timeout)
 
@@ -65,33 +71,46 @@ class LegacyHandler:
         record.route = match.call.path
         record.successor = match.resource.successor.format_map(match.ids)
         record.dialect = self._settings.dialect or match.call.dialect
-        caller = await self._identify(request)
+        address, host = self._origin(request)
+        caller = await self._identify(request, host, address)
         record.told_of(caller)
         record.dialect = caller.dialect or record.dialect
         if not admits_xml(request.headers.get("Accept")):
             raise NotAcceptable("Only XML is spoken here: send Accept: application/xml.")
-        # Before a place is taken: who trickles would keep it from those who have asked.
-        body = await self._read_body(request) if match.call.method == "POST" else b""
-        async with self._limiter.slot(caller.key):
-            return await self._serve(request, body, match, caller, record)
+        with self._bodies.share() as take:
+            # Before a place is taken: who trickles would keep it from those who have asked.
+            body = await self._read_body(request, take) if match.call.method == "POST" else b""
+            async with self._place(caller, address):
+                return await self._serve(request, body, match, caller, record)
 
-    async def _identify(self, request: web.Request) -> Caller:
-        address, host = origin(
+    @asynccontextmanager
+    async def _place(self, caller: Caller, address: str) -> AsyncIterator[None]:
+        async with AsyncExitStack() as places:
+            if caller.way is not Way.BOOK:
+                # Tokens are the callers' to make up, one for each call if they like.
+                await places.enter_async_context(self._calls_by_address.slot(address))
+            await places.enter_async_context(self._calls.slot(caller.key))
+            yield
+
+    def _origin(self, request: web.Request) -> Origin:
+        return origin(
             request.remote or "",
             request.host,
             request.headers.getall("X-Forwarded-For", ()),
             request.headers.getall("X-Forwarded-Host", ()),
             self._settings.trusted_proxies,
         )
+
+    async def _identify(self, request: web.Request, host: str, address: str) -> Caller:
         offered = credentials(request.headers.get("Authorization"), request.query)
         named = subdomain(host, self._settings.domains) or self._settings.subdomain
         return await self._identification.identify(offered, named, address)
 
-    async def _read_body(self, request: web.Request) -> bytes:
+    async def _read_body(self, request: web.Request, take: Callable[[int], None]) -> bytes:
         if request.headers.get("Content-Encoding", "identity").lower() != "identity":
             # No v1 client compresses what it sends, and what is not inflated is no bomb.
             raise UnsupportedMediaType("Send the body without a Content-Encoding.")
-        return await read_body(request, self._body_limits)
+        return await read_body(request, self._body_limits, take)
 
     async def _serve(
         self, request: web.Request, body: bytes, match: Match, caller: Caller, record: CallRecord
@@ -113,6 +132,7 @@ class LegacyHandler:
                 # Of the book's token, its client must not learn even from v2.
                 refusal.message = refusal.message.replace(caller.token.reveal(), "…")
             if refusal.status == 401 and caller.way is Way.BOOK:
+                _log.error("book_token_refused", account_id=caller.account_id)
                 raise OwnTokenRefused("v2 refuses the token that the book has") from refusal
             raise
         return await legacy_answer(answer, record.notes, self._turn)

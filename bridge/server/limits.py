@@ -5,8 +5,8 @@ How connections are held to their limits is written in `bridge.server.protocol`.
 
 import asyncio
 import resource
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 
 from aiohttp import web
@@ -78,12 +78,45 @@ class BodyLimits:
         return min(self.seconds, self.grace + received / self.minimum_rate)
 
 
-async def read_body(request: web.Request, limits: BodyLimits) -> bytes:
+class BodyBudget:
+    """Bounds what the bodies of all calls together take of memory."""
+
+    def __init__(self, total: int, *, retry_after: int = 1) -> None:
+        """Allow `total` bytes; `retry_after` is in seconds."""
+        self._left = total
+        self._retry_after = retry_after
+
+    @contextmanager
+    def share(self) -> Iterator[Callable[[int], None]]:
+        """Yield what takes bytes for one body; they are given back at the end of the block.
+
+        Taking raises `Overloaded` when there are no more.
+        """
+        taken = 0
+
+        def take(count: int) -> None:
+            nonlocal taken
+            if count > self._left:
+                raise Overloaded("Too many bodies at once: try again soon.", self._retry_after)
+            self._left -= count
+            taken += count
+
+        try:
+            yield take
+        finally:
+            self._left += taken
+
+
+async def read_body(
+    request: web.Request, limits: BodyLimits, take: Callable[[int], None] = lambda _count: None
+) -> bytes:
     """Read the body of `request`, as long as it keeps within `limits`.
 
-    What remains unread is for whoever answers to pass over: close the connection after the answer.
+    `take` is told of every byte that is kept. What remains unread is for whoever answers to pass
+    over: close the connection after the answer.
 
     Raises:
+        Overloaded: `take` has no more to give.
         BodyTooLarge: it has more bytes than it may, or its Content-Length says so.
         RequestTimeout: it takes too long, or comes in a trickle.
         InvalidRequest: it broke off, or its chunks or its compression are wrong.
@@ -106,9 +139,10 @@ async def read_body(request: web.Request, limits: BodyLimits) -> bytes:
             ) from error
         if not chunk:
             return bytes(body)
-        body += chunk
-        if len(body) > limits.size:
+        if len(body) + len(chunk) > limits.size:
             raise too_large
+        take(len(chunk))
+        body += chunk
 
 
 async def _tell_to_continue(request: web.Request) -> None:

@@ -212,7 +212,7 @@ class LegacyProtocol(web.RequestHandler):
             return answer_to(InvalidRequest(self._sizes()))
         if message is not None and message.startswith("Too many headers"):
             return answer_to(InvalidRequest(f"There are more than {self._limits.fields} headers."))
-        return answer_to(InvalidRequest("This is not HTTP/1.1."))
+        return answer_to(InvalidRequest("This is not well-formed HTTP/1.1."))
 
     def _sizes(self) -> str:
         line, field = self._limits.line_size, self._limits.field_size

@@ -6,9 +6,12 @@ import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
+import structlog
 from aiohttp import web
 
 from bridge.server.protocol import LegacyRunner, LegacySite
+
+_log = structlog.get_logger("bridge")
 
 
 @asynccontextmanager
@@ -58,5 +61,9 @@ class Signals:
         while True:
             await self._reload.wait()
             self._reload.clear()
-            if reload is not None:
+            if reload is None:
+                continue
+            try:
                 await reload()
+            except Exception:  # noqa: BLE001 - the next one may fare better
+                _log.exception("not_reloaded")

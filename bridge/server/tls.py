@@ -57,6 +57,8 @@ def _require_private(key: Path) -> None:
         mode = key.stat().st_mode
     except OSError as error:
         raise UnusableCertificate(f"{key}: {error.strerror}") from None
+    if not stat.S_ISREG(mode):
+        raise UnusableCertificate(f"{key}: it is not a regular file")
     if mode & (stat.S_IRWXG | stat.S_IRWXO):
         raise UnusableCertificate(f"{key}: others may use this private key: chmod 600 {key}")
 
@@ -140,8 +142,11 @@ class CertificateReloader:
     async def _watch(self) -> None:
         while True:
             await asyncio.sleep(self._interval)
-            if self._signature() != self._seen:
-                self.reload()
+            try:
+                if self._signature() != self._seen:
+                    self.reload()
+            except Exception:  # noqa: BLE001 - whatever it is, the next look may fare better
+                _log.exception("certificate_not_looked_at", certificate=str(self._certificate))
 
     def _signature(self) -> tuple[tuple[int, ...] | None, ...]:
         return _signature(self._certificate), _signature(self._key)

@@ -86,9 +86,7 @@ class V2Client:
                     response.status, await self._read(response), url, response.headers
                 )
         # Not `from error`: aiohttp's errors quote what v2 sent, and the URL.
-        except aiohttp.ConnectionTimeoutError as error:
-            raise UpstreamTimeout(type(error).__name__, request_left=False) from None
-        except aiohttp.ClientConnectorError as error:
+        except (aiohttp.ConnectionTimeoutError, aiohttp.ClientConnectorError) as error:
             raise UpstreamUnreachable(type(error).__name__, request_left=False) from None
         except TimeoutError as error:
             raise UpstreamTimeout(type(error).__name__) from None

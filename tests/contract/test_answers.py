@@ -119,7 +119,13 @@ class TestRefusals:
 
     @pytest.mark.parametrize(
         ("sent", "told"),
-        [("7", "7"), (None, "15"), ("Wed, 21 Oct 2026 07:28:00 GMT", "15"), ("-1", "15")],
+        [
+            ("7", "7"),
+            (None, "15"),
+            ("Wed, 21 Oct 2026 07:28:00 GMT", "15"),
+            ("-1", "15"),
+            ("0", "15"),
+        ],
     )
     async def test_429_tells_whole_seconds_to_wait(
         self,

@@ -30,7 +30,7 @@ MIB = 1024 * 1024
 CREATED = Reply(json.dumps(message()).encode(), 201)
 
 NO_DTD = "A document type declaration is not accepted."
-NOT_HTTP = "This is not HTTP/1.1."
+NOT_HTTP = "This is not well-formed HTTP/1.1."
 TOO_LARGE = f"The body has more than {MIB} bytes."
 
 

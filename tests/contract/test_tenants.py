@@ -7,6 +7,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+import structlog
 from multidict import CIMultiDict
 
 from bridge.identity import passwords
@@ -172,6 +173,17 @@ class TestEntries:
         assert answer.status == 502
         assert answer.errors == ["Harvest refuses the bridge's own token: tell its operator."]
         assert "WWW-Authenticate" not in answer.headers
+
+    async def test_and_is_logged_as_such(
+        self, upstream: ScriptedUpstream, tenants: LegacyClient
+    ) -> None:
+        upstream.says(Reply(b"", 401))
+
+        with structlog.testing.capture_logs() as lines:
+            await call(tenants, ACME, "jane@acme.example", "janes-word")
+
+        (refused,) = [line for line in lines if line["log_level"] == "error"]
+        assert (refused["event"], refused["account_id"]) == ("book_token_refused", 1)
 
 
 class TestWaysTogether:

@@ -12,6 +12,7 @@ import pytest
 from aiohttp import web
 
 from bridge.server.limits import (
+    BodyBudget,
     BodyLimits,
     CallLimiter,
     ConnectionLimits,
@@ -27,7 +28,8 @@ from bridge.v1.errors import (
     Overloaded,
     RequestTimeout,
 )
-from tests.support.running import LOOPBACK
+from tests.support.running import LOOPBACK, running_bridge
+from tests.support.upstream import ScriptedUpstream, running_raw_upstream
 
 SHORT = 0.05
 """Seconds: a limit that a test waits for."""
@@ -522,6 +524,47 @@ class TestCallsAtOnce:
                     await limiter.slot(f"refused {number}").__aenter__()
 
         assert limiter._running == {}
+
+
+class TestBodiesAtOnce:
+    def test_are_bounded_together_and_given_back(self) -> None:
+        budget = BodyBudget(10, retry_after=7)
+
+        with budget.share() as first, budget.share() as second:
+            first(6)
+            second(4)
+            with pytest.raises(Overloaded, match="Too many bodies") as refusal:
+                second(1)
+            assert refusal.value.retry_after == 7
+
+        with budget.share() as again:
+            again(10)
+
+    async def test_one_too_many_is_503_and_asks_nothing(self, upstream: ScriptedUpstream) -> None:
+        async with running_bridge(upstream.base_url, bodies_limit=10) as client:
+            for _ in range(3):
+                answer = await client.call("POST", "/invoice/7/messages", body=b"<" * 11)
+
+                assert (answer.status, answer.headers["Retry-After"]) == (503, "1")
+                assert answer.errors
+
+        assert upstream.received == []
+
+
+class TestCallsOfOneAddress:
+    async def test_with_tokens_that_anyone_can_make_up_are_bounded(self) -> None:
+        async with (
+            running_raw_upstream(b"", hang=True) as base_url,
+            running_bridge(base_url, calls_per_address=1, call_timeout=0.3) as client,
+        ):
+            answers = await asyncio.gather(
+                *(
+                    client.get("/invoice/7/messages", authorization=f"Bearer made-up-{number}")
+                    for number in range(3)
+                )
+            )
+
+        assert sorted(answer.status for answer in answers) == [503, 503, 504]
 
 
 class TestDescriptors:

@@ -510,7 +510,7 @@ class TestFailures:
 
         assert not raised.value.request_left
 
-    async def test_a_connection_that_stays_away_is_a_timeout_and_was_never_asked(self) -> None:
+    async def test_a_connection_that_stays_away_is_unreachable_and_was_never_asked(self) -> None:
         """Here it is the TLS handshake that nobody answers."""
         async with (
             raw_server(Connection.until_left) as server,
@@ -518,7 +518,7 @@ class TestFailures:
                 server.base_url.replace("http:", "https:"), connect_timeout=IMPATIENCE
             ) as client,
         ):
-            with pytest.raises(UpstreamTimeout) as raised:
+            with pytest.raises(UpstreamUnreachable) as raised:
                 await send(client)
 
         assert not raised.value.request_left
