@@ -376,6 +376,27 @@ class TestCheck:
         assert (done.exit_code, done.stderr) == (0, "")
         assert self.results(done) == {"jane@acme.example": "ok", "bob": "ok"}
 
+    async def test_the_settings_are_those_of_the_bridge(
+        self, book: Path, sandbox: str, tmp_path: Path
+    ) -> None:
+        add(book)
+        config = tmp_path / "bridge.toml"
+        config.write_text(
+            f'upstream = "{sandbox}"\ncontact = "ops@example.com"\nport = "nonsense"\n'
+        )
+
+        done = await asyncio.to_thread(
+            lambda: run(
+                "check",
+                "--book",
+                book,
+                environ={"ACME_TOKEN": SANDBOX_TOKEN, "HARVEST_BRIDGE_CONFIG": str(config)},
+            )
+        )
+
+        assert (done.exit_code, done.stderr) == (0, "")
+        assert self.results(done) == {"jane@acme.example": "ok"}
+
     async def test_those_that_do_not_are_told_apart(self, book: Path, sandbox: str) -> None:
         add(book)
         add(book, login="bob", token="env:LIMITED")
