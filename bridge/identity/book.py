@@ -341,12 +341,12 @@ class PrivateFiles:
 
         Raises:
             BookError: it cannot be read, is too long, or changes meanwhile; or group or others may
-                do anything to it (POSIX; elsewhere modes mean nothing).
+                do anything to it.
         """
         self.seen[path] = signature(path)
         try:
             # Not to wait for a writer, should it be a pipe.
-            handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+            handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
             try:
                 before = os.fstat(handle)
                 self.seen[path] = _signature(before)
@@ -369,7 +369,7 @@ class PrivateFiles:
 def _require_private(path: Path, status: os.stat_result) -> None:
     if not stat.S_ISREG(status.st_mode):
         raise BookError(f"{path}: it is not a regular file")
-    if os.name == "posix" and status.st_mode & _OTHERS:
+    if status.st_mode & _OTHERS:
         raise BookError(
             f"{path}: others than its owner have access to it: chmod 600 {shlex.quote(str(path))}"
         )

@@ -3,8 +3,8 @@
 What a book may say is in `bridge.identity.book`, which also reads every edit before it counts.
 """
 
+import fcntl
 import os
-import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -25,9 +25,6 @@ from bridge.identity.book import (
     parse,
     subdomain_key,
 )
-
-if sys.platform != "win32":
-    import fcntl
 
 _HEADER = "# The credential book of harvest-bridge. `harvest-bridge credentials` edits it.\n"
 
@@ -119,9 +116,6 @@ def _editing(path: Path) -> Iterator[_Edit]:
 
 @contextmanager
 def _locked(directory: Path) -> Iterator[None]:
-    if sys.platform == "win32":
-        yield
-        return
     handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX)
@@ -135,7 +129,7 @@ def _write(path: Path, octets: bytes, status: os.stat_result | None) -> None:
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)  # mode 0600
     try:
         with os.fdopen(handle, "wb") as file:
-            if os.name == "posix" and status is not None and status.st_uid != os.geteuid():
+            if status is not None and status.st_uid != os.geteuid():
                 # Whoever owns the book has to be able to read it again.
                 os.fchown(handle, status.st_uid, status.st_gid)
             file.write(octets)
@@ -150,8 +144,6 @@ def _write(path: Path, octets: bytes, status: os.stat_result | None) -> None:
 
 
 def _sync_directory(directory: Path) -> None:
-    if os.name != "posix":
-        return
     handle = os.open(directory, os.O_RDONLY)
     try:
         os.fsync(handle)
