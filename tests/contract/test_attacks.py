@@ -1064,14 +1064,10 @@ class TestFraming:
     async def test_a_length_over_the_limit_is_413_before_the_body_comes(
         self, upstream: ScriptedUpstream, bridge: LegacyClient
     ) -> None:
-        reader, writer = await asyncio.open_connection(bridge.host, bridge.port)
-        writer.write(raw_call(f"Content-Length: {MIB + 1}"))
+        async with bridge.connection() as (reader, writer):
+            writer.write(raw_call(f"Content-Length: {MIB + 1}"))
 
-        assert await reader.readuntil(b" Request Entity Too Large\r\n") == (
-            b"HTTP/1.1 413 Request Entity Too Large\r\n"
-        )
-        writer.close()
-        await writer.wait_closed()
+            assert (await reader.readuntil(b"\r\n")).startswith(b"HTTP/1.1 413 ")
         assert upstream.received == []
 
     @pytest.mark.parametrize(
