@@ -24,6 +24,7 @@ import msgspec
 
 from bridge.identity.credentials import TOKEN_LIMIT, is_token
 from bridge.secret import Secret
+from bridge.signatures import Signature, signature, signature_of
 from bridge.v1.dialects import Dialect
 
 BOOK_LIMIT = 16 * 1024 * 1024
@@ -305,30 +306,6 @@ class Book:
         return costs[0][0] if costs else None
 
 
-Signature = tuple[int, ...]
-"""What changes when a file does: its identity, mode, owner, size and times."""
-
-
-def signature(path: Path) -> Signature | None:
-    """Return the signature of the file at `path`, or None when there is none to be seen."""
-    try:
-        return _signature(path.stat())
-    except OSError:
-        return None
-
-
-def _signature(status: os.stat_result) -> Signature:
-    return (
-        status.st_dev,
-        status.st_ino,
-        status.st_mode,
-        status.st_uid,
-        status.st_size,
-        status.st_mtime_ns,
-        status.st_ctime_ns,
-    )
-
-
 class PrivateFiles:
     """Reads files that only their owner may read, and remembers what they looked like then."""
 
@@ -349,7 +326,7 @@ class PrivateFiles:
             handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
             try:
                 before = os.fstat(handle)
-                self.seen[path] = _signature(before)
+                self.seen[path] = signature_of(before)
                 _require_private(path, before)
                 with os.fdopen(handle, "rb", closefd=False) as file:
                     octets = file.read(limit + 1)

@@ -15,8 +15,9 @@ from typing import Self
 
 import structlog
 
-from bridge.identity.book import Book, BookError, PrivateFiles, Signature, load, signature
+from bridge.identity.book import Book, BookError, PrivateFiles, load
 from bridge.masking import without_addresses
+from bridge.signatures import Signature, signature
 
 INTERVAL = 1.0
 """Seconds between two looks at the files."""

@@ -14,6 +14,8 @@ from typing import NoReturn
 
 import structlog
 
+from bridge.signatures import Signature, signature
+
 _log = structlog.get_logger("bridge.tls")
 
 POLL_INTERVAL = 10.0
@@ -148,14 +150,5 @@ class CertificateReloader:
             except Exception:  # noqa: BLE001 - whatever it is, the next look may fare better
                 _log.exception("certificate_not_looked_at", certificate=str(self._certificate))
 
-    def _signature(self) -> tuple[tuple[int, ...] | None, ...]:
-        return _signature(self._certificate), _signature(self._key)
-
-
-def _signature(file: Path) -> tuple[int, ...] | None:
-    """Return what changes with the file, wherever its links lead; the ctime, for its mode too."""
-    try:
-        found = file.stat()
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+    def _signature(self) -> tuple[Signature | None, ...]:
+        return signature(self._certificate), signature(self._key)
