@@ -3,7 +3,6 @@
 Read it with schemas/README.md, "Invoice messages", whose tables these are.
 """
 
-from collections import deque
 from collections.abc import Callable, Generator, Mapping, Sequence
 from functools import partial
 from itertools import chain
@@ -39,6 +38,7 @@ from bridge.v1.reader import Form, read_request
 from bridge.v1.recipients import InvalidRecipient, Mailbox
 from bridge.v1.values import boolean_text, datetime_text, read_boolean, read_datetime
 from bridge.v1.wire import V1Request, V1Response
+from bridge.v1.writer import WrittenDocument
 from bridge.v2.decoding import decode
 from bridge.v2.errors import OutcomeUnknown, UpstreamFault
 from bridge.v2.paging import Pager
@@ -158,6 +158,13 @@ class _Identified(msgspec.Struct):
     id: V2Id
 
 
+class _Created(NamedTuple):
+    """A message that v2 has made, as it is to be told."""
+
+    id: int
+    document: WrittenDocument
+
+
 def list_messages(call: V1Request) -> Flow:
     """List the messages of an invoice, newest first (schemas/README.md, "List messages")."""
     parameters = {}
@@ -211,7 +218,7 @@ def send_message(call: V1Request) -> Flow:
     """Create and send a message (schemas/README.md, "Send a message")."""
     values = read_request(call.body, call.content_type, MESSAGE_FORM, call.notes)
     created = yield from _create(call, _parameters(values, call.notes))
-    return V1Response(201, MESSAGE.item(created, call), _location(call.path, created))
+    return V1Response(201, created.document, {"Location": f"{call.path}/{created.id}"})
 
 
 def change_state(event_type: str, call: V1Request) -> Flow:
@@ -224,13 +231,13 @@ def change_state(event_type: str, call: V1Request) -> Flow:
         values = read_request(call.body, call.content_type, EVENT_FORM, call.notes)
     created = yield from _create(call, {"event_type": event_type, **values})
     collection = call.path.rpartition("/")[0]
-    return V1Response(200, MESSAGE.item(created, call), _location(collection, created))
+    return V1Response(200, created.document, {"Location": f"{collection}/{created.id}"})
 
 
 def _create(
     call: V1Request, parameters: Mapping[str, object]
-) -> Generator[V2Request, V2Response, bytes]:
-    """Post a message to v2 and return the one that it made, still JSON.
+) -> Generator[V2Request, V2Response, _Created]:
+    """Post a message to v2 and return the one that it made.
 
     Raises:
         OutcomeUnknown: it may have made one, but did not say so in a way that can be read.
@@ -239,11 +246,11 @@ def _create(
     response = yield from write_once(request)
     try:
         # All of the way to the XML, for here it can still be told what a failure means.
-        deque(MESSAGE.item(response.body, call).parts(Notes()), maxlen=0)
+        parts = tuple(MESSAGE.item(response.body, call).parts(call.notes))
+        return _Created(decode(response.body, _Identified).id, WrittenDocument(parts))
     except (UpstreamFault, InvalidAnswer) as unreadable:
         reason = f"v2 answered {response.status}, and then: {unreadable}"
         raise OutcomeUnknown(reason) from unreadable
-    return response.body
 
 
 def _parameters(values: Mapping[str, str | None], notes: Notes) -> dict[str, object]:
@@ -281,10 +288,6 @@ def _mailboxes(text: str, element: str, limit: int, notes: Notes) -> tuple[Mailb
     for code in found.notes:
         notes.add(code, element)
     return found.mailboxes
-
-
-def _location(collection: str, created: bytes) -> dict[str, str]:
-    return {"Location": f"{collection}/{decode(created, _Identified).id}"}
 
 
 def _messages_path(call: V1Request) -> str:

@@ -89,6 +89,17 @@ class ListDocument:
 
 
 @dataclass(frozen=True, slots=True)
+class WrittenDocument:
+    """A document that has been written and validated already."""
+
+    written: tuple[bytes, ...]
+
+    def parts(self, notes: Notes) -> Iterator[bytes]:  # noqa: ARG002 - made when it was written
+        """See `Document`."""
+        return iter(self.written)
+
+
+@dataclass(frozen=True, slots=True)
 class ErrorsDocument:
     """What is wrong, for the caller to read: one sentence or more."""
 
