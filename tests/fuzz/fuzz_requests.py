@@ -21,10 +21,8 @@ from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
 from typing import Any
-from unittest.mock import patch
 from xml.sax.saxutils import escape
 
-import email_validator
 import msgspec
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
@@ -36,6 +34,7 @@ from bridge.v1 import encoding, reader, recipients, values
 from bridge.v1.errors import InvalidRequest, UnsupportedMediaType
 from bridge.v1.notes import Notes
 from bridge.v1.reader import read_request
+from tests.support.addresses import is_valid
 
 INSTRUMENTED = (encoding, reader, recipients, values, invoice_messages)
 
@@ -138,24 +137,6 @@ def _check_parameters(parameters: dict[str, object]) -> None:
     assert len({(local, domain.lower()) for local, _, domain in addresses}) == len(addresses)
     encoded = msgspec.json.encode(parameters)
     assert json.loads(encoded) == parameters
-
-
-def is_valid(address: str) -> bool:
-    """Ask email-validator itself, and leave special-use domains to v2."""
-    try:
-        with patch.object(email_validator, "SPECIAL_USE_DOMAIN_NAMES", []):
-            email_validator.validate_email(
-                address,
-                allow_domain_literal=True,
-                allow_quoted_local=True,
-                check_deliverability=False,
-                globally_deliverable=False,
-                strict=True,
-                test_environment=True,
-            )
-    except email_validator.EmailNotValidError:
-        return False
-    return True
 
 
 def _check_no_document_type(body: bytes) -> None:

@@ -1,8 +1,5 @@
 """Recipient lists: what is read, what is refused, what is written, and the law between them."""
 
-from unittest.mock import patch
-
-import email_validator
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -18,6 +15,7 @@ from bridge.v1.recipients import (
     read,
     write,
 )
+from tests.support.addresses import is_valid
 
 JANE = Mailbox("jane@doe.org", "Jane Doe")
 BOB = Mailbox("bob@doe.org")
@@ -305,23 +303,6 @@ def test_duplicates_differ_in_the_case_of_the_domain_only() -> None:
 
 SPECIALS = "()<>[]:;@\\,.\" \t\r\n\x00\x85\xa0\u2028\uff20\uff0c=?'!-_"
 ATOM = "abzAZ09!#$%&'*+/=?^_`{|}~-"
-
-
-def is_valid(address: str) -> bool:
-    try:
-        with patch.object(email_validator, "SPECIAL_USE_DOMAIN_NAMES", []):
-            email_validator.validate_email(
-                address,
-                allow_domain_literal=True,
-                allow_quoted_local=True,
-                check_deliverability=False,
-                globally_deliverable=False,
-                strict=True,
-                test_environment=True,
-            )
-    except email_validator.EmailNotValidError:
-        return False
-    return True
 
 
 def texts(
