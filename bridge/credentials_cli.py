@@ -211,7 +211,7 @@ def check(
         entries = book.load(path, os.environ).entries
     except (WrongSetting, BookError) as error:
         _fail(str(error))
-    outcomes = asyncio.run(_try_all(entries, v2))
+    outcomes = asyncio.run(_try_all(entries, v2.upstream_client()))
     _print_table(
         ("subdomain", "login", "account", "token", "result"),
         (

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from datetime import UTC, date, datetime, time
 from ipaddress import ip_network
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Self, TypeVar
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, model_validator
@@ -85,10 +85,58 @@ def _comma_list(value: object) -> object:
     return [part.strip() for part in value.split(",") if part.strip()]
 
 
-class Settings(BaseSettings):
+class UpstreamSettings(BaseSettings):
+    """What it takes to call v2."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="ignore", env_ignore_empty=True)
+
+    contact: Annotated[
+        str,
+        AfterValidator(_contact),
+        Field(description="Whom Harvest may ask about this bridge: an e-mail address or a URL."),
+    ]
+    upstream: Annotated[
+        str,
+        AfterValidator(_base_url),
+        Field(description="The base URL of v2."),
+    ] = "https://api.harvestapp.com/v2"
+    connect_timeout: Annotated[
+        float, Field(gt=0, le=3600, description="Seconds that a connection to v2 may take.")
+    ] = 5.0
+    upstream_body_limit: Annotated[
+        int, Field(ge=1024, description="The most bytes that one answer of v2 may have.")
+    ] = 64 * 1024 * 1024
+    upstream_connections: Annotated[
+        int, Field(ge=1, description="The most connections to v2 at once.")
+    ] = 100
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],  # noqa: ARG003
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Take what is handed over and nothing else: gathering is `load`'s business."""
+        return (init_settings,)
+
+    def upstream_client(self) -> Upstream:
+        """Return what the v2 client has to know."""
+        return Upstream(
+            base_url=self.upstream,
+            user_agent=f"harvest-bridge/{__version__} ({self.contact})",
+            connect_timeout=self.connect_timeout,
+            body_limit=self.upstream_body_limit,
+            connections=self.upstream_connections,
+        )
+
+
+class Settings(UpstreamSettings):
     """What an operator can set."""
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", env_ignore_empty=True)
+    model_config = SettingsConfigDict(extra="forbid")
 
     auth: Annotated[
         frozenset[Way],
@@ -100,11 +148,6 @@ class Settings(BaseSettings):
             + ", ".join(Way)
             + ".",
         ),
-    ]
-    contact: Annotated[
-        str,
-        AfterValidator(_contact),
-        Field(description="Whom Harvest may ask about this bridge: an e-mail address or a URL."),
     ]
     account_id: Annotated[
         int | None,
@@ -134,11 +177,6 @@ class Settings(BaseSettings):
             "count, separated by commas."
         ),
     ] = ()
-    upstream: Annotated[
-        str,
-        AfterValidator(_base_url),
-        Field(description="The base URL of v2."),
-    ] = "https://api.harvestapp.com/v2"
     host: Annotated[str, Field(min_length=1, description="The address to listen on.")] = "127.0.0.1"
     port: Annotated[
         int, Field(ge=0, le=65535, description="The port to listen on; 0 takes a free one.")
@@ -196,30 +234,9 @@ class Settings(BaseSettings):
     call_timeout: Annotated[
         float, Field(gt=0, le=3600, description="Seconds that a legacy call may take.")
     ] = 30.0
-    connect_timeout: Annotated[
-        float, Field(gt=0, le=3600, description="Seconds that a connection to v2 may take.")
-    ] = 5.0
     page_limit: Annotated[
         int, Field(ge=1, description="The most pages of 2,000 that a list may have.")
     ] = 1000
-    upstream_body_limit: Annotated[
-        int, Field(ge=1024, description="The most bytes that one answer of v2 may have.")
-    ] = 64 * 1024 * 1024
-    upstream_connections: Annotated[
-        int, Field(ge=1, description="The most connections to v2 at once.")
-    ] = 100
-
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],  # noqa: ARG003
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003
-        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
-        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Take what is handed over and nothing else: gathering is `load`'s business."""
-        return (init_settings,)
 
     @model_validator(mode="after")
     def _make_sense_together(self) -> Self:
@@ -230,16 +247,6 @@ class Settings(BaseSettings):
         if (self.tls_certificate is None) != (self.tls_key is None):
             raise ValueError("tls_certificate, tls_key: must be set together")
         return self
-
-    def upstream_client(self) -> Upstream:
-        """Return what the v2 client has to know."""
-        return Upstream(
-            base_url=self.upstream,
-            user_agent=f"harvest-bridge/{__version__} ({self.contact})",
-            connect_timeout=self.connect_timeout,
-            body_limit=self.upstream_body_limit,
-            connections=self.upstream_connections,
-        )
 
     def sunset_time(self) -> datetime | None:
         """Return the end of the service: the first moment, UTC, of the day that was set."""
@@ -252,43 +259,31 @@ def load(flags: Mapping[str, Any], file: Path | None) -> Settings:
     Raises:
         WrongSetting: one is missing, unknown or makes no sense, or the file cannot be read.
     """
-    return _checked(_gather(flags, file))
+    return _gather(Settings, flags, file)
 
 
-def load_upstream(flags: Mapping[str, Any], file: Path | None) -> Upstream:
+def load_upstream(flags: Mapping[str, Any], file: Path | None) -> UpstreamSettings:
     """Gather what it takes to call v2, from the same places; other settings do not matter.
 
     Raises:
         WrongSetting: as `load` does, of the settings about v2.
     """
-    given = {name: value for name, value in _gather(flags, file).items() if name in _ABOUT_V2}
-    return _checked({**given, "auth": [Way.BEARER], "account_id": 1}).upstream_client()
+    return _gather(UpstreamSettings, flags, file)
 
 
-_ABOUT_V2 = {
-    "contact",
-    "upstream",
-    "connect_timeout",
-    "upstream_body_limit",
-    "upstream_connections",
-}
+_Gathered = TypeVar("_Gathered", bound=UpstreamSettings)
 
 
-def _gather(flags: Mapping[str, Any], file: Path | None) -> dict[str, Any]:
+def _gather(wanted: type[_Gathered], flags: Mapping[str, Any], file: Path | None) -> _Gathered:
     given = {name: value for name, value in flags.items() if value is not None}
     try:
-        return {**_read(file), **EnvSettingsSource(Settings)(), **given}
+        return wanted(**{**_read(file), **EnvSettingsSource(wanted)(), **given})
+    except ValidationError as error:
+        raise WrongSetting("; ".join(_complaint(each) for each in error.errors())) from None
     except OSError as error:
         raise WrongSetting(f"{file}: {error.strerror}") from None
     except ValueError as error:  # not TOML
         raise WrongSetting(f"{file}: {error}") from None
-
-
-def _checked(values: dict[str, Any]) -> Settings:
-    try:
-        return Settings(**values)
-    except ValidationError as error:
-        raise WrongSetting("; ".join(_complaint(each) for each in error.errors())) from None
 
 
 def _read(file: Path | None) -> dict[str, Any]:
