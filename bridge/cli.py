@@ -4,18 +4,21 @@ import asyncio
 import sys
 from collections.abc import Callable, Coroutine
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated, Any, NoReturn
 
 import msgspec
 import typer
 from aiohttp import web
 
-from bridge import __version__, credentials_cli
+from bridge import __version__, credentials_cli, journal_cli
 from bridge.identity.book import BookError
 from bridge.identity.callers import Way
+from bridge.record.store import JournalError
 from bridge.resources.invoice_messages import MESSAGE, MESSAGES
 from bridge.sandbox.app import SANDBOX_ACCOUNT_ID, SANDBOX_TOKEN, create_sandbox
-from bridge.sandbox.errors import SandboxStateError
+from bridge.sandbox.errors import SandboxStateError, WrongFaultError
+from bridge.sandbox.faults import NewRule, read_rules
 from bridge.server import logs
 from bridge.server.service import running
 from bridge.server.serving import Signals, listening
@@ -39,6 +42,7 @@ app = typer.Typer(
 
 
 app.add_typer(credentials_cli.app, name="credentials")
+app.command()(journal_cli.journal)
 
 
 def main() -> None:
@@ -56,7 +60,7 @@ def _run(task: Coroutine[Any, Any, None]) -> None:
     try:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             runner.run(task)
-    except (BookError, UnusableCertificate) as error:
+    except (BookError, JournalError, UnusableCertificate) as error:
         _fail(str(error), 2)
     except (OSError, SandboxStateError) as error:
         _fail(str(error), 1)
@@ -123,7 +127,13 @@ def serve(
     calls: str | None = _setting("calls"),
     calls_per_login: str | None = _setting("calls_per_login"),
     calls_per_address: str | None = _setting("calls_per_address"),
+    calls_per_account: str | None = _setting("calls_per_account"),
     call_timeout: str | None = _setting("call_timeout"),
+    throttle_wait: str | None = _setting("throttle_wait"),
+    upstream_calls_per_account: str | None = _setting("upstream_calls_per_account"),
+    journal: str | None = _setting("journal"),
+    repeat_window: str | None = _setting("repeat_window"),
+    stop_timeout: str | None = _setting("stop_timeout"),
     connect_timeout: str | None = _setting("connect_timeout"),
     page_limit: str | None = _setting("page_limit"),
     upstream_body_limit: str | None = _setting("upstream_body_limit"),
@@ -144,7 +154,7 @@ async def _serve(settings: Settings) -> None:
     async with running(settings) as service:
         logs.started("bridge", settings.host, service.port, upstream=settings.upstream)
         logs.started("admin", settings.admin_host, service.admin_port)
-        await signals.until_stop(service.reload)
+        await signals.until_stop(service.reload, service.hurry)
 
 
 @app.command()
@@ -157,15 +167,30 @@ def sandbox(
     throttle: Annotated[
         bool, typer.Option("--throttle", help="Refuse more than 100 calls in 15 seconds.")
     ] = False,
+    faults: Annotated[
+        Path | None, typer.Option(help="A JSON file: the rules by which calls go wrong.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="What rules with a probability depend on.")] = 0,
 ) -> None:
     """Serve an embedded v2 API to try things on."""
+    rules = [] if faults is None else _rules(faults)
     logs.configure()
-    _run(_sandbox(host, port, database, throttle=throttle))
+    application = create_sandbox(database=database, throttle=throttle, faults=rules, seed=seed)
+    _run(_sandbox(host, port, application))
 
 
-async def _sandbox(host: str, port: int, database: str, *, throttle: bool) -> None:
+def _rules(file: Path) -> list[NewRule]:
+    try:
+        return read_rules(file.read_bytes())
+    except OSError as error:
+        _fail(f"Cannot read {file}: {error.strerror}", 2)
+    except WrongFaultError as error:
+        _fail(f"{file}: {error}", 2)
+
+
+async def _sandbox(host: str, port: int, application: web.Application) -> None:
     signals = Signals()
-    runner = web.AppRunner(create_sandbox(database=database, throttle=throttle), access_log=None)
+    runner = web.AppRunner(application, access_log=None)
     async with listening(runner, host, port) as taken:
         logs.started("sandbox", host, taken)
         await signals.until_stop()
@@ -196,21 +221,23 @@ Ctrl-C stops it. Each call's log line follows.
 
 async def _demo(port: int, sandbox_port: int) -> None:
     signals = Signals()
-    async with listening(
-        web.AppRunner(create_sandbox(), access_log=None), LOOPBACK, sandbox_port
-    ) as upstream:
-        settings = Settings(
-            account_id=SANDBOX_ACCOUNT_ID,
-            auth=frozenset({Way.TOKEN_AS_PASSWORD, Way.BEARER}),
-            contact="demo@example.com",
-            upstream=f"http://{LOOPBACK}:{upstream}/v2",
-            port=port,
-            admin_port=0,
-        )
-        async with running(settings) as service:
-            base = f"http://{LOOPBACK}:{service.port}"
-            typer.echo(DEMONSTRATION.format(token=SANDBOX_TOKEN, base=base))
-            await signals.until_stop()
+    with TemporaryDirectory() as directory:
+        async with listening(
+            web.AppRunner(create_sandbox(), access_log=None), LOOPBACK, sandbox_port
+        ) as upstream:
+            settings = Settings(
+                account_id=SANDBOX_ACCOUNT_ID,
+                auth=frozenset({Way.TOKEN_AS_PASSWORD, Way.BEARER}),
+                contact="demo@example.com",
+                upstream=f"http://{LOOPBACK}:{upstream}/v2",
+                port=port,
+                admin_port=0,
+                journal=Path(directory) / "journal.sqlite",
+            )
+            async with running(settings) as service:
+                base = f"http://{LOOPBACK}:{service.port}"
+                typer.echo(DEMONSTRATION.format(token=SANDBOX_TOKEN, base=base))
+                await signals.until_stop()
 
 
 @app.command()

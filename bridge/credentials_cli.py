@@ -9,22 +9,19 @@ import os
 import re
 import sys
 import unicodedata
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, NoReturn
 
 import msgspec
 import typer
-from rich import box
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from bridge.identity import book, book_editing
 from bridge.identity.book import BookError, Entry, Row, TokenReference, WrongField
 from bridge.identity.passwords import hash_password
 from bridge.secret import Secret
 from bridge.settings import PREFIX, WrongSetting, load_upstream
+from bridge.tables import print_table
 from bridge.v2.client import Upstream, V2Client
 from bridge.v2.errors import UpstreamError, UpstreamFault
 from bridge.v2.wire import V2Request, V2Response
@@ -158,7 +155,7 @@ def _piped_password() -> str:
 @app.command("list")
 def show(book_file: BookFile = None) -> None:
     """List the credentials, in the book's order; no password and no token is shown."""
-    _print_table(
+    print_table(
         ("subdomain", "login", "account", "token", "dialect", "label"),
         (
             (
@@ -212,7 +209,7 @@ def check(
     except (WrongSetting, BookError) as error:
         _fail(str(error))
     outcomes = asyncio.run(_try_all(entries, v2.upstream_client()))
-    _print_table(
+    print_table(
         ("subdomain", "login", "account", "token", "result"),
         (
             (entry.subdomain, entry.login, str(entry.account_id), str(entry.reference), outcome)
@@ -286,17 +283,3 @@ def _is_v2s(response: V2Response) -> bool:
     except (ValueError, RecursionError):
         return False
     return response.status == 404 or "invoices" in members
-
-
-def _print_table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> None:
-    """Print a table for eyes, or lines with tabs between the cells where nobody looks."""
-    if not sys.stdout.isatty():
-        for row in (head, *rows):
-            typer.echo("\t".join(row))
-        return
-    table = Table(box=box.SIMPLE)
-    for name in head:
-        table.add_column(name, overflow="fold")
-    for row in rows:
-        table.add_row(*map(Text, row))  # text, not markup
-    Console().print(table)

@@ -25,6 +25,7 @@ from pydantic_settings import (
 from bridge import __version__
 from bridge.identity.callers import Way
 from bridge.identity.hosts import Network
+from bridge.upstream.gateway import Policy
 from bridge.v1.dialects import Dialect
 from bridge.v2.client import Upstream
 
@@ -231,12 +232,51 @@ class Settings(UpstreamSettings):
             "the book's.",
         ),
     ] = 100
+    calls_per_account: Annotated[
+        int, Field(ge=1, description="The most legacy calls at once of one Harvest account.")
+    ] = 100
     call_timeout: Annotated[
-        float, Field(gt=0, le=3600, description="Seconds that a legacy call may take.")
+        float,
+        Field(gt=0, le=3600, description="Seconds that a legacy call may take, all v2 calls in."),
+    ] = 30.0
+    throttle_wait: Annotated[
+        float,
+        Field(
+            ge=0,
+            le=3600,
+            description="Seconds that a call waits where v2 asks to; longer is a 503 at once.",
+        ),
+    ] = 0.0
+    upstream_calls_per_account: Annotated[
+        int, Field(ge=1, description="The most v2 calls at once of one Harvest account.")
+    ] = 25
+    journal: Annotated[
+        Path, Field(description="The file that keeps what is known of writes, an SQLite database.")
+    ] = Path("harvest-bridge-journal.sqlite")
+    repeat_window: Annotated[
+        float,
+        Field(
+            ge=0,
+            le=366 * 86400,
+            description="Seconds in which a write is taken for the repetition of one like it "
+            "whose outcome its client was not told.",
+        ),
+    ] = 12 * 3600.0
+    stop_timeout: Annotated[
+        float,
+        Field(
+            ge=0, le=3600, description="Seconds that calls under way are given when told to stop."
+        ),
     ] = 30.0
     page_limit: Annotated[
         int, Field(ge=1, description="The most pages of 2,000 that a list may have.")
     ] = 1000
+
+    def gateway_policy(self) -> Policy:
+        """Return what the gateway to v2 has to know."""
+        return Policy(
+            throttle_wait=self.throttle_wait, calls_per_account=self.upstream_calls_per_account
+        )
 
     @model_validator(mode="after")
     def _make_sense_together(self) -> Self:

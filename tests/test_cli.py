@@ -32,7 +32,12 @@ ENVIRONMENT = {name: text for name, text in os.environ.items() if not name.start
 PATIENCE = 30
 """Seconds until a process counts as hanging."""
 
-NEEDED = ("--account-id", "1000", "--auth", "bearer", "--contact", "ops@example.com")
+
+@pytest.fixture
+def needed(tmp_path: Path) -> tuple[str, ...]:
+    """What `serve` cannot do without, and a journal of its own."""
+    journal = str(tmp_path / "journal.sqlite")
+    return ("--account-id=1000", "--auth=bearer", "--contact=ops@example.com", "--journal", journal)
 
 
 def run(*arguments: str, given: bytes = b"") -> subprocess.CompletedProcess[bytes]:
@@ -180,7 +185,7 @@ class TestTranslate:
         assert done.stdout == b""
 
 
-ANYTHING_GOES = {"host", "admin_host", "book", "tls_certificate", "tls_key"}
+ANYTHING_GOES = {"host", "admin_host", "book", "journal", "tls_certificate", "tls_key"}
 """Settings that no text is wrong for, before it is put to use."""
 
 
@@ -198,17 +203,17 @@ class TestServe:
         complaints = the_line(done.stderr).split("; ")
         assert sorted(each.partition(":")[0] for each in complaints) == sorted([*settings, "prot"])
 
-    def test_a_port_in_use_is_one_line(self) -> None:
+    def test_a_port_in_use_is_one_line(self, needed: tuple[str, ...]) -> None:
         with socket.create_server((LOOPBACK, 0)) as taken:
             port = taken.getsockname()[1]
 
-            done = run("serve", *NEEDED, "--port", str(port), "--admin-port", "0")
+            done = run("serve", *needed, "--port", str(port), "--admin-port", "0")
 
         assert done.returncode == 1
         assert str(port) in the_line(done.stderr)
 
-    async def test_it_answers_until_it_is_interrupted(self) -> None:
-        async with running("serve", *NEEDED, "--port", "0", "--admin-port", "0") as process:
+    async def test_it_answers_until_it_is_interrupted(self, needed: tuple[str, ...]) -> None:
+        async with running("serve", *needed, "--port", "0", "--admin-port", "0") as process:
             port = await listening_port(process)
             async with LegacyClient(LOOPBACK, port) as client:
                 answer = await client.get("/invoice/1420/messages", authorization=None)
@@ -220,6 +225,8 @@ class TestServe:
         assert [(line["event"], line.get("what")) for line in lines] == [
             ("listening", "admin"),
             ("legacy_call", None),
+            ("stopping", None),
+            ("stopped", None),
         ]
 
 

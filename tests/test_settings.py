@@ -132,6 +132,12 @@ GIVEN: dict[str, list[tuple[str, str, str, object]]] = {
         (text, text, text, int(text)) for text in ("1024", "2048", "99999999999")
     ],
     "upstream_connections": [("1", "1", "1", 1), ("2", "2", "2", 2), ("3", "3", "3", 3)],
+    "calls_per_account": [("1", "1", "1", 1), ("2", "2", "2", 2), ("3", "3", "3", 3)],
+    "throttle_wait": [("1.5", "1.5", "1.5", 1.5), ("2", "2", "2", 2.0), ("3", "3", "3", 3.0)],
+    "upstream_calls_per_account": [("1", "1", "1", 1), ("2", "2", "2", 2), ("3", "3", "3", 3)],
+    "journal": [(text, text, f'"{text}"', Path(text)) for text in ("/a", "b", "../c.sqlite")],
+    "repeat_window": [("1.5", "1.5", "1.5", 1.5), ("2", "2", "2", 2.0), ("0", "0", "0", 0.0)],
+    "stop_timeout": [("1.5", "1.5", "1.5", 1.5), ("2", "2", "2", 2.0), ("0", "0", "0", 0.0)],
 }
 
 DEFAULTS = {
@@ -163,6 +169,12 @@ DEFAULTS = {
     "page_limit": 1000,
     "upstream_body_limit": 64 * 1024 * 1024,
     "upstream_connections": 100,
+    "calls_per_account": 100,
+    "throttle_wait": 0.0,
+    "upstream_calls_per_account": 25,
+    "journal": Path("harvest-bridge-journal.sqlite"),
+    "repeat_window": 12 * 3600.0,
+    "stop_timeout": 30.0,
 }
 
 

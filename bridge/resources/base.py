@@ -4,75 +4,180 @@ A resource's own facts stand in its own module; which resources exist, in `bridg
 """
 
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from functools import cache
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, NamedTuple, TypeVar
 
 import msgspec
 
 from bridge.v1 import elements
 from bridge.v1.dialects import Dialect
 from bridge.v1.elements import Column, ElementType, Layout, PerDialect
+from bridge.v1.errors import NotFound
 from bridge.v1.wire import V1Request, V1Response
 from bridge.v1.writer import ItemDocument, ListDocument, Record
 from bridge.v2.decoding import decode
-from bridge.v2.errors import OutcomeUnknown, UpstreamFault, UpstreamSilence, UpstreamUnreachable
+from bridge.v2.errors import (
+    OutcomeUnknown,
+    UpstreamError,
+    UpstreamFault,
+    UpstreamRefusal,
+    UpstreamSilence,
+    WriteNotDone,
+)
 from bridge.v2.wire import V2Request, V2Response, require_status
+from bridge.v2.writes import Intent, Outcome, Write
 
-Flow = Generator[V2Request, V2Response, V1Response]
-"""A legacy call being served: yields v2 calls, is sent their answers, returns the v1 answer.
+
+@dataclass(frozen=True, slots=True)
+class Begin:
+    """A step of a flow: have the journal put a write on record; the answer is its `Intent`.
+
+    That is an earlier one if the same has been asked before, and was not settled or not answered.
+    """
+
+    write: Write
+
+
+@dataclass(frozen=True, slots=True)
+class Settle:
+    """A step of a flow: have the journal note what came of a write.
+
+    The answer is false if nothing was noted, because what was `found` is what another write made.
+    """
+
+    intent: Intent
+    outcome: Outcome
+    made_id: int | None = None
+    found: bool = False
+
+
+Step = V2Request | Begin | Settle
+
+T = TypeVar("T")
+
+Steps = Generator[Step, Any, T]
+"""A part of a flow. It is sent the answer to each step: a `V2Response`, an `Intent` or a bool."""
+
+Flow = Steps[V1Response]
+"""A legacy call being served: yields steps, is sent their answers, returns the v1 answer.
 
 A v2 call that got no answer is thrown in as the `UpstreamError` it ended in.
 """
 
 
-class Reply(NamedTuple):
-    """An answer of v2, and whether it is the answer to a second try."""
-
-    response: V2Response
-    repeated: bool
-
-
-def ask(request: V2Request) -> Generator[V2Request, V2Response, Reply]:
-    """Make a v2 call that may happen twice; part of a flow.
-
-    It is made once more when the connection broke: a kept-alive one often does so just then.
+def ask(request: V2Request) -> Steps[V2Response]:
+    """Make a v2 call; part of a flow.
 
     Raises:
-        UpstreamError: v2 has not answered the second try either, or is not to be asked again.
+        UpstreamError: there is no answer.
     """
-    try:
-        return Reply((yield request), repeated=False)
-    except UpstreamUnreachable as broken:
-        if not broken.request_left:
-            raise
-    return Reply((yield request), repeated=True)
+    response: V2Response = yield request
+    return response
 
 
-def write_once(request: V2Request) -> Generator[V2Request, V2Response, V2Response]:
+class Made(NamedTuple):
+    """What a write made: its id, and the JSON that v2 has for it."""
+
+    id: int
+    data: bytes | msgspec.Raw
+
+
+Look = Callable[[Intent], Steps[Sequence[Made]]]
+"""Finds by v2 calls what a write may have made: all that is new since then and like it.
+
+With a `made_id`, that is what has this id. Raises `UpstreamError` if it cannot tell.
+"""
+
+
+def find(intent: Intent, look: Look) -> Steps[Made | None]:
+    """Settle a write by looking; part of a flow (schemas/README.md, "Unknown outcomes").
+
+    Returns what it made; None says that it was not done.
+
+    Raises:
+        UpstreamError: the look failed, and nothing is settled.
+    """
+    for made in (yield from look(intent)):
+        if (yield from _settle(intent, Outcome.DONE, made.id, found=True)):
+            return made
+    yield from _settle(intent, Outcome.ABSENT)
+    return None
+
+
+def write_once(write: Write, look: Look, read: Callable[[V2Response], Made]) -> Steps[Made]:
     """Make a v2 call that must not happen twice; part of a flow.
 
+    Args:
+        write: the call.
+        look: how to find what it made, if its answer is lost.
+        read: takes what was made out of v2's answer; raises `UpstreamFault` where that cannot be.
+
     Raises:
-        OutcomeUnknown: nobody can say whether it happened: the answer is missing, broken, or a 5xx
-            that something on the way may have made up.
+        OutcomeUnknown: nobody can say whether it happened, for the look failed too.
+        WriteNotDone: its answer was lost, and a look shows that it did not happen.
         UpstreamRefusal: it did not happen, v2 has refused it.
         UpstreamSilence: it did not happen, v2 was never reached.
+        NotFound: it happened when it was asked before, and what it made is gone since.
     """
+    intent: Intent = yield Begin(write)
+    asked_before = intent.outcome is not Outcome.OPEN
+    if asked_before and (made := (yield from _made_before(intent, look))):
+        return made
     try:
-        response = yield request
-    except UpstreamSilence as silence:
-        if silence.request_left:
-            raise OutcomeUnknown(f"{type(silence).__name__}: {silence}") from silence
+        return (yield from _make(write, intent, read))
+    except OutcomeUnknown as unknown:
+        made = yield from _find_or_leave_open(intent, look, str(unknown))
+        if made is None:
+            raise WriteNotDone(str(unknown)) from unknown
+        return made
+    except (UpstreamRefusal, UpstreamSilence):
+        # What was asked before may still turn up.
+        yield from _settle(intent, Outcome.ABSENT if asked_before else Outcome.NOT_DONE)
         raise
+
+
+def _made_before(intent: Intent, look: Look) -> Steps[Made | None]:
+    if intent.outcome is not Outcome.DONE:
+        return (yield from _find_or_leave_open(intent, look, "asked before"))
+    for made in (yield from look(intent)):
+        return made
+    raise NotFound("This was done when it was asked for the first time, and is deleted since.")
+
+
+def _find_or_leave_open(intent: Intent, look: Look, reason: str) -> Steps[Made | None]:
+    try:
+        return (yield from find(intent, look))
+    except UpstreamError as failed:
+        yield from _settle(intent, Outcome.UNKNOWN)
+        raise OutcomeUnknown(f"{reason}; then, looking: {failed}") from failed
+
+
+def _make(write: Write, intent: Intent, read: Callable[[V2Response], Made]) -> Steps[Made]:
+    try:
+        response = yield from ask(write.request)
+        if response.status >= 500 or response.status == 408:
+            raise OutcomeUnknown(f"v2 answered {response.status}")
+        if response.status >= 400:
+            require_status(response, 201)
+        made = read(response)
+    except UpstreamSilence as silence:
+        if not silence.request_left:
+            raise
+        raise OutcomeUnknown(f"{type(silence).__name__}: {silence}") from silence
     except UpstreamFault as fault:
         raise OutcomeUnknown(str(fault)) from fault
-    if response.status >= 500:
-        raise OutcomeUnknown(f"v2 answered {response.status}")
-    if response.status >= 400:
-        require_status(response, 201)
-    return response
+    yield from _settle(intent, Outcome.DONE, made.id)
+    return made
+
+
+def _settle(
+    intent: Intent, outcome: Outcome, made_id: int | None = None, *, found: bool = False
+) -> Steps[bool]:
+    noted: bool = yield Settle(intent, outcome, made_id, found)
+    return noted
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +198,8 @@ class Resource:
 
     name: str
     calls: tuple[Call, ...]
+    look: Look
+    """How to find what a write of this resource made."""
     successor: str
     """The v2 path that takes the resource's place, with the same ids in braces."""
 

@@ -3,13 +3,13 @@
 The rows are those of schemas/README.md, "Answers that are not 2xx".
 """
 
-import re
 from typing import NamedTuple
 
 from bridge.v1 import errors as v1
 from bridge.v1.wire import V1Response
 from bridge.v1.writer import ErrorsDocument
 from bridge.v2 import errors as v2
+from bridge.v2.retry_after import THROTTLE_WINDOW, whole_seconds
 
 
 class Failure(NamedTuple):
@@ -30,10 +30,14 @@ FAILURES: dict[type[Exception], Failure] = {
     v1.UnsupportedMediaType: Failure(415),
     v1.NotTranslated: Failure(501),
     v1.Overloaded: Failure(503),
+    v1.NotOnRecord: Failure(503),
+    v1.Leaving: Failure(503),
     v1.InvalidAnswer: Failure(502, "Harvest's answer cannot be told in this XML."),
     v2.OwnTokenRefused: Failure(502, "Harvest refuses the bridge's own token: tell its operator."),
     v2.UpstreamFault: Failure(502, "Harvest's answer could not be understood."),
     v2.UpstreamUnreachable: Failure(502, "Harvest could not be reached."),
+    v2.UpstreamUnavailable: Failure(503, "Harvest is not asked just now: try again later."),
+    v2.WriteNotDone: Failure(502, "Harvest has not done this: it may be sent again."),
     v2.UpstreamTimeout: Failure(504, "Harvest took too long to answer."),
     v2.OutcomeUnknown: Failure(504, "Whether Harvest has done this is not known: look first."),
 }
@@ -55,11 +59,7 @@ REFUSALS: dict[int, Failure] = {
 OTHER_REFUSAL = Failure(502, "Harvest failed.")
 DEFECT = Failure(500, "The bridge failed. Its log has the reason under this X-Request-Id.")
 
-THROTTLE_WINDOW = 15
-"""Seconds: the window of v2's rate limit (100 calls in 15 seconds), for a 429 that names none."""
-
 _HINT_LENGTH = 500
-_SECONDS = re.compile(r"0*[1-9][0-9]{0,4}")
 
 
 def answer_to(error: Exception) -> V1Response:
@@ -79,22 +79,15 @@ def answer_to(error: Exception) -> V1Response:
 def _headers(error: Exception, status: int, message: str) -> dict[str, str]:
     if isinstance(error, v1.MethodNotAllowed):
         return {"Allow": ", ".join(error.allowed)}
-    if isinstance(error, v1.Overloaded):
+    if isinstance(error, v1.Overloaded | v2.UpstreamUnavailable):
         return {"Retry-After": str(error.retry_after)}
     if isinstance(error, v2.UpstreamRefusal) and status == 503:
-        return {"Retry-After": _seconds(error.retry_after)}
+        return {"Retry-After": str(whole_seconds(error.retry_after or THROTTLE_WINDOW))}
     if status == 400:
         return {"Hint": _header_value(message)}
     if status == 401:
         return {"WWW-Authenticate": 'Basic realm="Harvest"'}
     return {}
-
-
-def _seconds(retry_after: str | None) -> str:
-    """Return whole seconds: v1 clients sleep that many, and none of them parses a date."""
-    if retry_after is not None and _SECONDS.fullmatch(retry_after):
-        return retry_after
-    return str(THROTTLE_WINDOW)
 
 
 def _header_value(text: str) -> str:

@@ -3,10 +3,14 @@
 Read it with schemas/README.md, "Invoice messages", whose tables these are.
 """
 
-from collections.abc import Callable, Generator, Mapping, Sequence
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
 from functools import partial
 from itertools import chain
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
 import msgspec
@@ -24,7 +28,9 @@ from bridge.resources.base import (
     Field,
     Flow,
     Kind,
+    Made,
     Resource,
+    Steps,
     V2Id,
     ask,
     write_once,
@@ -43,6 +49,7 @@ from bridge.v2.decoding import decode
 from bridge.v2.errors import OutcomeUnknown, UpstreamFault
 from bridge.v2.paging import Pager
 from bridge.v2.wire import V2Request, V2Response, require_status
+from bridge.v2.writes import Intent, Write
 
 
 class Recipient(msgspec.Struct):
@@ -174,7 +181,7 @@ def list_messages(call: V1Request) -> Flow:
     pager = _pager(call, parameters)
     messages: list[msgspec.Raw] = []
     while request := pager.next_request():
-        messages += pager.read((yield from ask(request)).response)
+        messages += pager.read((yield from ask(request)))
     return V1Response(200, MESSAGES.document(messages, call))
 
 
@@ -186,7 +193,7 @@ def show_message(call: V1Request) -> Flow:
     wanted = call.ids["message_id"]
     pager = _pager(call, {})
     while request := pager.next_request():
-        for message in pager.read((yield from ask(request)).response):
+        for message in pager.read((yield from ask(request))):
             if decode(message, _Identified).id == wanted:
                 return V1Response(200, MESSAGE.item(message, call))
     raise NotFound(f"Invoice {call.ids['invoice_id']} has no message {wanted}.")
@@ -195,8 +202,8 @@ def show_message(call: V1Request) -> Flow:
 def delete_message(call: V1Request) -> Flow:
     """Delete a message (schemas/README.md, "Delete a message")."""
     path = f"{_messages_path(call)}/{call.ids['message_id']}"
-    response, repeated = yield from ask(V2Request("DELETE", path))
-    if not (repeated and response.status == 404):
+    response = yield from ask(V2Request("DELETE", path))
+    if not (response.repeated and response.status == 404):
         require_status(response, 200)
     return V1Response(200)
 
@@ -209,7 +216,7 @@ def show_template(call: V1Request) -> Flow:
         if (text := call.query.get(name)) is not None
     }
     request = V2Request("GET", f"{_messages_path(call)}/new", urlencode(parameters))
-    response, _ = yield from ask(request)
+    response = yield from ask(request)
     require_status(response, 200)
     return V1Response(200, TEMPLATE.item(response.body, call))
 
@@ -234,23 +241,25 @@ def change_state(event_type: str, call: V1Request) -> Flow:
     return V1Response(200, created.document, {"Location": f"{collection}/{created.id}"})
 
 
-def _create(
-    call: V1Request, parameters: Mapping[str, object]
-) -> Generator[V2Request, V2Response, _Created]:
+def _create(call: V1Request, parameters: Mapping[str, object]) -> Steps[_Created]:
     """Post a message to v2 and return the one that it made.
 
     Raises:
-        OutcomeUnknown: it may have made one, but did not say so in a way that can be read.
+        OutcomeUnknown: it may have made one, or has made one that cannot be told.
     """
     request = V2Request("POST", _messages_path(call), body=msgspec.json.encode(parameters))
-    response = yield from write_once(request)
+    write = Write(RESOURCE.name, request, likeness(parameters))
+    made = yield from write_once(write, look, _read_made)
     try:
         # All of the way to the XML, for here it can still be told what a failure means.
-        parts = tuple(MESSAGE.item(response.body, call).parts(call.notes))
-        return _Created(decode(response.body, _Identified).id, WrittenDocument(parts))
+        parts = tuple(MESSAGE.item(made.data, call).parts(call.notes))
     except (UpstreamFault, InvalidAnswer) as unreadable:
-        reason = f"v2 answered {response.status}, and then: {unreadable}"
-        raise OutcomeUnknown(reason) from unreadable
+        raise OutcomeUnknown(f"v2 has made message {made.id}, but: {unreadable}") from unreadable
+    return _Created(made.id, WrittenDocument(parts))
+
+
+def _read_made(response: V2Response) -> Made:
+    return Made(decode(response.body, _Identified).id, response.body)
 
 
 def _parameters(values: Mapping[str, str | None], notes: Notes) -> dict[str, object]:
@@ -288,6 +297,120 @@ def _mailboxes(text: str, element: str, limit: int, notes: Notes) -> tuple[Mailb
     for code in found.notes:
         notes.add(code, element)
     return found.mailboxes
+
+
+class _Likeness(msgspec.Struct, frozen=True):
+    """What is compared of a message, its texts and addresses as digests: a journal is kept long.
+
+    A subject or body that was not given is None: v2 fills in its own.
+    """
+
+    event_type: str | None
+    subject: str | None
+    body: str | None
+    addresses: frozenset[str]
+
+    def fits(self, message: "_Sent") -> bool:
+        senders = {_digest(each) for each in (message.sent_by_email, message.sent_from_email)}
+        return (
+            message.event_type == self.event_type
+            and self.subject in {None, _digest(message.subject)}
+            and self.body in {None, _digest(message.body)}
+            # `send_me_a_copy`, or a habit of the account, adds the sender.
+            and _addresses(message.recipients) - senders == self.addresses - senders
+        )
+
+
+class _Sent(msgspec.Struct):
+    """A message of v2, as far as it is compared."""
+
+    id: V2Id
+    created_at: datetime
+    event_type: str | None = None
+    subject: str | None = None
+    body: str | None = None
+    recipients: list[Recipient] | None = None
+    sent_by_email: str | None = None
+    sent_from_email: str | None = None
+
+
+def likeness(parameters: Mapping[str, Any]) -> bytes:
+    """Return what tells whether a message may be what these v2 parameters made."""
+    given = {name: parameters.get(name) for name in ("subject", "body")}
+    return msgspec.json.encode(
+        _Likeness(
+            parameters.get("event_type"),
+            **{name: None if text is None else _digest(text) for name, text in given.items()},
+            addresses=_addresses(
+                [
+                    Recipient(each.get("name"), each["email"])
+                    for each in parameters.get("recipients", ())
+                ]
+            ),
+        )
+    )
+
+
+def _digest(text: str | None) -> str:
+    # White space is compared by none: what carries a text may fold it.
+    return hashlib.sha256(" ".join((text or "").split()).encode("utf-8", "replace")).hexdigest()[
+        :32
+    ]
+
+
+def _addresses(recipients: Sequence[Recipient] | None) -> frozenset[str]:
+    return frozenset(_digest((each.email or "").casefold()) for each in recipients or ())
+
+
+def look(intent: Intent) -> Steps[Sequence[Made]]:
+    """Find the messages that a write may have made (schemas/README.md, "Unknown outcomes").
+
+    Oldest first: of several, that is the likeliest.
+    """
+    like = msgspec.json.decode(intent.likeness, type=_Likeness)
+    pager = Pager(intent.path, MESSAGES.key, {"per_page": str(LOOK_PER_PAGE)}, LOOK_PAGES)
+    found: list[Made] = []
+    while request := pager.next_request():
+        response = yield from ask(replace(request, settles=True))
+        since = _began(intent, response)
+        for data in pager.read(response):
+            message = decode(data, _Sent)
+            if intent.made_id is not None:
+                if message.id == intent.made_id:
+                    return [Made(message.id, data)]
+            elif _utc(message.created_at) < since:
+                return found[::-1]
+            elif like.fits(message):
+                found.append(Made(message.id, data))
+    return found[::-1]
+
+
+LOOK_PER_PAGE = 100
+LOOK_PAGES = 1000
+"""v2 lists the newest first, so that a look is over with the first page, most of the time."""
+
+LEEWAY = timedelta(seconds=30)
+"""By how much the clocks of v2's own machines may differ, and fractions that are cut, together."""
+
+_MOST_SKEW = timedelta(days=1)
+"""A clock that is further off is no clock."""
+
+
+def _began(intent: Intent, response: V2Response) -> datetime:
+    """Return when the write left, by v2's clock as its `Date` tells it, and a little before."""
+    skew = _date(response) - response.received_at
+    return intent.intended_at + (skew if abs(skew) < _MOST_SKEW else timedelta()) - LEEWAY
+
+
+def _date(response: V2Response) -> datetime:
+    try:
+        return _utc(parsedate_to_datetime(response.headers.get("Date", "")))
+    except ValueError:
+        return response.received_at
+
+
+def _utc(moment: datetime) -> datetime:
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment
 
 
 def _messages_path(call: V1Request) -> str:
@@ -335,6 +458,7 @@ def _calls(
 RESOURCE = Resource(
     name="invoice-messages",
     successor="/invoices/{invoice_id}/messages",
+    look=look,
     calls=(
         *_calls("list", "GET", COLLECTIONS, list_messages),
         *_calls("send", "POST", COLLECTIONS, send_message),

@@ -1,44 +1,64 @@
 """The sandbox over HTTP: routes, the checks every call has to pass, and answers as JSON.
 
-What a call means is in invoices.py, messages.py and paging.py; what is kept, in state.py.
+What a call means is in invoices.py, messages.py and paging.py; what is kept, in state.py; how the
+sandbox is told to misbehave, in faults.py, misbehaviour.py and control.py.
 """
 
+import asyncio
 import logging
 import math
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from datetime import UTC, datetime
 
-import msgspec
 from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler, Middleware
 
 from bridge.sandbox import paging
+from bridge.sandbox.answers import json_answer
+from bridge.sandbox.calls import Calls
+from bridge.sandbox.control import ROOT, Control
 from bridge.sandbox.errors import (
     MalformedBodyError,
     NotFoundError,
     RequestError,
     UnprocessableError,
+    WrongFaultError,
 )
+from bridge.sandbox.faults import FaultRules, NewRule
 from bridge.sandbox.invoices import suggest
 from bridge.sandbox.messages import read_new_message
+from bridge.sandbox.misbehaviour import Misbehaviour, Sleep, too_many
 from bridge.sandbox.seeds import (
+    OTHER_OWNERS,
     SANDBOX_ACCOUNT_ID,
     SANDBOX_LIMITED_TOKEN,
+    SANDBOX_SECOND_ACCOUNT_ID,
+    SANDBOX_SECOND_TOKEN,
     SANDBOX_TOKEN,
+    SECOND_INVOICE_ID,
     USERS,
 )
 from bridge.sandbox.state import SandboxState, open_state
 from bridge.sandbox.throttle import SlidingWindow
 from bridge.sandbox.times import write_time
 
-__all__ = ["SANDBOX_ACCOUNT_ID", "SANDBOX_LIMITED_TOKEN", "SANDBOX_TOKEN", "create_sandbox"]
+__all__ = [
+    "SANDBOX_ACCOUNT_ID",
+    "SANDBOX_LIMITED_TOKEN",
+    "SANDBOX_SECOND_ACCOUNT_ID",
+    "SANDBOX_SECOND_TOKEN",
+    "SANDBOX_TOKEN",
+    "SECOND_INVOICE_ID",
+    "create_sandbox",
+]
 
 MAX_BODY_BYTES = 1024 * 1024
 
 _LARGEST_ID = 2**63 - 1
 
 _STATE = web.AppKey("state", SandboxState)
+_CALLS = web.AppKey("calls", Calls)
 _CLOCK: web.AppKey[Callable[[], datetime]] = web.AppKey("clock")
 
 logger = logging.getLogger(__name__)
@@ -49,36 +69,56 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
-def create_sandbox(
+def create_sandbox(  # noqa: PLR0913 - each has a default
     *,
     database: str = ":memory:",
     throttle: bool = False,
+    faults: Sequence[NewRule] = (),
+    seed: int = 0,
     clock: Callable[[], datetime] = utc_now,
     monotonic: Callable[[], float] = time.monotonic,
+    sleep: Sleep = asyncio.sleep,
 ) -> web.Application:
     """Make the application; starting it opens the state and raises SandboxStateError if it can't.
 
     Args:
         database: a file's path, or ":memory:" for a state that ends with the application.
         throttle: refuse more than 100 calls in 15 seconds with a token, as v2 does.
+        faults: the rules of misbehaviour to start with; more can be given at `/sandbox/faults`.
+        seed: what rules with a probability depend on.
         clock: answers the aware time that messages are created at.
         monotonic: answers the seconds that the throttle measures with.
+        sleep: waits the seconds that a fault takes.
     """
-    # From the outside in. What is put before the list's head sees a call untouched and an answer
-    # ready to leave; behind its end, only calls that the API accepts.
-    middlewares: list[Middleware] = [answer_errors_as_json, require_user_agent, authenticate]
+    rules = FaultRules(faults, seed=seed, monotonic=monotonic)
+    calls = Calls()
+    misbehaviour = Misbehaviour(rules, account_and_token=_account_and_token, sleep=sleep)
+    # From the outside in. Errors become JSON twice: within, so that a fault can spoil the API's
+    # refusals too; without, because asking for a fault can be wrong itself.
+    middlewares: list[Middleware] = [
+        let_control_pass,
+        calls.record,
+        answer_errors_as_json,
+        misbehaviour.misbehave,
+        answer_errors_as_json,
+        require_user_agent,
+        authenticate,
+    ]
     if throttle:
         middlewares.append(limit_rate(SlidingWindow(monotonic)))
     middlewares.append(require_permission)
 
     app = web.Application(middlewares=middlewares, client_max_size=MAX_BODY_BYTES)
     app[_CLOCK] = clock
+    app[_CALLS] = calls
+    app.on_shutdown.append(misbehaviour.stop)
     app.cleanup_ctx.append(_keep_state(database))
     messages = "/v2/invoices/{invoice_id:[0-9]+}/messages"
     app.router.add_get(messages, list_messages)
     app.router.add_post(messages, create_message)
     app.router.add_get(f"{messages}/new", suggest_message)
     app.router.add_delete(f"{messages}/{{message_id:[0-9]+}}", delete_message)
+    Control(rules, calls).add_routes(app.router)
     return app
 
 
@@ -96,29 +136,30 @@ def _keep_state(database: str) -> Callable[[web.Application], AsyncIterator[None
 
 async def list_messages(request: web.Request) -> web.Response:
     """List all messages for an invoice."""
-    invoice_id = _read_id(request, "invoice_id")
+    invoice_id = _invoice_id(request)
     asked = paging.read_page_request(invoice_id, request.query)
     page = await request.app[_STATE].page(invoice_id, asked.window)
     # Not `request.url`, which fails on a Host header that is none.
     url = f"{request.scheme}://{request.host}{request.path}"
-    return _json({"invoice_messages": page.messages, **paging.envelope(asked, page, url)})
+    return json_answer({"invoice_messages": page.messages, **paging.envelope(asked, page, url)})
 
 
 async def create_message(request: web.Request) -> web.Response:
     """Create and send a message, or have one of the four events happen to the invoice."""
     message = await request.app[_STATE].create_message(
-        _read_id(request, "invoice_id"),
+        _invoice_id(request),
         read_new_message(await request.read()),
         sender=USERS[_bearer_token(request)],
         now=write_time(request.app[_CLOCK]()),
     )
-    return _json(message, status=201)
+    request.app[_CALLS].created += 1
+    return json_answer(message, status=201)
 
 
 async def suggest_message(request: web.Request) -> web.Response:
     """Retrieve the subject and body a message would have; creates nothing."""
-    invoice = await request.app[_STATE].invoice(_read_id(request, "invoice_id"))
-    return _json(
+    invoice = await request.app[_STATE].invoice(_invoice_id(request))
+    return json_answer(
         suggest(
             invoice,
             reminder=_read_flag(request, "reminder"),
@@ -129,10 +170,17 @@ async def suggest_message(request: web.Request) -> web.Response:
 
 async def delete_message(request: web.Request) -> web.Response:
     """Delete a message; the answer's body is empty."""
-    await request.app[_STATE].delete_message(
-        _read_id(request, "invoice_id"), _read_id(request, "message_id")
-    )
+    await request.app[_STATE].delete_message(_invoice_id(request), _read_id(request, "message_id"))
+    request.app[_CALLS].deleted += 1
     return web.Response(content_type="application/json", charset="utf-8")
+
+
+def _invoice_id(request: web.Request) -> int:
+    invoice_id = _read_id(request, "invoice_id")
+    account_id = USERS[_bearer_token(request)].account_id
+    if OTHER_OWNERS.get(invoice_id, SANDBOX_ACCOUNT_ID) != account_id:
+        raise NotFoundError(f"Invoice {invoice_id} does not exist")
+    return invoice_id
 
 
 def _read_id(request: web.Request, name: str) -> int:
@@ -152,6 +200,14 @@ def _read_flag(request: web.Request, name: str) -> bool:
     return _FLAGS[text]
 
 
+@web.middleware
+async def let_control_pass(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Serve the control endpoint past all that the API's calls have to pass, faults included."""
+    if request.path.startswith(ROOT):
+        return await answer_errors_as_json(request, request.match_info.handler)
+    return await handler(request)
+
+
 # The checks of every call, unknown paths included, in the order they are made.
 
 
@@ -161,23 +217,24 @@ async def answer_errors_as_json(request: web.Request, handler: Handler) -> web.S
     try:
         return await handler(request)
     except RequestError as error:
-        return _json({"message": str(error)}, status=_STATUSES[type(error)])
+        return json_answer({"message": str(error)}, status=_STATUSES[type(error)])
     except web.RequestPayloadError:
-        return _json({"message": "Request body cannot be read"}, status=400)
+        return json_answer({"message": "Request body cannot be read"}, status=400)
     except web.HTTPException as error:
         allow = error.headers.get(hdrs.ALLOW)
-        return _json(
+        return json_answer(
             {"message": error.reason},
             status=error.status,
             headers={hdrs.ALLOW: allow} if allow else None,
         )
     except Exception:
         logger.exception("The sandbox failed to serve %s %s", request.method, request.path)
-        return _json({"message": "Internal server error"}, status=500)
+        return json_answer({"message": "Internal server error"}, status=500)
 
 
 _STATUSES: Mapping[type[RequestError], int] = {
     MalformedBodyError: 400,
+    WrongFaultError: 400,
     NotFoundError: 404,
     UnprocessableError: 422,
 }
@@ -187,7 +244,7 @@ _STATUSES: Mapping[type[RequestError], int] = {
 async def require_user_agent(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Refuse with 400 a call that does not say who is calling (v2 documentation, overview)."""
     if not request.headers.get(hdrs.USER_AGENT, "").strip():
-        return _json({"message": "User-Agent header is missing"}, status=400)
+        return json_answer({"message": "User-Agent header is missing"}, status=400)
     return await handler(request)
 
 
@@ -197,14 +254,19 @@ async def authenticate(request: web.Request, handler: Handler) -> web.StreamResp
 
     The v2 documentation also takes both from the query; the sandbox knows the headers only.
     """
-    account = request.headers.get("Harvest-Account-Id", "").strip()
-    if _bearer_token(request) not in USERS or account != str(SANDBOX_ACCOUNT_ID):
-        return _json(
+    account_id, token = _account_and_token(request)
+    user = USERS.get(token)
+    if user is None or account_id != str(user.account_id):
+        return json_answer(
             _INVALID_TOKEN,
             status=401,
             headers={hdrs.WWW_AUTHENTICATE: 'Bearer realm="Harvest", error="invalid_token"'},
         )
     return await handler(request)
+
+
+def _account_and_token(request: web.Request) -> tuple[str, str]:
+    return request.headers.get("Harvest-Account-Id", "").strip(), _bearer_token(request)
 
 
 def _bearer_token(request: web.Request) -> str:
@@ -227,11 +289,7 @@ def limit_rate(window: SlidingWindow) -> Middleware:
     async def refuse_too_many(request: web.Request, handler: Handler) -> web.StreamResponse:
         wait = window.admit(_bearer_token(request))
         if wait is not None:
-            return _json(
-                {"message": "Too many requests"},
-                status=429,
-                headers={hdrs.RETRY_AFTER: str(math.ceil(wait))},
-            )
+            return too_many(math.ceil(wait))
         return await handler(request)
 
     return refuse_too_many
@@ -241,17 +299,5 @@ def limit_rate(window: SlidingWindow) -> Middleware:
 async def require_permission(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Refuse with 403 a user who may not create and edit invoices."""
     if not USERS[_bearer_token(request)].may_edit_invoices:
-        return _json({"message": "You may not create and edit invoices"}, status=403)
+        return json_answer({"message": "You may not create and edit invoices"}, status=403)
     return await handler(request)
-
-
-def _json(
-    value: object, *, status: int = 200, headers: Mapping[str, str] | None = None
-) -> web.Response:
-    return web.Response(
-        body=msgspec.json.encode(value),
-        status=status,
-        headers=headers,
-        content_type="application/json",
-        charset="utf-8",
-    )

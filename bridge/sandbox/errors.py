@@ -19,3 +19,7 @@ class NotFoundError(RequestError):
 
 class UnprocessableError(RequestError):
     """A well-formed call that breaks a rule."""
+
+
+class WrongFaultError(RequestError):
+    """A fault, or a rule about faults, that makes no sense."""

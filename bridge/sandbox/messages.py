@@ -20,10 +20,11 @@ class Recipient(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class User(msgspec.Struct, frozen=True, kw_only=True):
-    """Whom a token belongs to: the sender of what is created with it."""
+    """Whom a token belongs to: the sender of what is created with it, in one account."""
 
     name: str
     email: str
+    account_id: int
     may_edit_invoices: bool
 
 

@@ -1,4 +1,4 @@
-"""What a new sandbox holds: the account, its tokens, four invoices and their messages. Data only.
+"""What a new sandbox holds: two accounts, their tokens, invoices and messages. Data only.
 
 The printed examples of the v1 and v2 documentation are here as printed, but for the e-mail
 addresses that the v2 documentation hides; and one invoice has a long list to page through.
@@ -15,11 +15,35 @@ from bridge.sandbox.times import write_time
 SANDBOX_ACCOUNT_ID = 1000
 SANDBOX_TOKEN = "sandbox-token"  # noqa: S105 - opens nothing but the sandbox
 SANDBOX_LIMITED_TOKEN = "sandbox-limited"  # noqa: S105 - likewise
+SANDBOX_SECOND_ACCOUNT_ID = 2000
+SANDBOX_SECOND_TOKEN = "second-sandbox-token"  # noqa: S105 - likewise
 
-BOB = User(name="Bob Powell", email="bobpowell@example.com", may_edit_invoices=True)
-MARY = User(name="Mary Major", email="marymajor@example.com", may_edit_invoices=False)
+BOB = User(
+    name="Bob Powell",
+    email="bobpowell@example.com",
+    account_id=SANDBOX_ACCOUNT_ID,
+    may_edit_invoices=True,
+)
+MARY = User(
+    name="Mary Major",
+    email="marymajor@example.com",
+    account_id=SANDBOX_ACCOUNT_ID,
+    may_edit_invoices=False,
+)
+SUE = User(
+    name="Sue Second",
+    email="suesecond@example.com",
+    account_id=SANDBOX_SECOND_ACCOUNT_ID,
+    may_edit_invoices=True,
+)
 
-USERS: Mapping[str, User] = {SANDBOX_TOKEN: BOB, SANDBOX_LIMITED_TOKEN: MARY}
+USERS: Mapping[str, User] = {
+    SANDBOX_TOKEN: BOB,
+    SANDBOX_LIMITED_TOKEN: MARY,
+    SANDBOX_SECOND_TOKEN: SUE,
+}
+
+ACCOUNT_IDS = frozenset(user.account_id for user in USERS.values())
 
 # The id of the message that the v2 documentation's example of a create call makes.
 FIRST_NEW_MESSAGE_ID = 27835324
@@ -29,6 +53,10 @@ CLASSIC_INVOICE_ID = 1420
 DRAFT_INVOICE_ID = 1421
 LONG_INVOICE_ID = 4500
 LONG_LIST_LENGTH = 4500
+SECOND_INVOICE_ID = 2420
+
+# Whose an invoice is that is not the first account's. Ids are unique across accounts.
+OTHER_OWNERS: Mapping[int, int] = {SECOND_INVOICE_ID: SANDBOX_SECOND_ACCOUNT_ID}
 
 INVOICES: tuple[Invoice, ...] = (
     # The v2 documentation calls this invoice #1001 in its messages and #1002, 20 days past due,
@@ -76,6 +104,17 @@ INVOICES: tuple[Invoice, ...] = (
         issued="01/04/2016",
         due="02/03/2016 (Net 30)",
         days_past_due=365,
+    ),
+    Invoice(
+        id=SECOND_INVOICE_ID,
+        state=InvoiceState.OPEN,
+        payment_options=(),
+        number="2420",
+        client="Second Client Ltd.",
+        amount="$200.00",
+        issued="08/01/2017",
+        due="08/31/2017 (Net 30)",
+        days_past_due=0,
     ),
 )
 
@@ -156,6 +195,21 @@ CLASSIC_MESSAGES: tuple[Message, ...] = (
     _classic(403, "2008-04-09T20:46:34Z", "Anther message body goes here"),
 )
 
+SECOND_MESSAGES: tuple[Message, ...] = (
+    Message(
+        id=27835100,
+        sent_by=SUE.name,
+        sent_by_email=SUE.email,
+        sent_from=SUE.name,
+        sent_from_email=SUE.email,
+        created_at="2017-08-01T09:00:00Z",
+        updated_at="2017-08-01T09:00:00Z",
+        recipients=(Recipient(name="Sam Stone", email="samstone@example.com"),),
+        subject="Invoice #2420 from API Examples",
+        body="The second account's message.",
+    ),
+)
+
 _PEOPLE: tuple[Recipient, ...] = (
     _RICHARD,
     Recipient(name="Zoë Müller", email="zoe.mueller@example.com"),
@@ -233,6 +287,7 @@ def seed_messages() -> Iterator[SeedMessage]:
             (PRINTED_INVOICE_ID, PRINTED_MESSAGES),
             (CLASSIC_INVOICE_ID, CLASSIC_MESSAGES),
             (LONG_INVOICE_ID, _long_list()),
+            (SECOND_INVOICE_ID, SECOND_MESSAGES),
         )
         for message in messages
     )

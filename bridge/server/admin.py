@@ -66,13 +66,15 @@ class Readiness:
 def create_admin_app(
     checks: Mapping[str, Check],
     *,
+    state: Callable[[], Mapping[str, object]] = dict,
     timeout: float = CHECK_TIMEOUT,
     cache_time: float = CACHE_TIME,
 ) -> web.Application:
     """Return the application of the admin side; times are in seconds.
 
     `/healthz` is 200 as long as the event loop turns: if not, restart the process. `/readyz` is 200
-    if no check finds something wrong, else 503: send calls elsewhere for now. Both are JSON.
+    if no check finds something wrong, else 503: send calls elsewhere for now. It also shows what
+    `state` returns. Both are JSON.
     """
     readiness = Readiness(checks, timeout=timeout, cache_time=cache_time)
 
@@ -83,7 +85,9 @@ def create_admin_app(
         results = await readiness.results()
         ready = all(said == OK for said in results.values())
         status = OK if ready else "unavailable"
-        return _answer(200 if ready else 503, {"status": status, "checks": dict(results)})
+        return _answer(
+            200 if ready else 503, {"status": status, "checks": dict(results), **state()}
+        )
 
     app = web.Application()
     app.router.add_get("/healthz", healthz)  # HEAD as well

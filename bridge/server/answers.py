@@ -2,9 +2,10 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from email.utils import format_datetime
+from typing import NamedTuple
 
 from aiohttp import web
 from aiohttp.abc import AbstractStreamWriter
@@ -21,32 +22,51 @@ _V1_DEPRECATED = datetime(2019, 1, 1, tzinfo=UTC)
 _SUCCESSOR = "https://api.harvestapp.com/v2"
 
 
-async def legacy_answer(answer: V1Response, notes: Notes, turn: asyncio.Lock) -> web.Response:
+class Rendered(NamedTuple):
+    """A whole answer, written and validated, that may be sent to several."""
+
+    status: int
+    headers: Mapping[str, str]
+    parts: Sequence[bytes] | None
+    """The body; None is none."""
+    notes: Notes
+    request_id: str
+    """That of the call which it was written for."""
+
+
+async def render(answer: V1Response, notes: Notes, request_id: str, turn: asyncio.Lock) -> Rendered:
     """Write the whole answer, validated, giving other work a turn after each part of it.
 
     Those who share `turn` write one part in all between two turns of the event loop. Raises
     whatever the document's `parts` raise; nothing has left by then.
     """
-    if answer.document is None:
-        return web.Response(status=answer.status, headers=answer.headers)
-    parts = answer.document.parts(notes)
-    written: deque[bytes] = deque()
-    while True:
-        async with turn:
-            part = next(parts, None)
-            await asyncio.sleep(0)
-        if part is None:
-            return _response(answer, written)
-        written.append(part)
+    written: list[bytes] | None = None
+    if answer.document is not None:
+        written = []
+        parts = answer.document.parts(notes)
+        while True:
+            async with turn:
+                part = next(parts, None)
+                await asyncio.sleep(0)
+            if part is None:
+                break
+            written.append(part)
+    return Rendered(answer.status, answer.headers, written, notes, request_id)
+
+
+def http_response(rendered: Rendered) -> web.Response:
+    """Return what carries the answer to one client."""
+    if rendered.parts is None:
+        return web.Response(status=rendered.status, headers=rendered.headers)
+    return web.Response(
+        status=rendered.status, headers=rendered.headers, body=_Parts(deque(rendered.parts))
+    )
 
 
 def short_answer(answer: V1Response) -> web.Response:
     """Write an answer that is known to be short, such as an error, without waiting."""
-    return _response(answer, deque(answer.document.parts(Notes()) if answer.document else ()))
-
-
-def _response(answer: V1Response, parts: deque[bytes]) -> web.Response:
-    return web.Response(status=answer.status, headers=answer.headers, body=_Parts(parts))
+    parts = tuple(answer.document.parts(Notes())) if answer.document else ()
+    return http_response(Rendered(answer.status, answer.headers, parts, Notes(), ""))
 
 
 class _Parts(Payload):

@@ -1,13 +1,12 @@
-"""The wiring of the legacy side: settings, upstream client, handler and middlewares in one place.
+"""The wiring of the legacy side: parts, handler and middlewares in one place.
 
 How it comes to listen is `bridge.server.serving`'s business.
 """
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 
-from aiohttp import web
+from aiohttp import hdrs, web
 
-from bridge.identity.book import Book
 from bridge.identity.callers import Identification
 from bridge.identity.passwords import PasswordChecker
 from bridge.resources import RESOURCES
@@ -15,37 +14,32 @@ from bridge.resources.routing import Router
 from bridge.server.answers import standing_headers
 from bridge.server.handler import LegacyHandler
 from bridge.server.middlewares import RECORD, answer_errors, record_call
-from bridge.settings import Settings
-from bridge.v2.client import V2Client
+from bridge.server.parts import Parts
 
-SETTINGS = web.AppKey("settings", Settings)
-BOOK: web.AppKey[Callable[[], Book]] = web.AppKey("book")
+PARTS = web.AppKey("parts", Parts)
 HANDLER = web.AppKey("handler", LegacyHandler)
 
-NO_BOOK = Book(())
 
-
-def create_app(settings: Settings, book: Callable[[], Book] = lambda: NO_BOOK) -> web.Application:
-    """Return the application that answers legacy calls; `book` answers the book in force."""
+def create_app(parts: Parts) -> web.Application:
+    """Return the application that answers legacy calls."""
     app = web.Application(middlewares=[record_call, answer_errors])
-    app[SETTINGS] = settings
-    app[BOOK] = book
-    app.cleanup_ctx.append(_connect)
+    app[PARTS] = parts
+    app.cleanup_ctx.append(_serve)
     app.on_response_prepare.append(_add_standing_headers)
     # One route: where a legacy call leads is decided by the resources' own tables.
     app.router.add_route("*", "/{path:.*}", _handle, expect_handler=_expect)
     return app
 
 
-async def _connect(app: web.Application) -> AsyncIterator[None]:
-    settings, book = app[SETTINGS], app[BOOK]
-    client = V2Client(settings.upstream_client())
-    passwords = PasswordChecker(lambda: book().usual_cost)
-    identification = Identification(settings.auth, settings.account_id, book, passwords)
-    app[HANDLER] = LegacyHandler(settings, Router(RESOURCES), identification, client)
+async def _serve(app: web.Application) -> AsyncIterator[None]:
+    parts = app[PARTS]
+    passwords = PasswordChecker(lambda: parts.book().usual_cost)
+    settings = parts.settings
+    identification = Identification(settings.auth, settings.account_id, parts.book, passwords)
+    handler = app[HANDLER] = LegacyHandler(parts, Router(RESOURCES), identification)
     yield
+    await handler.close()
     await passwords.close()
-    await client.close()
 
 
 async def _handle(request: web.Request) -> web.StreamResponse:
@@ -58,5 +52,9 @@ async def _expect(_request: web.Request) -> None:
 
 async def _add_standing_headers(request: web.Request, response: web.StreamResponse) -> None:
     record = request[RECORD]
-    sunset = request.app[SETTINGS].sunset_time()
+    parts = request.app[PARTS]
+    sunset = parts.settings.sunset_time()
     response.headers.update(standing_headers(record.request_id, record.successor, sunset))
+    if parts.departure.begun:
+        response.headers[hdrs.CONNECTION] = "close"
+        response.force_close()

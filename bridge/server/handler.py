@@ -1,7 +1,7 @@
 """The one handler of the legacy side: from an HTTP request to a flow, and the flow driven."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Hashable
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 
@@ -11,54 +11,42 @@ from aiohttp import web
 from bridge.identity.callers import Caller, Identification, Way
 from bridge.identity.credentials import ACCESS_TOKEN, credentials
 from bridge.identity.hosts import Origin, origin, subdomain
-from bridge.resources.base import Flow
+from bridge.record.store import JournalError
+from bridge.resources.failures import answer_to
 from bridge.resources.routing import Match, Router
-from bridge.server.answers import legacy_answer
+from bridge.server.answers import Rendered, http_response, render
+from bridge.server.driving import Driver, Means
 from bridge.server.limits import BodyBudget, BodyLimits, CallLimiter, read_body
-from bridge.server.logs import CallRecord, UpstreamCall
+from bridge.server.logs import CallRecord
 from bridge.server.middlewares import RECORD
 from bridge.server.negotiation import admits_xml
-from bridge.settings import Settings
+from bridge.server.parts import Parts
+from bridge.server.turns import Turns
+from bridge.upstream.gateway import Credential
+from bridge.upstream.single_flight import SingleFlight
 from bridge.v1.errors import NotAcceptable, UnsupportedMediaType
+from bridge.v1.notes import Notes
 from bridge.v1.wire import V1Request, V1Response
-from bridge.v2.client import V2Client
-from bridge.v2.errors import OwnTokenRefused, UpstreamError, UpstreamRefusal, UpstreamTimeout
-from bridge.v2.wire import V2Request, V2Response
+from bridge.v2.errors import OwnTokenRefused, UpstreamRefusal, UpstreamTimeout
 
 _log = structlog.get_logger("bridge.calls")
-
-
-async def _start(flow: Flow, call: V1Request) -> V2Request | V1Response:
-    """Run a flow up to its first v2 call.
-
-    Reading the request is the first thing that a flow does. The worst of bodies take a second, so
-    reading has a thread of its own, where it can be interrupted and the parser needs no lock.
-    """
-    if call.body:
-        return await asyncio.to_thread(_advance, flow.__next__)
-    return _advance(flow.__next__)
-
-
-def _advance(resume: Callable[[], V2Request]) -> V2Request | V1Response:
-    """Run a flow up to its next v2 call, or to its end."""
-    try:
-        return resume()
-    except StopIteration as stop:
-        answer: V1Response = stop.value
-        return answer
 
 
 class LegacyHandler:
     """Serves legacy calls, one at a time each, any number at once."""
 
-    def __init__(
-        self, settings: Settings, router: Router, identification: Identification, client: V2Client
-    ) -> None:
-        self._settings = settings
+    def __init__(self, parts: Parts, router: Router, identification: Identification) -> None:
+        settings = self._settings = parts.settings
         self._router = router
         self._identification = identification
-        self._client = client
+        self._gateway = parts.gateway
+        self._journal = parts.journal
+        self._departure = parts.departure
+        self._means = Means(parts.gateway, parts.journal, Turns(), settings.call_timeout)
+        self._reads: SingleFlight[Rendered] = SingleFlight()
+        self._writes: set[asyncio.Task[web.Response]] = set()
         self._calls = CallLimiter(settings.calls, settings.calls_per_login)
+        self._calls_by_account = CallLimiter(settings.calls, settings.calls_per_account)
         self._calls_by_address = CallLimiter(settings.calls, settings.calls_per_address)
         self._bodies = BodyBudget(settings.bodies_limit)
         self._turn = asyncio.Lock()
@@ -66,6 +54,17 @@ class LegacyHandler:
 
     async def __call__(self, request: web.Request) -> web.Response:
         """Answer one legacy call; raises what `bridge.resources.failures` knows to answer."""
+        with self._departure.call():
+            return await self._answer(request)
+
+    async def close(self) -> None:
+        """Give up the writes that are still under way; the journal has them as open."""
+        writes = list(self._writes)
+        for write in writes:
+            write.cancel()
+        await asyncio.gather(*writes, return_exceptions=True)
+
+    async def _answer(self, request: web.Request) -> web.Response:
         record = request[RECORD]
         match = self._router.match(request.method, request.rel_url.raw_path, record.notes)
         record.route = match.call.path
@@ -77,11 +76,9 @@ class LegacyHandler:
         record.dialect = caller.dialect or record.dialect
         if not admits_xml(request.headers.get("Accept")):
             raise NotAcceptable("Only XML is spoken here: send Accept: application/xml.")
-        with self._bodies.share() as take:
-            # Before a place is taken: who trickles would keep it from those who have asked.
-            body = await self._read_body(request, take) if match.call.method == "POST" else b""
-            async with self._place(caller, address):
-                return await self._serve(request, body, match, caller, record)
+        if match.call.method == "GET":
+            return await self._read(request, match, caller, address)
+        return await self._write(request, match, caller, address)
 
     @asynccontextmanager
     async def _place(self, caller: Caller, address: str) -> AsyncIterator[None]:
@@ -90,6 +87,7 @@ class LegacyHandler:
                 # Tokens are the callers' to make up, one for each call if they like.
                 await places.enter_async_context(self._calls_by_address.slot(address))
             await places.enter_async_context(self._calls.slot(caller.key))
+            await places.enter_async_context(self._calls_by_account.slot(str(caller.account_id)))
             yield
 
     def _origin(self, request: web.Request) -> Origin:
@@ -112,21 +110,130 @@ class LegacyHandler:
             raise UnsupportedMediaType("Send the body without a Content-Encoding.")
         return await read_body(request, self._body_limits, take)
 
-    async def _serve(
-        self, request: web.Request, body: bytes, match: Match, caller: Caller, record: CallRecord
+    async def _read(
+        self, request: web.Request, match: Match, caller: Caller, address: str
     ) -> web.Response:
-        call = V1Request(
+        """Answer a call that changes nothing, together with all who ask the same just now."""
+        record = request[RECORD]
+        deadline = asyncio.get_running_loop().time() + self._settings.call_timeout
+        # Notes of its own, for they go to all who share the answer.
+        call = self._v1_request(request, match, b"", Notes())
+        key = self._key(call, match, caller)
+        rendered = None
+        while rendered is None and key in self._reads:
+            try:
+                rendered = await self._reads.join(key)
+                record.shared_with = rendered.request_id
+            except UpstreamTimeout:
+                # It was the time of whoever began it that was up.
+                if asyncio.get_running_loop().time() >= deadline:
+                    raise
+        if rendered is None:
+            rendered = await self._reads.begin(
+                key, self._render_read(call, match, caller, address, record)
+            )
+        record.notes.merge(rendered.notes)
+        return http_response(rendered)
+
+    def _key(self, call: V1Request, match: Match, caller: Caller) -> Hashable:
+        return (
+            caller.key,
+            caller.account_id,
+            match.call.path,
+            call.path,
+            tuple(sorted(call.query.items())),
+            call.dialect,
+            # Who has written something gets to read it.
+            self._gateway.writes(caller.account_id),
+        )
+
+    async def _render_read(
+        self, call: V1Request, match: Match, caller: Caller, address: str, record: CallRecord
+    ) -> Rendered:
+        # Only who begins takes a place: to join costs nothing.
+        async with AsyncExitStack() as held:
+            await held.enter_async_context(self._place(caller, address))
+            driver = self._driver(held, caller, record)
+            answer = await self._drive(driver, call, match, caller)
+            return await render(answer, call.notes, record.request_id, self._turn)
+
+    async def _write(
+        self, request: web.Request, match: Match, caller: Caller, address: str
+    ) -> web.Response:
+        """Answer a call that changes something, and go on with it even if its client hangs up."""
+        record = request[RECORD]
+        async with AsyncExitStack() as held:
+            take = held.enter_context(self._bodies.share())
+            # Before a place is taken: who trickles would keep it from those who have asked.
+            body = await self._read_body(request, take) if match.call.method == "POST" else b""
+            await held.enter_async_context(self._place(caller, address))
+            held.enter_context(self._departure.work())
+            call = self._v1_request(request, match, body, record.notes)
+            write = asyncio.create_task(
+                self._write_and_hand_over(request, call, match, caller, held.pop_all())
+            )
+        self._writes.add(write)
+        write.add_done_callback(self._writes.discard)
+        try:
+            return await asyncio.shield(write)
+        except asyncio.CancelledError:
+            write.add_done_callback(partial(_log_outcome, record))
+            raise
+
+    async def _write_and_hand_over(
+        self,
+        request: web.Request,
+        call: V1Request,
+        match: Match,
+        caller: Caller,
+        held: AsyncExitStack,
+    ) -> web.Response:
+        record = request[RECORD]
+        async with held:
+            driver = self._driver(held, caller, record)
+            answer = await self._drive(driver, call, match, caller)
+            rendered = await render(answer, call.notes, record.request_id, self._turn)
+            response = http_response(rendered)
+            if await _hand_over(request, response) and driver.intent is not None:
+                await self._note_delivery(driver.intent.id)
+            return response
+
+    async def _note_delivery(self, intent_id: int) -> None:
+        try:
+            await self._journal.delivered(intent_id)
+        except JournalError as error:
+            _log.error("delivery_not_noted", intent=intent_id, error=str(error))
+
+    def _v1_request(
+        self, request: web.Request, match: Match, body: bytes, notes: Notes
+    ) -> V1Request:
+        return V1Request(
             path=match.call.path.format_map(match.ids),
             ids=match.ids,
-            dialect=record.dialect or match.call.dialect,
+            dialect=request[RECORD].dialect or match.call.dialect,
             query={name: text for name, text in request.query.items() if name != ACCESS_TOKEN},
             body=body,
             content_type=request.headers.get("Content-Type"),
             page_limit=self._settings.page_limit,
-            notes=record.notes,
+            notes=notes,
         )
+
+    def _driver(self, held: AsyncExitStack, caller: Caller, record: CallRecord) -> Driver:
+        return Driver(
+            self._means,
+            held,
+            credential=Credential(caller.account_id, caller.token),
+            request_id=record.request_id,
+            calls=record.upstream_calls,
+        )
+
+    async def _drive(
+        self, driver: Driver, call: V1Request, match: Match, caller: Caller
+    ) -> V1Response:
         try:
-            answer = await self._drive(match.call.flow(call), call, caller, record)
+            # The worst of bodies take a second to read: in a thread of its own, reading can be
+            # interrupted, and the parser needs no lock.
+            return await driver.drive(match.call.flow(call), in_thread=bool(call.body))
         except UpstreamRefusal as refusal:
             if refusal.message is not None:
                 # Of the book's token, its client must not learn even from v2.
@@ -135,36 +242,26 @@ class LegacyHandler:
                 _log.error("book_token_refused", account_id=caller.account_id)
                 raise OwnTokenRefused("v2 refuses the token that the book has") from refusal
             raise
-        return await legacy_answer(answer, record.notes, self._turn)
 
-    async def _drive(
-        self, flow: Flow, call: V1Request, caller: Caller, record: CallRecord
-    ) -> V1Response:
-        deadline = asyncio.get_running_loop().time() + self._settings.call_timeout
-        step = await _start(flow, call)
-        while isinstance(step, V2Request):
-            try:
-                response = await self._send(step, caller, record, deadline)
-            except UpstreamError as error:
-                step = _advance(partial(flow.throw, error))
-            else:
-                step = _advance(partial(flow.send, response))
-        return step
 
-    async def _send(
-        self, request: V2Request, caller: Caller, record: CallRecord, deadline: float
-    ) -> V2Response:
-        left = deadline - asyncio.get_running_loop().time()
-        if left <= 0:
-            raise UpstreamTimeout("the call's time was up", request_left=False)
-        call = UpstreamCall(request.method, request.path)
-        record.upstream_calls.append(call)
-        try:
-            response = await self._client.send(
-                request, account_id=caller.account_id, token=caller.token, seconds=left
-            )
-        except BaseException as error:
-            call.ended(error=type(error).__name__)
-            raise
-        call.ended(status=response.status)
-        return response
+async def _hand_over(request: web.Request, response: web.Response) -> bool:
+    """Send the answer now rather than later, and tell whether there was anybody to take it."""
+    if request.transport is None or request.transport.is_closing():
+        return False
+    try:
+        await response.prepare(request)
+        await response.write_eof()
+    except ConnectionError:
+        return False
+    return True
+
+
+def _log_outcome(record: CallRecord, write: "asyncio.Task[web.Response]") -> None:
+    """Say what came of a write whose client has hung up: its own log line came too early."""
+    if write.cancelled():
+        status, cause = None, "CancelledError"
+    elif isinstance(error := write.exception(), Exception):
+        status, cause = answer_to(error).status, type(error).__name__
+    else:
+        status, cause = write.result().status, None
+    _log.info("client_gone", cause=cause, **record.line(status))

@@ -10,6 +10,7 @@ import structlog
 
 from bridge.identity.callers import Caller, Way
 from bridge.masking import without_addresses
+from bridge.upstream.calls import UpstreamCall, milliseconds_since
 from bridge.v1.dialects import Dialect
 from bridge.v1.notes import Notes
 
@@ -44,25 +45,6 @@ def configure(stream: TextIO = sys.stderr) -> None:
 
 
 @dataclass(slots=True)
-class UpstreamCall:
-    """One v2 call, as the log tells it."""
-
-    method: str
-    path: str
-    started: float = field(default_factory=time.monotonic)
-    status: int | None = None
-    error: str | None = None
-    """The class of the exception, when there was no answer."""
-    milliseconds: float | None = None
-
-    def ended(self, *, status: int | None = None, error: str | None = None) -> None:
-        """Note how the call came out, and how long it took."""
-        self.status = status
-        self.error = error
-        self.milliseconds = _milliseconds_since(self.started)
-
-
-@dataclass(slots=True)
 class CallRecord:
     """What is known of a legacy call while it is served; the source of its log line.
 
@@ -82,6 +64,8 @@ class CallRecord:
     label: str | None = None
     """What the book calls the caller."""
     upstream_calls: list[UpstreamCall] = field(default_factory=list)
+    shared_with: str | None = None
+    """The request id of the call whose answer this one got, too."""
     notes: Notes = field(default_factory=Notes)
     cause: str | None = None
     """Why the answer is not 2xx, for the operator."""
@@ -102,17 +86,9 @@ class CallRecord:
             "account_id": self.account_id,
             "label": self.label and without_addresses(self.label),
             "status": status,
-            "milliseconds": _milliseconds_since(self.started),
-            "upstream": [
-                {
-                    "method": call.method,
-                    "path": call.path,
-                    "status": call.status,
-                    "milliseconds": call.milliseconds,
-                    **({"error": call.error} if call.error else {}),
-                }
-                for call in self.upstream_calls
-            ],
+            "milliseconds": milliseconds_since(self.started),
+            "upstream": [call.line() for call in self.upstream_calls],
+            **({"shared_with": self.shared_with} if self.shared_with else {}),
             "notes": [
                 {"code": note.code, "subject": note.subject, "count": count}
                 for note, count in self.notes
@@ -122,10 +98,6 @@ class CallRecord:
             and without_addresses(self.user_agent)[:_USER_AGENT_LENGTH],
             **({"cause": self.cause} if self.cause else {}),
         }
-
-
-def _milliseconds_since(started: float) -> float:
-    return round((time.monotonic() - started) * 1000, 1)
 
 
 def started(what: str, host: str, port: int, **details: str) -> None:

@@ -229,6 +229,8 @@ class LegacyServer(web.Server):
         **options: Any,  # noqa: ANN401 - aiohttp's own
     ) -> None:
         super().__init__(server.request_handler, request_factory=server.request_factory, **options)
+        # Whoever hangs up is not read for any longer; writes see to themselves.
+        self.handler_cancellation = True
         self._limits = limits
         self._options = options
         self._complained = float("-inf")
@@ -309,6 +311,15 @@ class LegacyRunner(web.AppRunner):
     def limits(self) -> ConnectionLimits:
         """What every connection is held to."""
         return self._limits
+
+    async def stop_listening(self) -> None:
+        """Take no more connections; those that are open stay."""
+        for site in list(self.sites):
+            await site.stop()
+
+    def give(self, seconds: float) -> None:
+        """Let `cleanup` wait so long for clients to take their answers."""
+        self._shutdown_timeout = seconds
 
     async def _make_server(self) -> web.Server:
         return LegacyServer(await super()._make_server(), self._limits, **self._kwargs)

@@ -1,20 +1,30 @@
 """The whole service of `harvest-bridge serve`: both sides listening, and what they keep fresh."""
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 
 import aiohttp
+import structlog
 from aiohttp import web
 
 from bridge.identity.book_keeper import BookKeeper
-from bridge.server.admin import Check, create_admin_app, upstream_check
-from bridge.server.app import NO_BOOK, create_app
+from bridge.record.journal import Journal, open_journal
+from bridge.server.admin import OK, Check, create_admin_app, upstream_check
+from bridge.server.app import create_app
+from bridge.server.leaving import Departure
 from bridge.server.limits import ConnectionLimits, allow_connections
+from bridge.server.parts import NO_BOOK, Parts
 from bridge.server.protocol import LegacyRunner
 from bridge.server.serving import listening
 from bridge.server.tls import CertificateReloader
 from bridge.settings import Settings
+from bridge.upstream.gateway import Gateway
+from bridge.v2.client import V2Client
+
+_log = structlog.get_logger("bridge")
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,43 +35,61 @@ class Service:
     admin_port: int
     reload: Callable[[], Awaitable[None]]
     """Reads the credential book and the certificate again, changed or not."""
+    hurry: Callable[[], None]
+    """Makes the end not wait for calls that are under way."""
 
 
 @asynccontextmanager
 async def running(settings: Settings) -> AsyncIterator[Service]:
-    """Run a bridge until the end of the block.
+    """Run a bridge until the end of the block; then it finishes what it has begun, and stops.
 
-    Whatever can be wrong with its files shows before it listens.
+    Whatever can be wrong with its files shows before it listens. The admin side is there first and
+    goes last: it says when calls can be sent here, and when no longer.
 
     Raises:
         BookError: the credential book cannot be used.
+        JournalError: the journal cannot be used.
         UnusableCertificate: the certificate or its key cannot be used.
         OSError: an address cannot be listened on.
     """
     async with AsyncExitStack() as stack:
         keeper = await _keep_book(settings, stack)
         tls = await _keep_certificate(settings, stack)
-        app = create_app(settings, (lambda: NO_BOOK) if keeper is None else lambda: keeper.book)
-        port = await stack.enter_async_context(
-            listening(
-                LegacyRunner(
-                    app,
-                    limits=_connection_limits(settings),
-                    access_log=None,
-                    auto_decompress=False,
-                ),
-                settings.host,
-                settings.port,
-                tls=None if tls is None else tls.context,
-            )
+        journal = await stack.enter_async_context(
+            open_journal(settings.journal, window=timedelta(seconds=settings.repeat_window))
         )
+        client = V2Client(settings.upstream_client())
+        stack.push_async_callback(client.close)
+        gateway = Gateway(client, settings.gateway_policy())
         session = await stack.enter_async_context(aiohttp.ClientSession())
-        admin = create_admin_app(_checks(settings, session, keeper))
+        phase = _Phase()
+        checks = {
+            "phase": phase.check,
+            "journal": _journal_check(journal),
+            "breakers": _breakers_check(gateway),
+            **_checks(settings, session, keeper),
+        }
+        admin = create_admin_app(checks, state=lambda: {"breakers": gateway.breakers()})
         admin_port = await stack.enter_async_context(
             listening(
                 web.AppRunner(admin, access_log=None), settings.admin_host, settings.admin_port
             )
         )
+        departure = Departure()
+        book = (lambda: NO_BOOK) if keeper is None else lambda: keeper.book
+        runner = LegacyRunner(
+            create_app(Parts(settings, gateway, journal, book, departure)),
+            limits=_connection_limits(settings),
+            access_log=None,
+            auto_decompress=False,
+        )
+        port = await stack.enter_async_context(
+            listening(
+                runner, settings.host, settings.port, tls=None if tls is None else tls.context
+            )
+        )
+        stack.push_async_callback(_leave, runner, departure, phase, settings.stop_timeout)
+        phase.now = OK
 
         async def reload() -> None:
             if keeper is not None:
@@ -69,7 +97,46 @@ async def running(settings: Settings) -> AsyncIterator[Service]:
             if tls is not None:
                 tls.reload()
 
-        yield Service(port, admin_port, reload)
+        yield Service(port, admin_port, reload, departure.hurry)
+
+
+async def _leave(
+    runner: LegacyRunner, departure: Departure, phase: "_Phase", seconds: float
+) -> None:
+    """Finish the calls under way; meanwhile new ones are refused, where they still get through."""
+    phase.now = "stopping"
+    departure.begin()
+    _log.info("stopping", seconds=seconds)
+    clock = asyncio.get_running_loop().time
+    end = clock() + seconds
+    await runner.stop_listening()
+    unfinished = await departure.until_quiet(seconds)
+    runner.give(0.0 if unfinished else max(0.0, end - clock()))
+    _log.info("stopped", unfinished=unfinished)
+
+
+class _Phase:
+    """Where the bridge stands between its start and its end."""
+
+    def __init__(self) -> None:
+        self.now = "starting"
+
+    async def check(self) -> str | None:
+        return None if self.now == OK else self.now
+
+
+def _journal_check(journal: Journal) -> Check:
+    async def check() -> str | None:
+        return journal.problem()
+
+    return check
+
+
+def _breakers_check(gateway: Gateway) -> Check:
+    async def check() -> str | None:
+        return gateway.outage()
+
+    return check
 
 
 async def _keep_book(settings: Settings, stack: AsyncExitStack) -> BookKeeper | None:

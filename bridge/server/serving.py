@@ -46,13 +46,27 @@ class Signals:
     def __init__(self) -> None:
         self._stop = asyncio.Event()
         self._reload = asyncio.Event()
+        self._hurry: Callable[[], None] = lambda: None
         loop = asyncio.get_running_loop()
         for each in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(each, self._stop.set)
+            loop.add_signal_handler(each, self._told_to_stop)
         loop.add_signal_handler(signal.SIGHUP, self._reload.set)
 
-    async def until_stop(self, reload: Callable[[], Awaitable[None]] | None = None) -> None:
-        """Wait to be told to stop; `reload` each time that is asked for."""
+    def _told_to_stop(self) -> None:
+        if self._stop.is_set():
+            self._hurry()
+        self._stop.set()
+
+    async def until_stop(
+        self,
+        reload: Callable[[], Awaitable[None]] | None = None,
+        hurry: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Wait to be told to stop; `reload` each time that is asked for.
+
+        To be told again means to `hurry`.
+        """
+        self._hurry = hurry
         reloading = asyncio.create_task(self._keep_reloading(reload))
         await self._stop.wait()
         reloading.cancel()

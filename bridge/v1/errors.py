@@ -44,6 +44,14 @@ class Overloaded(LegacyCallError):
         self.retry_after = retry_after
 
 
+class NotOnRecord(Overloaded):
+    """The journal cannot be written, and without a record no write is made."""
+
+
+class Leaving(Overloaded):
+    """The bridge is about to stop, and takes no more calls."""
+
+
 class BodyTooLarge(LegacyCallError):
     """The call's body is longer than the limit."""
 

@@ -42,6 +42,10 @@ class Notes:
         """Remark `code` on `subject` once more."""
         self._counts[Note(code, subject)] += 1
 
+    def merge(self, others: "Notes") -> None:
+        """Take over all of the notes of `others`."""
+        self._counts.update(dict(others))
+
     def __iter__(self) -> Iterator[tuple[Note, int]]:
         """Each note and its count, in the order they were first made."""
         return iter(self._counts.items())

@@ -11,13 +11,13 @@ class UpstreamError(Exception):
 class UpstreamRefusal(UpstreamError):
     """v2 answered, with a status that is not the one that was hoped for."""
 
-    def __init__(self, status: int, message: str | None, retry_after: str | None) -> None:
+    def __init__(self, status: int, message: str | None, retry_after: float | None) -> None:
         super().__init__(f"v2 answered {status}")
         self.status = status
         self.message = message
         """v2's own words, if it sent any."""
         self.retry_after = retry_after
-        """The `Retry-After` header as it came."""
+        """The seconds that v2 asks to wait, if it does."""
 
 
 class OwnTokenRefused(UpstreamError):
@@ -44,5 +44,17 @@ class UpstreamTimeout(UpstreamSilence):
     """No answer in time."""
 
 
+class UpstreamUnavailable(UpstreamSilence):
+    """v2 was not asked, because it would be of no use before `retry_after` seconds from now."""
+
+    def __init__(self, reason: str, retry_after: int) -> None:
+        super().__init__(reason, request_left=False)
+        self.retry_after = retry_after
+
+
 class OutcomeUnknown(UpstreamError):
-    """A write went out, and what came back does not say whether it was done."""
+    """A write went out, and nobody can say whether it was done."""
+
+
+class WriteNotDone(UpstreamError):
+    """A write went out, no answer came back, and a look shows that it was not done."""

@@ -2,10 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 
 import msgspec
 
 from bridge.v2.errors import UpstreamRefusal
+from bridge.v2.retry_after import read_retry_after
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +21,8 @@ class V2Request:
     """Percent-encoded, without the question mark; sent as it is."""
     body: bytes | None = None
     """A JSON document."""
+    settles: bool = False
+    """Whether it is part of a look that settles a write: nothing older can stand in for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +35,15 @@ class V2Response:
     """The absolute URL that was asked."""
     headers: Mapping[str, str] = field(default_factory=dict)
     """By names of any case."""
+    received_at: datetime = field(default_factory=lambda: datetime.now(UTC))
+    """By the bridge's clock, UTC."""
+    repeated: bool = False
+    """Whether the call was tried before, and may have been served then."""
+
+    @property
+    def retry_after(self) -> float | None:
+        """The seconds that v2 asks to wait before the next call, if it does."""
+        return read_retry_after(self.headers.get("Retry-After"), self.received_at)
 
 
 class _Refusal(msgspec.Struct):
@@ -55,5 +68,5 @@ def require_status(response: V2Response, expected: int) -> None:
     raise UpstreamRefusal(
         response.status,
         refusal.message or refusal.error_description,
-        response.headers.get("Retry-After"),
+        response.retry_after,
     )

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import mkdtemp
 from statistics import median, quantiles
 from time import perf_counter
 from typing import Any, NamedTuple
@@ -187,6 +188,7 @@ async def run_bridge(upstream: str) -> None:
         upstream=upstream,
         port=0,
         admin_port=0,
+        journal=Path(mkdtemp()) / "journal.sqlite",
     )
     async with running(settings) as service:
         await obey(service.port, {"begin": begin, "state": state})

@@ -9,6 +9,7 @@ import re
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import mkdtemp
 from time import perf_counter, process_time, thread_time
 from typing import Any
 
@@ -108,6 +109,7 @@ async def _main(upstream: str) -> None:
         contact="bench@example.com",
         port=0,
         admin_port=0,
+        journal=Path(mkdtemp()) / "journal.sqlite",
     )
     spans = Spans()
     watch = Watch(spans)

@@ -103,7 +103,8 @@ class TestRefusals:
 
         assert answer.status == ours
         assert answer.errors
-        assert len(upstream.received) == 1
+        # What somebody between makes up when v2 is out of reach is worth another try.
+        assert (len(upstream.received) > 1) == (theirs in {502, 503, 504})
 
     @pytest.mark.parametrize("status", [400, 422])
     async def test_v2s_own_words_are_the_hint(
@@ -122,7 +123,7 @@ class TestRefusals:
         [
             ("7", "7"),
             (None, "15"),
-            ("Wed, 21 Oct 2026 07:28:00 GMT", "15"),
+            ("Wed, 21 Oct 2020 07:28:00 GMT", "15"),
             ("-1", "15"),
             ("0", "15"),
         ],
@@ -158,7 +159,7 @@ async def test_an_unexpected_defect_is_500_and_says_nothing_of_itself(
     async def fail(*_: object) -> None:
         raise RuntimeError("sesame")
 
-    monkeypatch.setattr(handler, "legacy_answer", fail)
+    monkeypatch.setattr(handler, "render", fail)
     upstream.says(page())
     async with running_bridge(upstream.base_url) as client:
         answer = await client.get(LIST)

@@ -448,11 +448,14 @@ async def stage(
         "port": 0,
         "admin_port": 0,
         "upstream_body_limit": 4096,
+        "journal": files.directory / "journal.sqlite",
     }
     async with running(Settings(upstream=upstream, **{**defaults, **settings})) as service:
         on_stage = Stage(service, evidence)
         yield on_stage
         await on_stage.look_at_admin()
+    # Texts, SQLite keeps as they are.
+    assert marks_in((files.directory / "journal.sqlite").read_bytes().decode("latin-1")) == set()
 
 
 # The grep itself.
@@ -572,7 +575,7 @@ async def test_an_upstream_that_is_not_there(evidence: Evidence, files: Files) -
             )
         )
 
-    assert set(evidence.statuses()) == {502}
+    assert set(evidence.statuses()) == {502, 503}
     assert evidence.leaks() == set()
 
 
@@ -746,13 +749,20 @@ REFUSED: Mapping[str, Refused] = {
         v2.UpstreamTimeout, [call("GET", LIST)], sends(HANG), settings={"call_timeout": 0.05}
     ),
     "a write that breaks": Refused(v2.OutcomeUnknown, [posted(XML)], UPSTREAMS["a reset"]),
+    "a write that was not done": Refused(
+        v2.WriteNotDone,
+        [posted(XML)],
+        lambda request: None if request.startswith(b"POST") else SERVED["200"](request),
+    ),
 }
 
 
 def test_every_row_of_failures_is_driven() -> None:
-    covered_by_a_test_of_its_own = {v1.Overloaded}
+    covered_by_a_test_of_its_own = {v1.Overloaded, v2.UpstreamUnavailable}
+    say_nothing_of_the_call = {v1.NotOnRecord, v1.Leaving}
 
-    assert {each.cause for each in REFUSED.values()} | covered_by_a_test_of_its_own == set(FAILURES)
+    driven = {each.cause for each in REFUSED.values()} | covered_by_a_test_of_its_own
+    assert driven | say_nothing_of_the_call == set(FAILURES)
 
 
 @pytest.mark.parametrize("refused", REFUSED.values(), ids=REFUSED)
@@ -768,6 +778,19 @@ async def test_a_call_that_is_refused(evidence: Evidence, files: Files, refused:
     }
     assert set(evidence.statuses()) == {FAILURES[refused.cause].status}
     assert evidence.leaks(in_answers=refused.in_answers) == set()
+
+
+async def test_a_token_that_has_to_wait(evidence: Evidence, files: Files) -> None:
+    async with (
+        upstream_that(says(429, HTML)) as upstream,
+        stage(evidence, files, upstream) as bridge,
+    ):
+        await bridge.say(*[posted(XML, caller=who) for who in CALLERS] * 2)
+
+    assert set(evidence.statuses()) == {FAILURES[v2.UpstreamUnavailable].status}
+    causes = {line["cause"].partition(":")[0] for line in evidence.lines()}
+    assert causes == {v2.UpstreamRefusal.__name__, v2.UpstreamUnavailable.__name__}
+    assert evidence.leaks() == set()
 
 
 @pytest.mark.parametrize("limit", ["calls", "calls_per_login"])
@@ -899,8 +922,8 @@ DEFECTS = [
     "bridge.server.handler.LegacyHandler._identify",
     "bridge.server.handler.LegacyHandler._read_body",
     "bridge.server.handler.LegacyHandler._drive",
-    "bridge.server.handler._advance",
-    "bridge.server.handler.legacy_answer",
+    "bridge.server.driving._advance",
+    "bridge.server.handler.render",
     "bridge.identity.callers.Identification._by_password",
     "bridge.identity.passwords.PasswordChecker._digest",
     "bridge.identity.passwords._matches",
@@ -937,7 +960,7 @@ async def test_the_answer_to_a_defect_holds_nothing_of_its_words(
     def defect(*_arguments: object) -> object:
         raise kind(EVERYTHING)
 
-    monkeypatch.setattr("bridge.server.handler._advance", defect)
+    monkeypatch.setattr("bridge.server.driving._advance", defect)
     async with upstream_that(SERVED["201"]) as upstream, stage(evidence, files, upstream) as bridge:
         await bridge.say(*(posted(XML, caller=who) for who in CALLERS))
 
@@ -1045,6 +1068,8 @@ def secrets_in(text: str) -> set[str]:
 
 SERVE = (
     "serve",
+    "--journal",
+    "/nonexistent/journal.sqlite",
     "--auth",
     "book",
     "--contact",

@@ -139,10 +139,8 @@ class TestIsolation:
         )
 
         assert [answer.status for answer in answers] == [200] * 40 + [401] * 3
-        assert (
-            sorted(asked_with(upstream))
-            == [("token-of-acme", "1")] * 20 + [("token-of-beta", "2")] * 20
-        )
+        # They share calls, but not with each other.
+        assert set(asked_with(upstream)) == {("token-of-acme", "1"), ("token-of-beta", "2")}
 
     @pytest.mark.parametrize("authorization", ["Bearer token-of-acme", None])
     async def test_a_way_that_is_off_stays_off(

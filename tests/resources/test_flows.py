@@ -1,31 +1,36 @@
 """Flows are driven by hand here: no socket, no loop, no clock."""
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
+from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
 import pytest
 
-from bridge.resources.base import Flow
+from bridge.resources.base import Begin, Flow, Settle
 from bridge.resources.invoice_messages import (
     change_state,
     delete_message,
     list_messages,
     send_message,
     show_message,
-    show_template,
 )
 from bridge.v1.dialects import Dialect
 from bridge.v1.errors import NotFound
 from bridge.v1.wire import V1Request, V1Response
 from bridge.v2.errors import (
     OutcomeUnknown,
+    UpstreamError,
+    UpstreamFault,
     UpstreamRefusal,
     UpstreamTimeout,
     UpstreamUnreachable,
+    WriteNotDone,
 )
 from bridge.v2.wire import V2Request, V2Response
+from bridge.v2.writes import Intent, Outcome
 from tests.support.upstream import message, page
 
 BASE = "https://api.harvestapp.com/v2"
@@ -37,7 +42,7 @@ def call(**ids: int) -> V1Request:
 
 def feed(flow: Flow, *bodies: dict[str, Any]) -> tuple[list[V2Request], V1Response]:
     """Send 200s with these bodies, and return what was asked for and the answer."""
-    asked = [next(flow)]
+    asked: list[Any] = [next(flow)]
     for body in bodies:
         response = V2Response(200, json.dumps(body).encode(), f"{BASE}{asked[-1].path}")
         try:
@@ -106,40 +111,329 @@ def test_a_call_without_an_answer_ends_the_flow(flow: Any) -> None:
         running.throw(UpstreamTimeout("late"))
 
 
-@pytest.mark.parametrize("flow", [list_messages, show_message, show_template, delete_message])
-class TestSecondTry:
-    def test_a_broken_connection_is_worth_one(self, flow: Any) -> None:
-        running = flow(call(invoice_id=7, message_id=1))
-        first = next(running)
-
-        assert running.throw(UpstreamUnreachable("broke")) == first
-        with pytest.raises(UpstreamUnreachable, match="again"):
-            running.throw(UpstreamUnreachable("again"))
-
-    def test_a_connection_that_cannot_be_made_is_not(self, flow: Any) -> None:
-        running = flow(call(invoice_id=7, message_id=1))
-        next(running)
-
-        with pytest.raises(UpstreamUnreachable):
-            running.throw(UpstreamUnreachable("refused", request_left=False))
-
-
-@pytest.mark.parametrize("flow", [send_message, partial(change_state, "send")])
-def test_a_write_gets_no_second_try(flow: Any) -> None:
-    request = replace(call(invoice_id=7), path="/invoice/7/messages", body=b"<invoice-message/>")
-    running = flow(request)
-    next(running)
-
-    with pytest.raises(OutcomeUnknown):
-        running.throw(UpstreamUnreachable("broke"))
-
-
-def test_a_delete_that_was_done_the_first_time_is_done() -> None:
+def test_a_delete_whose_earlier_try_may_have_been_served_is_done() -> None:
     running = delete_message(call(invoice_id=7, message_id=1))
     next(running)
-    running.throw(UpstreamUnreachable("broke"))
 
     with pytest.raises(StopIteration) as ended:
-        running.send(V2Response(404, b"", BASE))
+        running.send(V2Response(404, b"", BASE, repeated=True))
 
     assert ended.value.value.status == 200
+
+
+# Writes: what follows from which answer, step by step (schemas/README.md, "Unknown outcomes").
+
+NOW = datetime(2026, 11, 21, 12, 0, 0, tzinfo=UTC)
+SENT = b"""<invoice-message>
+  <subject>Past due</subject><body>Please  pay.</body><recipients>a@b.org</recipients>
+</invoice-message>"""
+POSTED = {"subject": "Past due", "body": "Please  pay.", "recipients": [{"email": "a@b.org"}]}
+MADE = {**POSTED, "created_at": "2026-11-21T12:00:01Z"}
+
+SILENCES = {
+    "it broke": UpstreamUnreachable("broke"),
+    "it timed out": UpstreamTimeout("late"),
+    "it was no HTTP": UpstreamFault("nonsense"),
+}
+SETTLES_NOTHING = {
+    "500": (500, b"{}"),
+    "502": (502, b"<html>"),
+    "408": (408, b"{}"),
+    "HTML": (201, b"<html>"),
+    "no id": (201, b"{}"),
+    "nothing": (204, b""),
+    "elsewhere": (302, b""),
+}
+
+
+class Writing:
+    """A write that a test takes step by step."""
+
+    def __init__(
+        self,
+        outcome: Outcome = Outcome.OPEN,
+        made_id: int | None = None,
+        body: bytes = SENT,
+        flow: Callable[[V1Request], Flow] = send_message,
+    ) -> None:
+        request = replace(call(invoice_id=7), path="/invoice/7/messages", body=body)
+        self._flow = flow(request)
+        begin = next(self._flow)
+        assert isinstance(begin, Begin)
+        self.write = begin.write
+        self.intent = Intent(
+            1, 1000, begin.write.resource, begin.write.request.path, begin.write.likeness,
+            NOW, outcome, made_id,
+        )  # fmt: skip
+        self.step: Any = None
+        self.answer: V1Response | None = None
+        self._resume(lambda: self._flow.send(self.intent))
+
+    def _resume(self, resume: Callable[[], Any]) -> None:
+        try:
+            self.step = resume()
+        except StopIteration as stop:
+            self.answer = stop.value
+
+    def fails(self, error: UpstreamError) -> None:
+        self._resume(lambda: self._flow.throw(error))
+
+    def hears(self, status: int, body: bytes | dict[str, Any], **headers: str) -> None:
+        octets = body if isinstance(body, bytes) else json.dumps(body).encode()
+        url = f"{BASE}{self.step.path}"
+        self._resume(
+            lambda: self._flow.send(V2Response(status, octets, url, headers, received_at=NOW))
+        )
+
+    def settles(self, outcome: Outcome, made_id: int | None = None, *, noted: bool = True) -> None:
+        """Check that the flow has this noted, and let it go on."""
+        assert isinstance(self.step, Settle)
+        assert (self.step.outcome, self.step.made_id) == (outcome, made_id)
+        self._resume(lambda: self._flow.send(noted))
+
+    def looks(self) -> bool:
+        step = self.step
+        return isinstance(step, V2Request) and step.method == "GET" and step.settles
+
+
+def lost(writing: Writing) -> Writing:
+    """Lose the answer to the POST."""
+    writing.fails(UpstreamUnreachable("broke"))
+    return writing
+
+
+class TestWrite:
+    def test_it_is_on_record_before_it_leaves_and_settled_after(self) -> None:
+        writing = Writing()
+
+        assert writing.step is writing.write.request
+        assert json.loads(writing.write.request.body or b"") == POSTED
+        writing.hears(201, message(id=5))
+        writing.settles(Outcome.DONE, 5)
+        assert writing.answer is not None
+        assert writing.answer.headers["Location"] == "/invoice/7/messages/5"
+
+    @pytest.mark.parametrize("status", [400, 401, 403, 404, 409, 422, 429])
+    def test_a_refusal_is_not_done(self, status: int) -> None:
+        writing = Writing()
+        writing.hears(status, {})
+
+        with pytest.raises(UpstreamRefusal):
+            writing.settles(Outcome.NOT_DONE)
+
+    def test_what_never_left_is_not_done(self) -> None:
+        writing = Writing()
+        writing.fails(UpstreamUnreachable("refused", request_left=False))
+
+        with pytest.raises(UpstreamUnreachable):
+            writing.settles(Outcome.NOT_DONE)
+
+    @pytest.mark.parametrize("silence", SILENCES.values(), ids=SILENCES)
+    def test_silence_is_looked_into(self, silence: UpstreamError) -> None:
+        writing = Writing()
+        writing.fails(silence)
+
+        assert writing.looks()
+
+    @pytest.mark.parametrize(("status", "body"), SETTLES_NOTHING.values(), ids=SETTLES_NOTHING)
+    def test_so_is_an_answer_that_settles_nothing(self, status: int, body: bytes) -> None:
+        writing = Writing()
+        writing.hears(status, body)
+
+        assert writing.looks()
+
+    def test_a_message_that_is_found_is_the_answer(self) -> None:
+        writing = lost(Writing())
+        writing.hears(200, page(message(id=5, **MADE)))
+        writing.settles(Outcome.DONE, 5)
+
+        assert writing.answer is not None
+        assert (writing.answer.status, writing.answer.headers["Location"]) == (
+            201,
+            "/invoice/7/messages/5",
+        )
+
+    def test_one_that_another_write_made_is_not(self) -> None:
+        writing = lost(Writing())
+        writing.hears(200, page(message(id=6, **MADE), message(id=5, **MADE)))
+        writing.settles(Outcome.DONE, 5, noted=False)
+        writing.settles(Outcome.DONE, 6)
+
+        assert writing.answer is not None
+        assert writing.answer.headers["Location"] == "/invoice/7/messages/6"
+
+    def test_none_is_not_done(self) -> None:
+        writing = lost(Writing())
+        writing.hears(200, page(message(id=5)))
+
+        with pytest.raises(WriteNotDone):
+            writing.settles(Outcome.ABSENT)
+
+    @pytest.mark.parametrize("status", [401, 404, 429, 500])
+    def test_a_look_that_fails_leaves_it_unknown(self, status: int) -> None:
+        writing = lost(Writing())
+        writing.hears(status, {})
+
+        with pytest.raises(OutcomeUnknown):
+            writing.settles(Outcome.UNKNOWN)
+
+    def test_a_message_that_cannot_be_told_is_done_but_no_answer(self) -> None:
+        writing = Writing()
+        writing.hears(201, message(id=5, created_at="0001-01-01T00:00:00+05:00"))
+
+        with pytest.raises(OutcomeUnknown):
+            writing.settles(Outcome.DONE, 5)
+
+
+class TestRepetition:
+    """The same write again, when its client was not told what came of it."""
+
+    @pytest.mark.parametrize("before", [Outcome.UNKNOWN, Outcome.ABSENT])
+    def test_it_is_looked_for_first(self, before: Outcome) -> None:
+        writing = Writing(before)
+
+        assert writing.looks()
+        writing.hears(200, page(message(id=5, **MADE)))
+        writing.settles(Outcome.DONE, 5)
+        assert writing.answer is not None
+        assert writing.answer.status == 201
+
+    def test_it_is_sent_if_it_is_not_there(self) -> None:
+        writing = Writing(Outcome.UNKNOWN)
+        writing.hears(200, page())
+        writing.settles(Outcome.ABSENT)
+
+        assert writing.step is writing.write.request
+
+    def test_it_is_not_sent_if_nobody_can_tell(self) -> None:
+        writing = Writing(Outcome.UNKNOWN)
+        writing.fails(UpstreamTimeout("late"))
+
+        with pytest.raises(OutcomeUnknown):
+            writing.settles(Outcome.UNKNOWN)
+
+    def test_what_is_refused_now_may_still_turn_up_from_before(self) -> None:
+        writing = Writing(Outcome.UNKNOWN)
+        writing.hears(200, page())
+        writing.settles(Outcome.ABSENT)
+        writing.hears(429, {})
+
+        with pytest.raises(UpstreamRefusal):
+            writing.settles(Outcome.ABSENT)
+
+    def test_what_was_done_is_shown(self) -> None:
+        writing = Writing(Outcome.DONE, made_id=5)
+        link = f"{BASE}/invoices/7/messages?cursor=2"
+
+        writing.hears(200, page(message(id=6), following=link))
+        assert writing.looks()
+        writing.hears(200, page(message(id=5)))
+
+        assert writing.answer is not None
+        assert writing.answer.headers["Location"] == "/invoice/7/messages/5"
+
+    def test_what_was_done_and_is_deleted_since_is_not_found(self) -> None:
+        writing = Writing(Outcome.DONE, made_id=5)
+
+        with pytest.raises(NotFound):
+            writing.hears(200, page(message(id=6)))
+
+
+def found(*messages: dict[str, Any], body: bytes = SENT, **headers: str) -> list[int]:
+    """Return the ids that a look finds, in the order in which they are tried."""
+    writing = lost(Writing(body=body))
+    try:
+        writing.hears(200, page(*messages), **headers)
+        ids = []
+        while isinstance(writing.step, Settle) and writing.step.made_id is not None:
+            ids.append(writing.step.made_id)
+            writing.settles(Outcome.DONE, writing.step.made_id, noted=False)
+        writing.settles(Outcome.ABSENT)
+    except WriteNotDone:
+        return ids
+    raise AssertionError("the look has not ended")
+
+
+class TestLook:
+    @pytest.mark.parametrize(
+        "differing",
+        [
+            {},
+            {"body": " Please pay.\r\n"},
+            {"recipients": [{"email": "A@B.org", "name": "A"}]},
+            {"recipients": [{"email": "a@b.org"}, {"email": "bobpowell@example.com"}]},
+            {"send_me_a_copy": True, "attach_pdf": True, "thank_you": True},
+            {"created_at": "2026-11-21T11:59:30Z"},
+            {"created_at": "2026-11-21T14:00:00+02:00"},
+            {"created_at": "2026-11-21T12:00:00"},
+        ],
+    )
+    def test_a_message_like_it_is_found(self, differing: dict[str, Any]) -> None:
+        assert found(message(**{**MADE, "id": 5, **differing})) == [5]
+
+    @pytest.mark.parametrize(
+        "differing",
+        [
+            {"subject": "Past Due"},
+            {"subject": None},
+            {"body": "Please pay"},
+            {"event_type": "send"},
+            {"recipients": []},
+            {"recipients": [{"email": "a@b.org"}, {"email": "c@d.org"}]},
+            {"created_at": "2026-11-21T11:59:29Z"},
+        ],
+    )
+    def test_another_message_is_not(self, differing: dict[str, Any]) -> None:
+        assert found(message(**{**MADE, "id": 5, **differing})) == []
+
+    def test_what_was_not_given_is_not_compared(self) -> None:
+        body = b"<invoice-message><recipients>a@b.org</recipients><body/></invoice-message>"
+
+        assert found(message(**{**MADE, "id": 5}), body=body) == [5]
+
+    def test_of_several_the_oldest_comes_first(self) -> None:
+        assert found(message(**{**MADE, "id": 6}), message(**{**MADE, "id": 5})) == [5, 6]
+
+    @pytest.mark.parametrize(
+        ("date", "created_at", "ids"),
+        [
+            ("Sat, 21 Nov 2026 11:00:00 GMT", "2026-11-21T11:00:00Z", [5]),
+            ("Sat, 21 Nov 2026 13:00:00 GMT", "2026-11-21T12:30:00Z", []),
+            # No clock at all: the bridge's own will have to do.
+            ("Thu, 01 Jan 1970 00:00:00 GMT", "2026-11-21T11:00:00Z", []),
+            ("yesterday", "2026-11-21T12:00:00Z", [5]),
+        ],
+    )
+    def test_new_is_what_is_new_by_v2s_clock(
+        self, date: str, created_at: str, ids: list[int]
+    ) -> None:
+        assert found(message(**{**MADE, "id": 5, "created_at": created_at}), Date=date) == ids
+
+    def test_it_goes_on_until_a_message_is_older(self) -> None:
+        writing = lost(Writing())
+        link = f"{BASE}/invoices/7/messages?cursor=2"
+
+        assert writing.step.query == "per_page=100"
+        writing.hears(200, page(message(**{**MADE, "body": "Another"}), following=link))
+        assert writing.looks()
+        writing.hears(200, page(message(**MADE), message(), following=f"{link}3"))
+
+        assert isinstance(writing.step, Settle)
+
+    @pytest.mark.parametrize("segment", ["send", "close", "re-open", "draft"])
+    def test_a_change_of_state_is_found_by_its_event(self, segment: str) -> None:
+        writing = lost(Writing(body=b"", flow=partial(change_state, segment)))
+        like = {"event_type": segment, "recipients": [], "created_at": MADE["created_at"]}
+        other = {**like, "event_type": None}
+
+        writing.hears(200, page(message(id=6, **other), message(id=5, **like)))
+
+        writing.settles(Outcome.DONE, 5)
+        assert writing.answer is not None
+        assert writing.answer.status == 200
+
+    def test_nothing_of_what_was_said_is_kept_in_the_clear(self) -> None:
+        kept = Writing().write.likeness
+
+        for said in (b"Past", b"pay", b"a@b.org"):
+            assert said not in kept

@@ -2,11 +2,11 @@
 
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from aiohttp import web
-from aiohttp.test_utils import TestClient
+from aiohttp.test_utils import TestClient, TestServer
 from pytest_aiohttp.plugin import AiohttpClient
 
 from bridge.sandbox.app import SANDBOX_ACCOUNT_ID, SANDBOX_TOKEN, create_sandbox
@@ -19,6 +19,13 @@ HEADERS = {
     "Harvest-Account-Id": str(SANDBOX_ACCOUNT_ID),
     "User-Agent": "Tests (tests@example.com)",
 }
+
+
+class Server(TestServer):
+    """A server that lets handlers end when their clients have left, as the command's does."""
+
+    async def _make_runner(self, **options: Any) -> web.AppRunner:
+        return web.AppRunner(self.app, **{**options, "handler_cancellation": False})
 
 
 class Clock:
@@ -50,7 +57,7 @@ def start(aiohttp_client: AiohttpClient, clock: Clock) -> Start:
 
     async def start_sandbox(**options: Any) -> Client:
         app = create_sandbox(clock=clock.time, monotonic=clock.monotonic, **options)
-        return await aiohttp_client(app, headers=HEADERS)
+        return cast(Client, await aiohttp_client(Server(app), headers=HEADERS))
 
     return start_sandbox
 

@@ -8,11 +8,22 @@ from aiohttp import web
 from aiohttp.test_utils import TestClient
 from pytest_aiohttp.plugin import AiohttpClient
 
-from bridge.sandbox.app import SANDBOX_LIMITED_TOKEN, create_sandbox
+from bridge.sandbox.app import (
+    SANDBOX_LIMITED_TOKEN,
+    SANDBOX_SECOND_ACCOUNT_ID,
+    SANDBOX_SECOND_TOKEN,
+    SECOND_INVOICE_ID,
+    create_sandbox,
+)
 
 Client = TestClient[web.Request, web.Application]
 LIST = "/v2/invoices/13150403/messages"
 JSON = "application/json; charset=utf-8"
+SECOND = {
+    "Authorization": f"Bearer {SANDBOX_SECOND_TOKEN}",
+    "Harvest-Account-Id": str(SANDBOX_SECOND_ACCOUNT_ID),
+}
+SECOND_LIST = f"/v2/invoices/{SECOND_INVOICE_ID}/messages"
 
 
 @pytest.mark.parametrize(
@@ -26,6 +37,8 @@ JSON = "application/json; charset=utf-8"
         {"Harvest-Account-Id": ""},
         {"Harvest-Account-Id": "1001"},
         {"Harvest-Account-Id": "thousand"},
+        {"Harvest-Account-Id": "2000"},
+        {"Authorization": f"Bearer {SANDBOX_SECOND_TOKEN}"},
     ],
     ids=str,
 )
@@ -47,6 +60,29 @@ async def test_a_call_without_a_known_token_and_account_is_401(
 async def test_a_call_without_any_of_our_headers_is_401(aiohttp_client: AiohttpClient) -> None:
     response = await (await aiohttp_client(create_sandbox())).get(LIST)
     assert response.status == 401
+
+
+@pytest.mark.parametrize(
+    ("headers", "theirs", "others"), [({}, LIST, SECOND_LIST), (SECOND, SECOND_LIST, LIST)]
+)
+async def test_an_account_has_its_own_invoices_only(
+    client: Client, headers: Mapping[str, str], theirs: str, others: str
+) -> None:
+    message = {"send_me_a_copy": True}
+    assert (await client.post(theirs, json=message, headers=headers)).status == 201
+    listed = await (await client.get(theirs, headers=headers)).json()
+    newest = listed["invoice_messages"][0]["id"]
+    foreign = {} if headers else SECOND
+    for method, path in (
+        ("GET", theirs),
+        ("GET", f"{theirs}/new"),
+        ("POST", theirs),
+        ("DELETE", f"{theirs}/{newest}"),
+    ):
+        answer = await client.request(method, path, headers=foreign, json=message)
+        assert answer.status == 404
+    assert (await client.get(theirs, headers=headers)).status == 200
+    assert (await client.get(others, headers=headers)).status == 404
 
 
 async def test_the_scheme_of_the_token_is_read_in_any_case(client: Client) -> None:

@@ -69,12 +69,12 @@ async def test_memory_starts_afresh(start: Start) -> None:
 def test_an_empty_file_is_seeded(file: Path) -> None:
     file.touch()
     asyncio.run(_start_on(file))
-    assert _message_count(file) == 4504
+    assert _message_count(file) == 4505
 
 
 async def test_two_that_open_a_new_file_at_once_seed_it_once(file: Path) -> None:
     await asyncio.gather(_start_on(file), _start_on(file))
-    assert _message_count(file) == 4504
+    assert _message_count(file) == 4505
 
 
 def test_a_file_that_is_no_database_is_refused(file: Path) -> None:

@@ -2,6 +2,8 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from aiohttp import web
@@ -33,11 +35,13 @@ async def running_service(
         "admin_port": 0,
         "contact": "tests@example.com",
     }
-    async with (
-        running(Settings(upstream=upstream, **{**defaults, **settings})) as service,
-        LegacyClient(LOOPBACK, service.port) as client,
-    ):
-        yield service, client
+    with TemporaryDirectory() as directory:
+        defaults["journal"] = Path(directory) / "journal.sqlite"
+        async with (
+            running(Settings(upstream=upstream, **{**defaults, **settings})) as service,
+            LegacyClient(LOOPBACK, service.port) as client,
+        ):
+            yield service, client
 
 
 @asynccontextmanager

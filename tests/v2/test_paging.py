@@ -359,4 +359,4 @@ class TestWhatIsNoPage:
             )
 
         refusal = raised.value
-        assert (refusal.status, refusal.message, refusal.retry_after) == (status, "No.", "7")
+        assert (refusal.status, refusal.message, refusal.retry_after) == (status, "No.", 7.0)

@@ -1,0 +1,1 @@
+"""What the bridge keeps on disk: its journal of writes. Nothing here makes or looks for one."""

@@ -1,0 +1,150 @@
+"""Carrying out the steps of one flow: v2 calls, and entries in the journal.
+
+What the steps are, and what follows from an answer, is the flow's business.
+"""
+
+import asyncio
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import structlog
+
+from bridge.record.journal import Journal
+from bridge.record.store import JournalError
+from bridge.resources.base import Begin, Flow, Settle, Step
+from bridge.server.turns import Turns
+from bridge.upstream.calls import UpstreamCall
+from bridge.upstream.gateway import Credential, Gateway
+from bridge.v1.errors import NotOnRecord
+from bridge.v1.wire import V1Response
+from bridge.v2.errors import UpstreamError, UpstreamUnavailable
+from bridge.v2.wire import V2Request, V2Response
+from bridge.v2.writes import Intent, Write
+
+_log = structlog.get_logger("bridge.calls")
+
+LOOK_SHARE = 1 / 3
+"""Of a call's time, what is kept back from a write for the look that may have to settle it."""
+
+LEAST_SHARE = 1 / 6
+"""Of a call's time, what a write must have: none leaves that is likely to be cut off."""
+
+
+@dataclass(frozen=True, slots=True)
+class Means:
+    """What all flows are carried out with."""
+
+    gateway: Gateway
+    journal: Journal
+    turns: Turns
+    call_timeout: float
+    """Seconds that a flow may take in all, from when its driver is made."""
+
+
+class Driver:
+    """Drives one flow to its end."""
+
+    def __init__(
+        self,
+        means: Means,
+        held: AsyncExitStack,
+        *,
+        credential: Credential,
+        request_id: str,
+        calls: list[UpstreamCall],
+    ) -> None:
+        """Prepare to drive.
+
+        Args:
+            means: what steps are carried out with.
+            held: keeps what the flow has taken until the client has its answer.
+            credential: for whom v2 is called.
+            request_id: that of the legacy call.
+            calls: is told of every v2 call.
+        """
+        self._means = means
+        self._held = held
+        self._credential = credential
+        self._request_id = request_id
+        self._seconds = means.call_timeout
+        self._deadline = asyncio.get_running_loop().time() + self._seconds
+        self._calls = calls
+        self.intent: Intent | None = None
+        """The write that the flow has made, if any."""
+
+    async def drive(self, flow: Flow, *, in_thread: bool) -> V1Response:
+        """Return the answer that `flow` ends in; raises what it raises.
+
+        Args:
+            flow: not started yet.
+            in_thread: whether its start, up to its first step, has work for a thread of its own.
+        """
+        resume: Callable[[], Step] = flow.__next__
+        step = await asyncio.to_thread(_advance, resume) if in_thread else _advance(resume)
+        while not isinstance(step, V1Response):
+            try:
+                answer = await self._carry_out(step)
+            except UpstreamError as error:
+                step = _advance(partial(flow.throw, error))
+            else:
+                step = _advance(partial(flow.send, answer))
+        return step
+
+    async def _carry_out(self, step: Step) -> Any:  # noqa: ANN401 - what the step says
+        match step:
+            case V2Request():
+                return await self._ask(step)
+            case Begin(write):
+                return await self._begin(write)
+            case Settle():
+                return await self._settle(step)
+
+    async def _ask(self, request: V2Request) -> V2Response:
+        deadline = self._deadline
+        if request.method == "POST":
+            deadline -= self._seconds * LOOK_SHARE
+            left = deadline - asyncio.get_running_loop().time()
+            if left < self._seconds * LEAST_SHARE:
+                raise UpstreamUnavailable("too little of the call's time is left to send", 1)
+        return await self._means.gateway.send(request, self._credential, deadline, self._calls)
+
+    async def _begin(self, write: Write) -> Intent:
+        account_id = self._credential.account_id
+        share = LOOK_SHARE + LEAST_SHARE
+        await self._held.enter_async_context(
+            self._means.turns.turn(
+                (account_id, write.request.path), self._deadline - self._seconds * share
+            )
+        )
+        try:
+            self.intent = await self._means.journal.begin(
+                write, account_id=account_id, request_id=self._request_id
+            )
+        except JournalError as error:
+            _log.error("not_on_record", error=str(error))
+            raise NotOnRecord(
+                "The bridge cannot keep its journal: nothing was sent.", retry_after=5
+            ) from error
+        return self.intent
+
+    async def _settle(self, step: Settle) -> bool:
+        try:
+            return await self._means.journal.settle(
+                step.intent.id, step.outcome, step.made_id, found=step.found
+            )
+        except JournalError as error:
+            # What happened has happened, and the client is told; after a restart it is looked up.
+            _log.error("not_settled", intent=step.intent.id, outcome=step.outcome, error=str(error))
+            return True
+
+
+def _advance(resume: Callable[[], Step]) -> Step | V1Response:
+    """Run a flow up to its next step, or to its end."""
+    try:
+        return resume()
+    except StopIteration as stop:
+        answer: V1Response = stop.value
+        return answer

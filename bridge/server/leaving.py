@@ -1,0 +1,59 @@
+"""Stopping without dropping a call: what is under way is finished, what is new is refused."""
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from bridge.v1.errors import Leaving
+
+
+class Departure:
+    """Counts the calls under way, and knows whether the bridge is about to stop."""
+
+    def __init__(self) -> None:
+        self._under_way = 0
+        self._quiet = asyncio.Event()
+        self._quiet.set()
+        self._hurried = asyncio.Event()
+        self.begun = False
+        """Whether no more calls are taken."""
+
+    @contextmanager
+    def call(self) -> Iterator[None]:
+        """Count a call for as long as the block takes.
+
+        Raises:
+            Leaving: no more calls are taken.
+        """
+        if self.begun:
+            raise Leaving("The bridge is about to stop: call again in a moment.", retry_after=1)
+        with self.work():
+            yield
+
+    @contextmanager
+    def work(self) -> Iterator[None]:
+        """Count what a call that was taken has left to do."""
+        self._under_way += 1
+        self._quiet.clear()
+        try:
+            yield
+        finally:
+            self._under_way -= 1
+            if not self._under_way:
+                self._quiet.set()
+
+    def begin(self) -> None:
+        """Take no more calls from now on."""
+        self.begun = True
+
+    def hurry(self) -> None:
+        """Wait no longer for calls that are under way."""
+        self._hurried.set()
+
+    async def until_quiet(self, seconds: float) -> int:
+        """Wait up to `seconds` for the calls under way; return how many there still are."""
+        waits = [asyncio.create_task(event.wait()) for event in (self._quiet, self._hurried)]
+        await asyncio.wait(waits, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        for wait in waits:
+            wait.cancel()
+        return self._under_way

@@ -1,0 +1,26 @@
+"""Who has been told to wait by v2, and for how long yet. No I/O, no clock."""
+
+from collections.abc import Callable, Hashable
+
+LONGEST = 3600.0
+"""Seconds: no wait that v2 asks for is remembered for longer. Its longest window is 15 minutes."""
+
+
+class Throttle:
+    """Remembers, for each credential, until when v2 will refuse it."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        """Remember nothing yet; `clock` answers seconds that never run backwards."""
+        self._clock = clock
+        self._until: dict[Hashable, float] = {}
+
+    def told(self, key: Hashable, seconds: float) -> None:
+        """Remember that `key` has to wait for `seconds`."""
+        now = self._clock()
+        # Keys are the callers' to make up: none is kept for longer than it says something.
+        self._until = {each: until for each, until in self._until.items() if until > now}
+        self._until[key] = max(now + min(seconds, LONGEST), self._until.get(key, now))
+
+    def left(self, key: Hashable) -> float:
+        """Return the seconds that `key` has to wait yet; 0 when it may call."""
+        return max(0.0, self._until.get(key, 0.0) - self._clock())

@@ -1,0 +1,44 @@
+"""Writes to put on record, and a clock that a test sets."""
+
+from contextlib import AbstractAsyncContextManager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from bridge.record.journal import Journal, open_journal
+from bridge.v2.wire import V2Request
+from bridge.v2.writes import Intent, Write
+
+WINDOW = timedelta(hours=24)
+NOON = datetime(2026, 3, 1, 12, 0, 0, 250, tzinfo=UTC)
+
+
+class Clock:
+    """Stands still until it is told otherwise."""
+
+    def __init__(self) -> None:
+        self.now = NOON
+
+    def __call__(self) -> datetime:
+        return self.now
+
+    def advance(self, by: timedelta) -> None:
+        self.now += by
+
+
+def a_write(text: str = "Dear Customer", *, invoice_id: int = 1420) -> Write:
+    request = V2Request("POST", f"/invoices/{invoice_id}/messages", body=text.encode())
+    return Write("invoice-messages", request, b"like " + text.encode())
+
+
+def opened(
+    path: Path, clock: Clock, window: timedelta = WINDOW
+) -> AbstractAsyncContextManager[Journal]:
+    return open_journal(path, window=window, clock=clock)
+
+
+async def begun(journal: Journal, text: str = "Dear Customer", **more: int) -> Intent:
+    return await journal.begin(
+        a_write(text, invoice_id=more.get("invoice_id", 1420)),
+        account_id=more.get("account_id", 1000),
+        request_id="r-1",
+    )

@@ -1,0 +1,127 @@
+"""bridge/sandbox/README.md is true: its calls give its answers, its tables are the code's."""
+
+import errno
+import inspect
+import re
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import msgspec
+import pytest
+from yarl import URL
+
+import bridge.sandbox
+from bridge.sandbox.calls import MOST_KEPT
+from bridge.sandbox.faults import FAULTS, Matching
+from bridge.sandbox.seeds import INVOICES, OTHER_OWNERS, SANDBOX_ACCOUNT_ID, USERS, seed_messages
+from tests.sandbox.conftest import Client
+
+README = (Path(bridge.sandbox.__file__).parent / "README.md").read_text()
+CURL_SAYS: Mapping[int | None, str] = {
+    errno.ECONNRESET: "curl: (56) Recv failure: Connection reset by peer"
+}
+TRANSCRIPTS = re.findall(r"```console\n(.*?)```", README, re.DOTALL)
+
+
+async def told(client: Client, command: str) -> str:
+    """Make the call that a line of `curl` would, and return what curl would print."""
+    arguments = shlex.split(command)
+    assert arguments.pop(0) == "curl"
+    method, data, headers = "GET", None, {"Authorization": "", "Harvest-Account-Id": ""}
+    while len(arguments) > 1:
+        match arguments.pop(0):
+            case "-sS":
+                pass
+            case "-X":
+                method = arguments.pop(0)
+            case "-d":
+                method, data = "POST", arguments.pop(0).encode()
+            case "-H":
+                name, _, value = arguments.pop(0).partition(": ")
+                headers[name] = value
+            case other:
+                raise AssertionError(other)
+    url = URL(arguments[0])
+    assert url.origin() == URL("http://127.0.0.1:8081")
+    try:
+        async with client.request(method, url.path, data=data, headers=headers) as answer:
+            return await answer.text()
+    except aiohttp.ClientOSError as error:
+        return CURL_SAYS[error.errno]
+
+
+@pytest.mark.parametrize("transcript", TRANSCRIPTS)
+async def test_calls_give_the_answers_that_are_printed(client: Client, transcript: str) -> None:
+    said = ""
+    for line in transcript.splitlines():
+        if line.startswith("$ "):
+            answer = await told(client, line.removeprefix("$ "))
+            said += f"{line}\n{answer}\n" if answer else f"{line}\n"
+    assert said == transcript
+
+
+def rows(*headings: str) -> list[list[str]]:
+    """Return the cells of the table with these column headings."""
+    lines = README.splitlines()
+    table = []
+    for line in lines[lines.index(f"| {' | '.join(headings)} |") + 2 :]:
+        if not line.startswith("|"):
+            break
+        table.append([cell.strip() for cell in line.strip("|").split("|")])
+    return table
+
+
+def parameter(field: msgspec.structs.FieldInfo) -> str:
+    """How the table writes a parameter and its default."""
+    if field.required:
+        return f"`{field.name}`"
+    default = "–" if field.default is None else f"`{msgspec.json.encode(field.default).decode()}`"
+    return f"`{field.name}` = {default}"
+
+
+def test_the_table_of_faults() -> None:
+    assert rows("fault", "parameters", "what happens") == [
+        [
+            f"`{name}`",
+            ", ".join(map(parameter, msgspec.structs.fields(kind))) or "–",
+            " ".join((inspect.getdoc(kind) or "").split()),
+        ]
+        for name, kind in FAULTS.items()
+    ]
+
+
+def test_the_table_of_what_a_rule_is_for() -> None:
+    absent = {None: {"any", "unlimited"}}
+    table = rows("member", "default", "meaning")
+    assert [name for name, _, _ in table] == [f"`{name}`" for name in Matching.__struct_fields__]
+    for field, (_, default, _) in zip(msgspec.structs.fields(Matching), table, strict=True):
+        allowed: Any = absent.get(field.default, {f"`{field.default}`"})
+        assert default in allowed
+
+
+def test_the_tables_of_what_is_in_it() -> None:
+    assert [tuple(row[:3]) for row in rows("account", "token", "user", "may")] == [
+        (str(user.account_id), f"`{token}`", user.name) for token, user in USERS.items()
+    ]
+    counts = dict.fromkeys([invoice.id for invoice in INVOICES], 0)
+    for seed in seed_messages():
+        counts[seed.invoice_id] += 1
+    assert [
+        (int(number), int(account), state, int(messages.split()[0].strip(",").replace(",", "")))
+        for number, account, state, messages in rows("invoice", "account", "state", "messages")
+    ] == [
+        (
+            invoice.id,
+            OTHER_OWNERS.get(invoice.id, SANDBOX_ACCOUNT_ID),
+            invoice.state,
+            counts[invoice.id],
+        )
+        for invoice in INVOICES
+    ]
+
+
+def test_how_many_calls_are_kept() -> None:
+    assert f"the last {MOST_KEPT:,}" in README

@@ -1,0 +1,61 @@
+"""Who has been told to wait, by a clock that is moved by hand."""
+
+import pytest
+
+from bridge.upstream.throttle import LONGEST, Throttle
+from tests.support.clocks import HandClock
+
+
+@pytest.fixture
+def clock() -> HandClock:
+    return HandClock()
+
+
+@pytest.fixture
+def throttle(clock: HandClock) -> Throttle:
+    return Throttle(clock)
+
+
+def test_who_was_not_told_need_not_wait(throttle: Throttle) -> None:
+    assert throttle.left("one") == 0
+
+
+def test_who_was_told_waits_for_what_is_left(throttle: Throttle, clock: HandClock) -> None:
+    throttle.told("one", 7)
+    clock.advance(3)
+
+    assert throttle.left("one") == 4
+    assert throttle.left("another") == 0
+
+
+@pytest.mark.parametrize("passed", [7, 8, 1000])
+def test_nobody_waits_any_longer_than_told(
+    throttle: Throttle, clock: HandClock, passed: float
+) -> None:
+    throttle.told("one", 7)
+    clock.advance(passed)
+
+    assert throttle.left("one") == 0
+
+
+@pytest.mark.parametrize("waits", [(7, 2), (2, 7)], ids=str)
+def test_of_two_waits_the_longer_one_counts(throttle: Throttle, waits: tuple[float, float]) -> None:
+    for wait in waits:
+        throttle.told("one", wait)
+
+    assert throttle.left("one") == 7
+
+
+def test_a_nonsensical_wait_is_remembered_for_a_bearable_time(throttle: Throttle) -> None:
+    throttle.told("one", 999_999_999)
+
+    assert throttle.left("one") == LONGEST
+
+
+def test_what_is_over_is_forgotten(throttle: Throttle, clock: HandClock) -> None:
+    """Tokens are the callers' to make up: they must not fill the memory."""
+    for made_up in range(100):
+        throttle.told(made_up, 1)
+        clock.advance(1)
+
+    assert len(throttle._until) == 1
