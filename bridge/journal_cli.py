@@ -305,8 +305,11 @@ async def _drive(
 class _Calls:
     """v2 calls at a pace that v2 bears, and that leaves a running bridge its share."""
 
-    def __init__(self, client: V2Client) -> None:
+    def __init__(
+        self, client: V2Client, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+    ) -> None:
         self._client = client
+        self._sleep = sleep
         self._next = 0.0
         """When the next call may be made, by the event loop's clock."""
 
@@ -323,7 +326,7 @@ class _Calls:
             response = await self._client.send(
                 request, account_id=account_id, token=token, seconds=PATIENCE
             )
-            wait = response.retry_after or THROTTLE_WINDOW
+            wait = THROTTLE_WINDOW if response.retry_after is None else response.retry_after
             if response.status != 429 or wait > LONGEST_WAIT:
                 break
             self._next = max(self._next, asyncio.get_running_loop().time() + wait)
@@ -336,4 +339,4 @@ class _Calls:
         until = patience.when()
         if until is not None:
             patience.reschedule(until + mine - now)
-        await asyncio.sleep(mine - now)
+        await self._sleep(mine - now)

@@ -54,12 +54,26 @@ class Settle:
     found: bool = False
 
 
-Step = V2Request | Begin | Settle
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """A step of a flow: let some time pass, unless too little would be left after it.
+
+    The answer is whether it has passed.
+    """
+
+    share: float
+    """Of the time that the whole call may take."""
+
+
+Step = V2Request | Begin | Settle | Pause
 
 T = TypeVar("T")
 
 Steps = Generator[Step, Any, T]
 """A part of a flow. It is sent the answer to each step: a `V2Response`, an `Intent` or a bool."""
+
+LOOK_AGAIN = (1 / 30, 2 / 30, 4 / 30)
+"""Shares of a call's time between the looks for one write: v2 may still be at work on it."""
 
 Flow = Steps[V1Response]
 """A legacy call being served: yields steps, is sent their answers, returns the v1 answer.
@@ -100,11 +114,27 @@ def find(intent: Intent, look: Look) -> Steps[Made | None]:
     Raises:
         UpstreamError: the look failed, and nothing is settled.
     """
+    made = yield from _look_once(intent, look)
+    if made is None:
+        yield from _settle(intent, Outcome.ABSENT)
+    return made
+
+
+def _look_once(intent: Intent, look: Look) -> Steps[Made | None]:
     for made in (yield from look(intent)):
         if (yield from _settle(intent, Outcome.DONE, made.id, found=True)):
             return made
-    yield from _settle(intent, Outcome.ABSENT)
     return None
+
+
+def _find_patiently(intent: Intent, look: Look) -> Steps[Made | None]:
+    for share in LOOK_AGAIN:
+        if made := (yield from _look_once(intent, look)):
+            return made
+        passed: bool = yield Pause(share)
+        if not passed:
+            break
+    return (yield from find(intent, look))
 
 
 def write_once(write: Write, look: Look, read: Callable[[V2Response], Made]) -> Steps[Made]:
@@ -129,7 +159,7 @@ def write_once(write: Write, look: Look, read: Callable[[V2Response], Made]) -> 
     try:
         return (yield from _make(write, intent, read))
     except OutcomeUnknown as unknown:
-        made = yield from _find_or_leave_open(intent, look, str(unknown))
+        made = yield from _or_unknown(_find_patiently(intent, look), intent, str(unknown))
         if made is None:
             raise WriteNotDone(str(unknown)) from unknown
         return made
@@ -141,15 +171,15 @@ def write_once(write: Write, look: Look, read: Callable[[V2Response], Made]) -> 
 
 def _made_before(intent: Intent, look: Look) -> Steps[Made | None]:
     if intent.outcome is not Outcome.DONE:
-        return (yield from _find_or_leave_open(intent, look, "asked before"))
+        return (yield from _or_unknown(find(intent, look), intent, "asked before"))
     for made in (yield from look(intent)):
         return made
     raise NotFound("This was done when it was asked for the first time, and is deleted since.")
 
 
-def _find_or_leave_open(intent: Intent, look: Look, reason: str) -> Steps[Made | None]:
+def _or_unknown(finding: Steps[Made | None], intent: Intent, reason: str) -> Steps[Made | None]:
     try:
-        return (yield from find(intent, look))
+        return (yield from finding)
     except UpstreamError as failed:
         yield from _settle(intent, Outcome.UNKNOWN)
         raise OutcomeUnknown(f"{reason}; then, looking: {failed}") from failed

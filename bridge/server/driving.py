@@ -14,7 +14,7 @@ import structlog
 
 from bridge.record.journal import Journal
 from bridge.record.store import JournalError
-from bridge.resources.base import Begin, Flow, Settle, Step
+from bridge.resources.base import Begin, Flow, Pause, Settle, Step
 from bridge.server.turns import Turns
 from bridge.upstream.calls import UpstreamCall
 from bridge.upstream.gateway import Credential, Gateway
@@ -31,6 +31,9 @@ LOOK_SHARE = 1 / 3
 
 LEAST_SHARE = 1 / 6
 """Of a call's time, what a write must have: none leaves that is likely to be cut off."""
+
+LAST_SHARE = 1 / 15
+"""Of a call's time, what the last look for a write must have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +104,8 @@ class Driver:
                 return await self._begin(write)
             case Settle():
                 return await self._settle(step)
+            case Pause(share):
+                return await self._pause(share * self._seconds)
 
     async def _ask(self, request: V2Request) -> V2Response:
         deadline = self._deadline
@@ -139,6 +144,13 @@ class Driver:
             # What happened has happened, and the client is told; after a restart it is looked up.
             _log.error("not_settled", intent=step.intent.id, outcome=step.outcome, error=str(error))
             return True
+
+    async def _pause(self, seconds: float) -> bool:
+        left = self._deadline - asyncio.get_running_loop().time()
+        if left - seconds < self._seconds * LAST_SHARE:
+            return False
+        await asyncio.sleep(seconds)
+        return True
 
 
 def _advance(resume: Callable[[], Step]) -> Step | V1Response:

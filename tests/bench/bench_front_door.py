@@ -11,8 +11,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from tempfile import mkdtemp
 from statistics import median, quantiles
+from tempfile import mkdtemp
 from time import perf_counter
 from typing import Any, NamedTuple
 
@@ -26,6 +26,7 @@ from bridge.server.service import running
 from bridge.settings import Settings
 from tests.bench.processes import obey
 from tests.bench.processes import running as running_process
+from tests.bench.reports import say
 from tests.bench.watched_bridge import memory
 from tests.support.legacy import BASIC
 from tests.support.running import LOOPBACK
@@ -252,12 +253,6 @@ async def both_ways(port: int, seconds: float) -> tuple[Latencies, Latencies]:
         call_on(port, seconds, anew=False), call_on(port, seconds, anew=True)
     )
     return kept, fresh
-
-
-def say(*lines: str) -> None:
-    """Print."""
-    sys.stdout.write("\n".join(lines) + "\n")
-    sys.stdout.flush()
 
 
 @asynccontextmanager

@@ -26,7 +26,9 @@ from bridge.v1.wire import V1Request
 from bridge.v1.writer import ListDocument
 from bridge.v2.client import Upstream, V2Client
 from bridge.v2.paging import PER_PAGE
+from bridge.v2.wire import V2Request
 from tests.bench.processes import Server, running
+from tests.bench.reports import say
 from tests.bench.spans import Spans, Step
 from tests.bench.upstream import body
 from tests.bench.watched_bridge import LONG
@@ -98,12 +100,6 @@ async def watched_bridge(upstream: str) -> AsyncIterator[Watched]:
         for dialect in Dialect:
             await watched.list(PER_PAGE, dialect)
         yield watched
-
-
-def say(*lines: str) -> None:
-    """Print."""
-    sys.stdout.write("\n".join(lines) + "\n")
-    sys.stdout.flush()
 
 
 def spread(values: Sequence[float]) -> str:
@@ -204,6 +200,7 @@ class Stages:
         flow = list_messages(call)
         request = next(flow)
         while True:
+            assert isinstance(request, V2Request)
             response = await client.send(request, account_id=1, token=Secret("token"), seconds=60)
             lap("upstream")
             try:

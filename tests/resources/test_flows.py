@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from bridge.resources.base import Begin, Flow, Settle
+from bridge.resources.base import LOOK_AGAIN, Begin, Flow, Pause, Settle
 from bridge.resources.invoice_messages import (
     change_state,
     delete_message,
@@ -191,6 +191,11 @@ class Writing:
         assert (self.step.outcome, self.step.made_id) == (outcome, made_id)
         self._resume(lambda: self._flow.send(noted))
 
+    def pauses(self, *, passes: bool = False) -> None:
+        """Check that the flow waits before it looks again, and let it go on."""
+        assert isinstance(self.step, Pause)
+        self._resume(lambda: self._flow.send(passes))
+
     def looks(self) -> bool:
         step = self.step
         return isinstance(step, V2Request) and step.method == "GET" and step.settles
@@ -262,12 +267,25 @@ class TestWrite:
         assert writing.answer is not None
         assert writing.answer.headers["Location"] == "/invoice/7/messages/6"
 
-    def test_none_is_not_done(self) -> None:
+    def test_none_is_not_done_when_the_time_is_up(self) -> None:
         writing = lost(Writing())
+        writing.hears(200, page(message(id=5)))
+        writing.pauses()
         writing.hears(200, page(message(id=5)))
 
         with pytest.raises(WriteNotDone):
             writing.settles(Outcome.ABSENT)
+
+    def test_one_that_v2_makes_late_is_found_by_looking_again(self) -> None:
+        writing = lost(Writing())
+        for _ in LOOK_AGAIN:
+            writing.hears(200, page())
+            writing.pauses(passes=True)
+        writing.hears(200, page(message(id=5, **MADE)))
+        writing.settles(Outcome.DONE, 5)
+
+        assert writing.answer is not None
+        assert writing.answer.status == 201
 
     @pytest.mark.parametrize("status", [401, 404, 429, 500])
     def test_a_look_that_fails_leaves_it_unknown(self, status: int) -> None:
@@ -348,6 +366,8 @@ def found(*messages: dict[str, Any], body: bytes = SENT, **headers: str) -> list
         while isinstance(writing.step, Settle) and writing.step.made_id is not None:
             ids.append(writing.step.made_id)
             writing.settles(Outcome.DONE, writing.step.made_id, noted=False)
+        writing.pauses()
+        writing.hears(200, page())
         writing.settles(Outcome.ABSENT)
     except WriteNotDone:
         return ids
@@ -418,7 +438,8 @@ class TestLook:
         assert writing.looks()
         writing.hears(200, page(message(**MADE), message(), following=f"{link}3"))
 
-        assert isinstance(writing.step, Settle)
+        writing.settles(Outcome.DONE, 27835209)
+        assert writing.answer is not None
 
     @pytest.mark.parametrize("segment", ["send", "close", "re-open", "draft"])
     def test_a_change_of_state_is_found_by_its_event(self, segment: str) -> None:

@@ -483,9 +483,6 @@ class TestOtherAnswers:
         refused = await client.get(LIST)
         assert (refused.status, refused.headers["Retry-After"]) == (429, "18")
 
-    @pytest.mark.parametrize(
-        "fault", ["truncate", '{"fault": "trickle", "bytes": 90, "seconds": 0}']
-    )
     @pytest.mark.parametrize("chunked", [True, False])
     async def test_too_much_is_only_announced_to_head(self, client: Client, chunked: bool) -> None:
         fault = json.dumps({"fault": "oversize", "bytes": 5000, "chunked": chunked})
@@ -494,6 +491,9 @@ class TestOtherAnswers:
             heard = await rest(reader)
         assert (heard.content_length, heard.body) == (5000, b"")
 
+    @pytest.mark.parametrize(
+        "fault", ["truncate", '{"fault": "trickle", "bytes": 90, "seconds": 0}']
+    )
     async def test_an_answer_to_head_has_no_body(self, client: Client, fault: str) -> None:
         heard = await hear(client, "HEAD", fault=fault)
         assert (heard.body, heard.end) == (b"", "FIN")
@@ -548,6 +548,35 @@ class TestTenants:
         await client.delete("/sandbox/faults")
         listed = await (await client.get(path, headers=second)).json()
         assert listed["total_entries"] == 1
+
+
+async def test_a_run_of_random_faults_repeats_and_what_was_applied_is_listed(
+    client: Client,
+) -> None:
+    rules: list[dict[str, Any]] = [
+        {"fault": "reset", "applied": True},
+        {"fault": "reset", "at": "body"},
+        {"fault": "close", "at": "head", "applied": True},
+        {"fault": "truncate"},
+        {"fault": "status", "status": 503},
+        {"fault": "not-http"},
+    ]
+    random = [{**rule, "method": "POST", "probability": 0.15} for rule in rules]
+    await client.post("/sandbox/faults", json=random)
+    runs = []
+    for _ in range(2):
+        await client.post("/sandbox/seed", json={"seed": 11})
+        await client.delete("/sandbox/calls")
+        before = (await (await client.get(LIST)).json())["total_entries"]
+        for _ in range(60):
+            await attempted(client, {})
+        after = (await (await client.get(LIST)).json())["total_entries"]
+        report = await (await client.get("/sandbox/calls")).json()
+        runs.append([(call["fault"], call["status"]) for call in report["calls"]])
+        assert report["by_method"]["POST"] == 60
+        assert report["applied"]["created"] == after - before
+    assert runs[0] == runs[1]
+    assert len(set(runs[0])) > 5
 
 
 async def test_a_body_that_is_too_large_is_refused_as_ever(client: Client) -> None:

@@ -1,0 +1,93 @@
+"""Gateways for tests, and callers of theirs."""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+from bridge.secret import Secret
+from bridge.upstream.calls import UpstreamCall
+from bridge.upstream.gateway import Credential, Gateway, Policy
+from bridge.v2.client import Upstream, V2Client
+from bridge.v2.wire import V2Request, V2Response
+from tests.support.clocks import until
+from tests.support.running import LOOPBACK
+
+PATIENCE = 30.0
+"""Seconds that a call may take unless its test says otherwise."""
+
+
+@dataclass
+class Asking:
+    """One call that a gateway has been asked to make."""
+
+    task: asyncio.Task[V2Response]
+    calls: list[UpstreamCall]
+
+    async def response(self) -> V2Response:
+        """Wait for its end."""
+        return await self.task
+
+    async def joined(self) -> None:
+        """Wait until it has joined another."""
+        await until(lambda: self.calls and self.calls[-1].shared)
+
+    async def give_up(self) -> None:
+        """Cancel it, as when its client hangs up."""
+        self.task.cancel()
+        await asyncio.wait([self.task])
+
+
+@dataclass
+class Asker:
+    """Asks a gateway for one credential."""
+
+    gateway: Gateway
+    token: str = "s3cret"
+    account_id: int = 1000
+    asked: list[Asking] = field(default_factory=list)
+
+    def ask(self, request: V2Request, *, seconds: float = PATIENCE) -> Asking:
+        """Have a call made; its answer can be waited for."""
+        calls: list[UpstreamCall] = []
+        credential = Credential(self.account_id, Secret(self.token))
+        deadline = asyncio.get_running_loop().time() + seconds
+        sending = self.gateway.send(request, credential, deadline, calls)
+        return Asking(asyncio.create_task(sending), calls)
+
+    async def send(self, request: V2Request, *, seconds: float = PATIENCE) -> V2Response:
+        """Have a call made and wait for its answer."""
+        return await self.ask(request, seconds=seconds).response()
+
+    def state(self) -> str:
+        """The state of the account's breaker."""
+        return str(self.gateway.breakers()[f"account {self.account_id}"])
+
+
+@asynccontextmanager
+async def running_gateway(
+    base_url: str, policy: Policy | None = None, *, connections: int = 100
+) -> AsyncIterator[Gateway]:
+    """Yield a gateway to `base_url`."""
+    client = V2Client(
+        Upstream(
+            base_url,
+            user_agent="harvest-bridge/test (tests@example.com)",
+            connect_timeout=PATIENCE,
+            body_limit=100_000,
+            connections=connections,
+        )
+    )
+    try:
+        yield Gateway(client, policy or Policy())
+    finally:
+        await client.close()
+
+
+def free_port() -> int:
+    """Return a port at which nobody listens."""
+    with socket.socket() as taken:
+        taken.bind((LOOPBACK, 0))
+        port: int = taken.getsockname()[1]
+        return port
