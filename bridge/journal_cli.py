@@ -9,19 +9,17 @@ import tomllib
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 from typing import Annotated, NoReturn, Self
 
 import typer
 
 from bridge.identity import book
-from bridge.identity.book import BookError, PrivateFiles, Source, TokenReference
-from bridge.identity.credentials import TOKEN_LIMIT, is_token
+from bridge.identity.book import BookError, WrongField
 from bridge.record.inspection import Inspection, inspecting
 from bridge.record.store import Entry, JournalError, TakenUp
 from bridge.resources import RESOURCES
-from bridge.resources.base import Made, Settle, Step, Steps, find
+from bridge.resources.base import Settle, Step, drive, find
 from bridge.secret import Secret
 from bridge.settings import PREFIX, Settings, UpstreamSettings, WrongSetting, load_upstream
 from bridge.tables import print_table
@@ -202,19 +200,12 @@ class _Tokens:
         return token
 
 
-def _token(text: str) -> Secret:
-    source, _, name = text.partition(":")
-    if source not in set(Source) or not name:
-        raise BookError("--token: must be env:NAME or file:/absolute/path; not the token itself")
-    reference = TokenReference(Source(source), name)
-    if reference.source is Source.ENVIRONMENT:
-        found = os.environ.get(name, "")
-    else:
-        octets = PrivateFiles().read(Path(name), TOKEN_LIMIT + 2)
-        found = octets.decode("iso-8859-1").removesuffix("\n").removesuffix("\r")
-    if not is_token(found):
-        raise BookError(f"--token: there is no token in {reference}")
-    return Secret(found)
+def _token(reference: str) -> Secret:
+    try:
+        return book.read_token(reference, os.environ)
+    except (WrongField, BookError) as error:
+        message = error.message if isinstance(error, WrongField) else str(error)
+        raise BookError(f"--token: {message}") from None
 
 
 class StillUnknown(Exception):
@@ -273,7 +264,7 @@ async def _settle(entry: Entry, inspection: Inspection, calls: "_Calls", tokens:
                 assert isinstance(step, Settle)  # noqa: S101 - a look begins no write
                 return inspection.settle(entry, step.outcome, step.made_id, found=step.found)
 
-            made = await _drive(find(intent, looks[intent.resource]), carry_out)
+            made = await drive(find(intent, looks[intent.resource]), carry_out)
     except TakenUp:
         return "taken up by its client"
     except TimeoutError:
@@ -281,25 +272,6 @@ async def _settle(entry: Entry, inspection: Inspection, calls: "_Calls", tokens:
     except (UpstreamError, JournalError) as error:
         raise StillUnknown(str(error)) from None
     return f"done, message {made.id}" if made else "not there: its client may send it again"
-
-
-async def _drive(
-    steps: Steps[Made | None], carry_out: Callable[[Step], Awaitable[V2Response | bool]]
-) -> Made | None:
-    """Return what `steps` end in; raises what they raise."""
-    resume: Callable[[], Step] = partial(next, steps)
-    while True:
-        try:
-            step = resume()
-        except StopIteration as stop:
-            made: Made | None = stop.value
-            return made
-        try:
-            answer = await carry_out(step)
-        except UpstreamError as error:
-            resume = partial(steps.throw, error)
-        else:
-            resume = partial(steps.send, answer)
 
 
 class _Calls:

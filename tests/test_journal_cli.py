@@ -544,8 +544,8 @@ class TestReconcile:
         [
             (["--token=s3cret"], "--token: must be env:NAME or file:/absolute/path"),
             (["--token=env:"], "--token: must be env:NAME or file:/absolute/path"),
-            (["--token=env:NO_SUCH"], "--token: there is no token in env:NO_SUCH"),
-            (["--token=file:/no/such"], "/no/such: No such file or directory"),
+            (["--token=env:NO_SUCH"], "--token: the environment variable NO_SUCH is not set"),
+            (["--token=file:/no/such"], "--token: /no/such: No such file or directory"),
             (["--book=/no/such"], "/no/such: No such file or directory"),
             (["--upstream=x"], "upstream: must be an http"),
         ],

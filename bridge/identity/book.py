@@ -462,6 +462,16 @@ def _entry(row: Row, token: Secret) -> Entry:
     )
 
 
+def read_token(text: str, environ: Mapping[str, str]) -> Secret:
+    """Return the token that a reference, such as a book's, leads to.
+
+    Raises:
+        WrongField: `text` is no reference.
+        BookError: what it names holds no token.
+    """
+    return _token(_reference(text), environ, PrivateFiles())
+
+
 def _token(reference: TokenReference, environ: Mapping[str, str], files: PrivateFiles) -> Secret:
     """Look up a token; a file may end in a newline."""
     if reference.source is Source.ENVIRONMENT:

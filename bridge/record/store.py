@@ -26,7 +26,7 @@ that it cannot, and the same id is another thing: a sandbox that starts afresh u
 """
 
 LEAST_RETENTION = timedelta(days=7)
-"""How long settled intents are kept, whatever the window; an operator may want to see them."""
+"""How long settled intents are kept, whatever the window, but for what was not done."""
 
 # Written into the file's header, so that no other program's database is taken for a journal.
 _APPLICATION_ID = int.from_bytes(b"HBjn", "big")
@@ -100,9 +100,11 @@ _DELIVER = """
 """
 _UNSETTLED = "SELECT * FROM intents WHERE outcome IN ('open', 'unknown') ORDER BY id"
 # What an equal write has made must stay known for as long as a look might take it for another's.
+# What was not done is of no use to anybody, and strangers whom v2 refuses can cause much of it.
 _PRUNE = """
     DELETE FROM intents
-    WHERE touched_at < :before AND outcome NOT IN ('open', 'unknown') AND NOT EXISTS (
+    WHERE outcome = 'not-done' OR touched_at < :before
+        AND outcome NOT IN ('open', 'unknown') AND NOT EXISTS (
         SELECT 1 FROM intents AS unsettled
         WHERE unsettled.outcome IN ('open', 'unknown')
             AND unsettled.account_id = intents.account_id

@@ -4,11 +4,11 @@ A resource's own facts stand in its own module; which resources exist, in `bridg
 """
 
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
-from functools import cache
-from typing import Annotated, Any, NamedTuple, TypeVar
+from functools import cache, partial
+from typing import Annotated, Any, Generic, NamedTuple, TypeVar
 
 import msgspec
 
@@ -80,6 +80,46 @@ Flow = Steps[V1Response]
 
 A v2 call that got no answer is thrown in as the `UpstreamError` it ended in.
 """
+
+
+class Ended(NamedTuple, Generic[T]):
+    """That there are no more steps, and what they came to."""
+
+    value: T
+
+
+async def drive(
+    steps: Steps[T],
+    carry_out: Callable[[Step], Awaitable[Any]],
+    start: Callable[[Callable[[], Step | Ended[T]]], Awaitable[Step | Ended[T]]] | None = None,
+) -> T:
+    """Take `steps` to their end, and return what they come to; raises what they raise.
+
+    Args:
+        steps: not begun yet.
+        carry_out: does what a step says and returns the answer to it; an `UpstreamError` that it
+            raises is the answer, too.
+        start: calls what it is given, in a place of its choice: the way to the first step may be
+            long, for a request is read there.
+    """
+    first: Callable[[], Step] = partial(next, steps)
+    step = await start(partial(_advance, first)) if start else _advance(first)
+    while not isinstance(step, Ended):
+        try:
+            answer = await carry_out(step)
+        except UpstreamError as error:
+            step = _advance(partial(steps.throw, error))
+        else:
+            step = _advance(partial(steps.send, answer))
+    value: T = step.value
+    return value
+
+
+def _advance(resume: Callable[[], Step]) -> Step | Ended[Any]:
+    try:
+        return resume()
+    except StopIteration as stop:
+        return Ended(stop.value)
 
 
 def ask(request: V2Request) -> Steps[V2Response]:

@@ -351,6 +351,14 @@ def likeness(parameters: Mapping[str, Any]) -> bytes:
     )
 
 
+def _read_likeness(intent: Intent) -> _Likeness:
+    try:
+        return msgspec.json.decode(intent.likeness, type=_Likeness)
+    except ValueError:
+        # Written by another version, perhaps. A look that cannot compare finds out nothing.
+        raise UpstreamFault("the journal does not say what to look for") from None
+
+
 def _digest(text: str | None) -> str:
     # White space is compared by none: what carries a text may fold it.
     return hashlib.sha256(" ".join((text or "").split()).encode("utf-8", "replace")).hexdigest()[
@@ -367,7 +375,7 @@ def look(intent: Intent) -> Steps[Sequence[Made]]:
 
     Oldest first: of several, that is the likeliest.
     """
-    like = msgspec.json.decode(intent.likeness, type=_Likeness)
+    like = _read_likeness(intent)
     pager = Pager(intent.path, MESSAGES.key, {"per_page": str(LOOK_PER_PAGE)}, LOOK_PAGES)
     found: list[Made] = []
     while request := pager.next_request():

@@ -4,23 +4,21 @@ What the steps are, and what follows from an answer, is the flow's business.
 """
 
 import asyncio
-from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import structlog
 
 from bridge.record.journal import Journal
 from bridge.record.store import JournalError
-from bridge.resources.base import Begin, Flow, Pause, Settle, Step
+from bridge.resources.base import Begin, Flow, Pause, Settle, Step, drive
 from bridge.server.turns import Turns
 from bridge.upstream.calls import UpstreamCall
 from bridge.upstream.gateway import Credential, Gateway
 from bridge.v1.errors import NotOnRecord
 from bridge.v1.wire import V1Response
-from bridge.v2.errors import UpstreamError, UpstreamUnavailable
+from bridge.v2.errors import UpstreamUnavailable
 from bridge.v2.wire import V2Request, V2Response
 from bridge.v2.writes import Intent, Write
 
@@ -85,16 +83,7 @@ class Driver:
             flow: not started yet.
             in_thread: whether its start, up to its first step, has work for a thread of its own.
         """
-        resume: Callable[[], Step] = flow.__next__
-        step = await asyncio.to_thread(_advance, resume) if in_thread else _advance(resume)
-        while not isinstance(step, V1Response):
-            try:
-                answer = await self._carry_out(step)
-            except UpstreamError as error:
-                step = _advance(partial(flow.throw, error))
-            else:
-                step = _advance(partial(flow.send, answer))
-        return step
+        return await drive(flow, self._carry_out, asyncio.to_thread if in_thread else None)
 
     async def _carry_out(self, step: Step) -> Any:  # noqa: ANN401 - what the step says
         match step:
@@ -117,16 +106,17 @@ class Driver:
         return await self._means.gateway.send(request, self._credential, deadline, self._calls)
 
     async def _begin(self, write: Write) -> Intent:
-        account_id = self._credential.account_id
-        share = LOOK_SHARE + LEAST_SHARE
-        await self._held.enter_async_context(
-            self._means.turns.turn(
-                (account_id, write.request.path), self._deadline - self._seconds * share
+        credential, path = self._credential, write.request.path
+        due = self._deadline - self._seconds * (LOOK_SHARE + LEAST_SHARE)
+        await self._held.enter_async_context(self._means.turns.turn((credential.key, path), due))
+        if self._means.gateway.knows(credential):
+            # Strangers must not keep the account from its own invoice.
+            await self._held.enter_async_context(
+                self._means.turns.turn((credential.account_id, path), due)
             )
-        )
         try:
             self.intent = await self._means.journal.begin(
-                write, account_id=account_id, request_id=self._request_id
+                write, account_id=credential.account_id, request_id=self._request_id
             )
         except JournalError as error:
             _log.error("not_on_record", error=str(error))
@@ -151,12 +141,3 @@ class Driver:
             return False
         await asyncio.sleep(seconds)
         return True
-
-
-def _advance(resume: Callable[[], Step]) -> Step | V1Response:
-    """Run a flow up to its next step, or to its end."""
-    try:
-        return resume()
-    except StopIteration as stop:
-        answer: V1Response = stop.value
-        return answer

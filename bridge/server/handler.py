@@ -87,7 +87,10 @@ class LegacyHandler:
                 # Tokens are the callers' to make up, one for each call if they like.
                 await places.enter_async_context(self._calls_by_address.slot(address))
             await places.enter_async_context(self._calls.slot(caller.key))
-            await places.enter_async_context(self._calls_by_account.slot(str(caller.account_id)))
+            if self._gateway.knows(_credential(caller)):
+                await places.enter_async_context(
+                    self._calls_by_account.slot(str(caller.account_id))
+                )
             yield
 
     def _origin(self, request: web.Request) -> Origin:
@@ -222,7 +225,7 @@ class LegacyHandler:
         return Driver(
             self._means,
             held,
-            credential=Credential(caller.account_id, caller.token),
+            credential=_credential(caller),
             request_id=record.request_id,
             calls=record.upstream_calls,
         )
@@ -242,6 +245,10 @@ class LegacyHandler:
                 _log.error("book_token_refused", account_id=caller.account_id)
                 raise OwnTokenRefused("v2 refuses the token that the book has") from refusal
             raise
+
+
+def _credential(caller: Caller) -> Credential:
+    return Credential(caller.account_id, caller.token, vouched=caller.way is Way.BOOK)
 
 
 async def _hand_over(request: web.Request, response: web.Response) -> bool:

@@ -44,11 +44,17 @@ class Credential:
 
     account_id: int
     token: Secret
+    vouched: bool = field(default=False, compare=False)
+    """Whether the operator has put the token in place; anybody can make up another."""
     key: Hashable = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         digest = hashlib.sha256(self.token.reveal().encode()).digest()
         object.__setattr__(self, "key", (self.account_id, digest))
+
+
+STRANGERS = 5
+"""Of so many places of an account, one more is for credentials that v2 has not accepted yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +73,8 @@ class _Account:
 
     breaker: Breaker
     places: asyncio.Semaphore
+    strangers: asyncio.Semaphore
+    """The places of credentials that v2 has not accepted yet."""
     retries: RetryBudget = field(default_factory=RetryBudget)
     writes: int = 0
 
@@ -90,6 +98,14 @@ class Gateway:
         self._reach = Breaker(self._clock, changed=_tell("upstream"))
         self._accounts: dict[int, _Account] = {}
         self._flights: SingleFlight[V2Response] = SingleFlight()
+        self._accepted: set[Hashable] = set()
+
+    def knows(self, credential: Credential) -> bool:
+        """Tell whether the credential is no invention: v2 has accepted it, or the operator has.
+
+        What an account's calls share is not for strangers to take.
+        """
+        return credential.vouched or credential.key in self._accepted
 
     def breakers(self) -> Mapping[str, State]:
         """Return the state of each breaker: `upstream`, and `account …` of those that called."""
@@ -200,7 +216,8 @@ class Gateway:
         account = self._account(credential.account_id)
         while True:
             await self._wait_as_told(credential, deadline)
-            async with self._place(account, deadline):
+            places = account.places if self.knows(credential) else account.strangers
+            async with _place(places, deadline):
                 with (
                     self._reach.admit(urgent=request.settles) as reaching,
                     account.breaker.admit(urgent=request.settles) as answering,
@@ -224,18 +241,6 @@ class Gateway:
     def _may_wait(self, seconds: float, deadline: float) -> bool:
         return seconds <= self._policy.throttle_wait and self._clock() + seconds < deadline
 
-    @asynccontextmanager
-    async def _place(self, account: _Account, deadline: float) -> AsyncIterator[None]:
-        try:
-            async with asyncio.timeout_at(deadline):
-                await account.places.acquire()
-        except TimeoutError:
-            raise UpstreamUnavailable("the account has too many calls under way", 1) from None
-        try:
-            yield
-        finally:
-            account.places.release()
-
     async def _call(
         self,
         request: V2Request,
@@ -256,6 +261,8 @@ class Gateway:
             call.ended(error=type(error).__name__)
             raise
         call.ended(status=response.status)
+        if response.status // 100 == 2:
+            self._accepted.add(credential.key)
         return response
 
     def _account(self, account_id: int) -> _Account:
@@ -264,8 +271,22 @@ class Gateway:
             account = self._accounts[account_id] = _Account(
                 Breaker(self._clock, changed=_tell(_name(account_id))),
                 asyncio.Semaphore(self._policy.calls_per_account),
+                asyncio.Semaphore(max(1, self._policy.calls_per_account // STRANGERS)),
             )
         return account
+
+
+@asynccontextmanager
+async def _place(places: asyncio.Semaphore, deadline: float) -> AsyncIterator[None]:
+    try:
+        async with asyncio.timeout_at(deadline):
+            await places.acquire()
+    except TimeoutError:
+        raise UpstreamUnavailable("the account has too many calls under way", 1) from None
+    try:
+        yield
+    finally:
+        places.release()
 
 
 async def _judged(
