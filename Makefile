@@ -38,6 +38,7 @@ bench: $(INSTALLED)
 	$(BIN)/python -m tests.bench.bench_lists
 	$(BIN)/python -m tests.bench.bench_attacks
 	$(BIN)/python -m tests.bench.bench_front_door
+	$(BIN)/python -m tests.bench.bench_bad_v2
 
 format: $(INSTALLED)
 	$(BIN)/ruff check --fix .

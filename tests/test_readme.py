@@ -62,7 +62,15 @@ def test_the_sample_file_loads() -> None:
 
 
 @pytest.mark.parametrize(
-    "page", ["README.md", "CONTRIBUTING.md", "SECURITY.md", "schemas/README.md"]
+    "page",
+    [
+        "README.md",
+        "CONTRIBUTING.md",
+        "SECURITY.md",
+        "bridge/sandbox/README.md",
+        "schemas/README.md",
+        "tests/bench/README.md",
+    ],
 )
 def test_links_to_files_lead_to_files(page: str) -> None:
     path = REPOSITORY / page
