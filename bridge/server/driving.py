@@ -131,7 +131,7 @@ class Driver:
                 step.intent.id, step.outcome, step.made_id, found=step.found
             )
         except JournalError as error:
-            # What happened has happened, and the client is told; after a restart it is looked up.
+            # What happened has happened, and the client is told; the journal makes up for it later.
             _log.error("not_settled", intent=step.intent.id, outcome=step.outcome, error=str(error))
             return True
 

@@ -26,6 +26,9 @@ _log = structlog.get_logger("bridge.calls")
 _BACKLOG = 1024
 """Connections that the kernel holds for the next turn of the event loop."""
 
+_LEAST_PATIENCE = 0.1
+"""Seconds; to aiohttp, no time at all is all the time in the world."""
+
 _COMPLAINT_INTERVAL = 10.0
 """Seconds between two log lines about too many connections."""
 
@@ -319,7 +322,7 @@ class LegacyRunner(web.AppRunner):
 
     def give(self, seconds: float) -> None:
         """Let `cleanup` wait so long for clients to take their answers."""
-        self._shutdown_timeout = seconds
+        self._shutdown_timeout = max(seconds, _LEAST_PATIENCE)
 
     async def _make_server(self) -> web.Server:
         return LegacyServer(await super()._make_server(), self._limits, **self._kwargs)

@@ -184,7 +184,7 @@ class Gateway:
                 may_be_served |= error.request_left
                 raise
             may_be_served = True
-            return replace(response, repeated=repeated)
+            return replace(response, repeated=True) if repeated else response
 
         def give_up(state: RetryCallState) -> bool:
             return (
