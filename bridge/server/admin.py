@@ -66,6 +66,7 @@ class Readiness:
 def create_admin_app(
     checks: Mapping[str, Check],
     *,
+    phase: Callable[[], str] = lambda: OK,
     state: Callable[[], Mapping[str, object]] = dict,
     timeout: float = CHECK_TIMEOUT,
     cache_time: float = CACHE_TIME,
@@ -73,8 +74,8 @@ def create_admin_app(
     """Return the application of the admin side; times are in seconds.
 
     `/healthz` is 200 as long as the event loop turns: if not, restart the process. `/readyz` is 200
-    if no check finds something wrong, else 503: send calls elsewhere for now. It also shows what
-    `state` returns. Both are JSON.
+    if no check finds something wrong and `phase` is `OK`, which is asked anew each time, else 503:
+    send calls elsewhere for now. It also shows what `state` returns. Both are JSON.
     """
     readiness = Readiness(checks, timeout=timeout, cache_time=cache_time)
 
@@ -82,12 +83,10 @@ def create_admin_app(
         return _answer(200, {"status": OK})
 
     async def readyz(_request: web.Request) -> web.Response:
-        results = await readiness.results()
+        results = {"phase": phase(), **await readiness.results()}
         ready = all(said == OK for said in results.values())
         status = OK if ready else "unavailable"
-        return _answer(
-            200 if ready else 503, {"status": status, "checks": dict(results), **state()}
-        )
+        return _answer(200 if ready else 503, {"status": status, "checks": results, **state()})
 
     app = web.Application()
     app.router.add_get("/healthz", healthz)  # HEAD as well

@@ -180,6 +180,9 @@ class LegacyHandler:
         try:
             return await asyncio.shield(write)
         except asyncio.CancelledError:
+            if write.done() and not write.cancelled() and write.exception() is None:
+                # The client has its answer; it was just quick to hang up.
+                return write.result()
             write.add_done_callback(partial(_log_outcome, record))
             raise
 

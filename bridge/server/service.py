@@ -64,12 +64,13 @@ async def running(settings: Settings) -> AsyncIterator[Service]:
         session = await stack.enter_async_context(aiohttp.ClientSession())
         phase = _Phase()
         checks = {
-            "phase": phase.check,
             "journal": _journal_check(journal),
             "breakers": _breakers_check(gateway),
             **_checks(settings, session, keeper),
         }
-        admin = create_admin_app(checks, state=lambda: {"breakers": gateway.breakers()})
+        admin = create_admin_app(
+            checks, phase=lambda: phase.now, state=lambda: {"breakers": gateway.breakers()}
+        )
         admin_port = await stack.enter_async_context(
             listening(
                 web.AppRunner(admin, access_log=None), settings.admin_host, settings.admin_port
@@ -115,14 +116,11 @@ async def _leave(
     _log.info("stopped", unfinished=unfinished)
 
 
+@dataclass
 class _Phase:
     """Where the bridge stands between its start and its end."""
 
-    def __init__(self) -> None:
-        self.now = "starting"
-
-    async def check(self) -> str | None:
-        return None if self.now == OK else self.now
+    now: str = "starting"
 
 
 def _journal_check(journal: Journal) -> Check:

@@ -90,7 +90,30 @@ async def test_health_asks_nobody(session: aiohttp.ClientSession) -> None:
 async def test_readiness_is_what_every_check_says(
     session: aiohttp.ClientSession, checks: Mapping[str, Check], status: int, body: dict[str, Any]
 ) -> None:
+    body["checks"] = {"phase": "ok", **body["checks"]}
+
     assert await asked(session, checks, "/readyz") == (status, body)
+
+
+async def test_readiness_knows_at_once_where_the_bridge_stands(
+    session: aiohttp.ClientSession,
+) -> None:
+    """A result that is good for a while yet must not send calls to a bridge that stops."""
+    phases = iter(["starting", "ok", "stopping"])
+    admin = create_admin_app({"upstream": good}, phase=lambda: next(phases), cache_time=60)
+    told = []
+    async with running_app(admin) as url:
+        for _ in range(3):
+            async with session.get(url + "/readyz") as response:
+                told.append((response.status, (await response.json())["checks"]["phase"]))
+
+    assert told == [(503, "starting"), (200, "ok"), (503, "stopping")]
+
+
+async def test_readiness_shows_what_else_is_to_be_known(session: aiohttp.ClientSession) -> None:
+    admin = create_admin_app({}, state=lambda: {"breakers": {"upstream": "closed"}})
+    async with running_app(admin) as url, session.get(url + "/readyz") as response:
+        assert (await response.json())["breakers"] == {"upstream": "closed"}
 
 
 @pytest.mark.parametrize(("path", "status"), [("/healthz", 200), ("/readyz", 503)])
