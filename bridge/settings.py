@@ -275,7 +275,9 @@ class Settings(UpstreamSettings):
     def gateway_policy(self) -> Policy:
         """Return what the gateway to v2 has to know."""
         return Policy(
-            throttle_wait=self.throttle_wait, calls_per_account=self.upstream_calls_per_account
+            throttle_wait=self.throttle_wait,
+            calls=self.upstream_connections,
+            calls_per_account=self.upstream_calls_per_account,
         )
 
     @model_validator(mode="after")

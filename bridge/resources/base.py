@@ -15,7 +15,7 @@ import msgspec
 from bridge.v1 import elements
 from bridge.v1.dialects import Dialect
 from bridge.v1.elements import Column, ElementType, Layout, PerDialect
-from bridge.v1.errors import NotFound
+from bridge.v1.errors import LegacyCallError, NotFound
 from bridge.v1.wire import V1Request, V1Response
 from bridge.v1.writer import ItemDocument, ListDocument, Record
 from bridge.v2.decoding import decode
@@ -193,6 +193,19 @@ def write_once(write: Write, look: Look, read: Callable[[V2Response], Made]) -> 
         NotFound: it happened when it was asked before, and what it made is gone since.
     """
     intent: Intent = yield Begin(write)
+    try:
+        return (yield from _make_or_find(write, intent, look, read))
+    except (UpstreamError, LegacyCallError):
+        raise
+    except Exception:
+        # A defect. Whatever it has left undone, the next one who asks for the same has to look.
+        yield from _settle(intent, Outcome.UNKNOWN)
+        raise
+
+
+def _make_or_find(
+    write: Write, intent: Intent, look: Look, read: Callable[[V2Response], Made]
+) -> Steps[Made]:
     asked_before = intent.outcome is not Outcome.OPEN
     if asked_before and (made := (yield from _made_before(intent, look))):
         return made

@@ -30,11 +30,9 @@ class Rendered(NamedTuple):
     parts: Sequence[bytes] | None
     """The body; None is none."""
     notes: Notes
-    request_id: str
-    """That of the call which it was written for."""
 
 
-async def render(answer: V1Response, notes: Notes, request_id: str, turn: asyncio.Lock) -> Rendered:
+async def render(answer: V1Response, notes: Notes, turn: asyncio.Lock) -> Rendered:
     """Write the whole answer, validated, giving other work a turn after each part of it.
 
     Those who share `turn` write one part in all between two turns of the event loop. Raises
@@ -51,7 +49,7 @@ async def render(answer: V1Response, notes: Notes, request_id: str, turn: asynci
             if part is None:
                 break
             written.append(part)
-    return Rendered(answer.status, answer.headers, written, notes, request_id)
+    return Rendered(answer.status, answer.headers, written, notes)
 
 
 def http_response(rendered: Rendered) -> web.Response:
@@ -66,7 +64,7 @@ def http_response(rendered: Rendered) -> web.Response:
 def short_answer(answer: V1Response) -> web.Response:
     """Write an answer that is known to be short, such as an error, without waiting."""
     parts = tuple(answer.document.parts(Notes())) if answer.document else ()
-    return http_response(Rendered(answer.status, answer.headers, parts, Notes(), ""))
+    return http_response(Rendered(answer.status, answer.headers, parts, Notes()))
 
 
 class _Parts(Payload):

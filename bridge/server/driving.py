@@ -4,7 +4,6 @@ What the steps are, and what follows from an answer, is the flow's business.
 """
 
 import asyncio
-from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,8 +12,7 @@ import structlog
 from bridge.record.journal import Journal
 from bridge.record.store import JournalError
 from bridge.resources.base import Begin, Flow, Pause, Settle, Step, drive
-from bridge.server.turns import Turns
-from bridge.upstream.calls import UpstreamCall
+from bridge.server.logs import CallRecord
 from bridge.upstream.gateway import Credential, Gateway
 from bridge.v1.errors import NotOnRecord
 from bridge.v1.wire import V1Response
@@ -33,6 +31,9 @@ LEAST_SHARE = 1 / 6
 LAST_SHARE = 1 / 15
 """Of a call's time, what the last look for a write must have."""
 
+TURN_SHARE = 1 - LOOK_SHARE - LEAST_SHARE
+"""Of a call's time, what it may wait for its turn to write."""
+
 
 @dataclass(frozen=True, slots=True)
 class Means:
@@ -40,9 +41,8 @@ class Means:
 
     gateway: Gateway
     journal: Journal
-    turns: Turns
     call_timeout: float
-    """Seconds that a flow may take in all, from when its driver is made."""
+    """Seconds that a legacy call may take in all."""
 
 
 class Driver:
@@ -51,28 +51,24 @@ class Driver:
     def __init__(
         self,
         means: Means,
-        held: AsyncExitStack,
         *,
         credential: Credential,
-        request_id: str,
-        calls: list[UpstreamCall],
+        deadline: float,
+        record: CallRecord,
     ) -> None:
         """Prepare to drive.
 
         Args:
             means: what steps are carried out with.
-            held: keeps what the flow has taken until the client has its answer.
             credential: for whom v2 is called.
-            request_id: that of the legacy call.
-            calls: is told of every v2 call.
+            deadline: when the flow's time is up, by the event loop's clock.
+            record: that of the legacy call; it is told of every v2 call.
         """
         self._means = means
-        self._held = held
         self._credential = credential
-        self._request_id = request_id
+        self._record = record
         self._seconds = means.call_timeout
-        self._deadline = asyncio.get_running_loop().time() + self._seconds
-        self._calls = calls
+        self._deadline = deadline
         self.intent: Intent | None = None
         """The write that the flow has made, if any."""
 
@@ -103,20 +99,14 @@ class Driver:
             left = deadline - asyncio.get_running_loop().time()
             if left < self._seconds * LEAST_SHARE:
                 raise UpstreamUnavailable("too little of the call's time is left to send", 1)
-        return await self._means.gateway.send(request, self._credential, deadline, self._calls)
+        return await self._means.gateway.send(
+            request, self._credential, deadline, self._record.upstream_calls
+        )
 
     async def _begin(self, write: Write) -> Intent:
-        credential, path = self._credential, write.request.path
-        due = self._deadline - self._seconds * (LOOK_SHARE + LEAST_SHARE)
-        await self._held.enter_async_context(self._means.turns.turn((credential.key, path), due))
-        if self._means.gateway.knows(credential):
-            # Strangers must not keep the account from its own invoice.
-            await self._held.enter_async_context(
-                self._means.turns.turn((credential.account_id, path), due)
-            )
         try:
             self.intent = await self._means.journal.begin(
-                write, account_id=credential.account_id, request_id=self._request_id
+                write, account_id=self._credential.account_id, request_id=self._record.request_id
             )
         except JournalError as error:
             _log.error("not_on_record", error=str(error))

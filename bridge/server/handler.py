@@ -15,19 +15,19 @@ from bridge.record.store import JournalError
 from bridge.resources.failures import answer_to
 from bridge.resources.routing import Match, Router
 from bridge.server.answers import Rendered, http_response, render
-from bridge.server.driving import Driver, Means
+from bridge.server.driving import TURN_SHARE, Driver, Means
 from bridge.server.limits import BodyBudget, BodyLimits, CallLimiter, read_body
 from bridge.server.logs import CallRecord
 from bridge.server.middlewares import RECORD
 from bridge.server.negotiation import admits_xml
 from bridge.server.parts import Parts
 from bridge.server.turns import Turns
-from bridge.upstream.gateway import Credential
+from bridge.upstream.gateway import OUT_OF_TIME, Credential
 from bridge.upstream.single_flight import SingleFlight
 from bridge.v1.errors import NotAcceptable, UnsupportedMediaType
 from bridge.v1.notes import Notes
 from bridge.v1.wire import V1Request, V1Response
-from bridge.v2.errors import OwnTokenRefused, UpstreamRefusal, UpstreamTimeout
+from bridge.v2.errors import OwnTokenRefused, UpstreamRefusal
 
 _log = structlog.get_logger("bridge.calls")
 
@@ -42,7 +42,8 @@ class LegacyHandler:
         self._gateway = parts.gateway
         self._journal = parts.journal
         self._departure = parts.departure
-        self._means = Means(parts.gateway, parts.journal, Turns(), settings.call_timeout)
+        self._means = Means(parts.gateway, parts.journal, settings.call_timeout)
+        self._turns = Turns()
         self._reads: SingleFlight[Rendered] = SingleFlight()
         self._writes: set[asyncio.Task[web.Response]] = set()
         self._calls = CallLimiter(settings.calls, settings.calls_per_login)
@@ -118,22 +119,24 @@ class LegacyHandler:
     ) -> web.Response:
         """Answer a call that changes nothing, together with all who ask the same just now."""
         record = request[RECORD]
-        deadline = asyncio.get_running_loop().time() + self._settings.call_timeout
+        deadline = self._deadline()
         # Notes of its own, for they go to all who share the answer.
         call = self._v1_request(request, match, b"", Notes())
         key = self._key(call, match, caller)
-        rendered = None
-        while rendered is None and key in self._reads:
+        while key in self._reads:
+            record.shared_with = self._reads.begun_by(key)
             try:
                 rendered = await self._reads.join(key)
-                record.shared_with = rendered.request_id
-            except UpstreamTimeout:
-                # It was the time of whoever began it that was up.
+                break
+            except OUT_OF_TIME:
+                # It may have been the time of whoever began it that was up.
                 if asyncio.get_running_loop().time() >= deadline:
                     raise
-        if rendered is None:
+        else:
+            record.shared_with = None
+            driver = self._driver(caller, record, deadline)
             rendered = await self._reads.begin(
-                key, self._render_read(call, match, caller, address, record)
+                key, self._render_read(call, match, caller, address, driver), record.request_id
             )
         record.notes.merge(rendered.notes)
         return http_response(rendered)
@@ -151,14 +154,17 @@ class LegacyHandler:
         )
 
     async def _render_read(
-        self, call: V1Request, match: Match, caller: Caller, address: str, record: CallRecord
+        self,
+        call: V1Request,
+        match: Match,
+        caller: Caller,
+        address: str,
+        driver: Driver,
     ) -> Rendered:
         # Only who begins takes a place: to join costs nothing.
-        async with AsyncExitStack() as held:
-            await held.enter_async_context(self._place(caller, address))
-            driver = self._driver(held, caller, record)
+        async with self._place(caller, address):
             answer = await self._drive(driver, call, match, caller)
-            return await render(answer, call.notes, record.request_id, self._turn)
+            return await render(answer, call.notes, self._turn)
 
     async def _write(
         self, request: web.Request, match: Match, caller: Caller, address: str
@@ -196,13 +202,31 @@ class LegacyHandler:
     ) -> web.Response:
         record = request[RECORD]
         async with held:
-            driver = self._driver(held, caller, record)
-            answer = await self._drive(driver, call, match, caller)
-            rendered = await render(answer, call.notes, record.request_id, self._turn)
-            response = http_response(rendered)
+            driver = self._driver(caller, record, self._deadline())
+            if match.call.method == "POST":
+                # In the order in which they came, whose clients are gone among them: before the
+                # body goes to a thread, which may take any time.
+                await self._take_turns(held, match, caller)
+            try:
+                answer = await self._drive(driver, call, match, caller)
+            finally:
+                self._gateway.wrote(caller.account_id)
+            response = http_response(await render(answer, call.notes, self._turn))
             if await _hand_over(request, response) and driver.intent is not None:
                 await self._note_delivery(driver.intent.id)
             return response
+
+    async def _take_turns(self, held: AsyncExitStack, match: Match, caller: Caller) -> None:
+        """Wait until nobody else writes to the same; see schemas/README.md, "Unknown outcomes"."""
+        credential = _credential(caller)
+        keys: list[Hashable] = [credential.key]
+        if self._gateway.knows(credential):
+            # Strangers must not keep the account from its own invoice.
+            keys.append(credential.account_id)
+        due = asyncio.get_running_loop().time() + self._settings.call_timeout * TURN_SHARE
+        for key in keys:
+            what = (key, match.resource.name, tuple(match.ids.items()))
+            await held.enter_async_context(self._turns.turn(what, due))
 
     async def _note_delivery(self, intent_id: int) -> None:
         try:
@@ -224,13 +248,15 @@ class LegacyHandler:
             notes=notes,
         )
 
-    def _driver(self, held: AsyncExitStack, caller: Caller, record: CallRecord) -> Driver:
+    def _deadline(self) -> float:
+        return asyncio.get_running_loop().time() + self._settings.call_timeout
+
+    def _driver(self, caller: Caller, record: CallRecord, deadline: float) -> Driver:
         return Driver(
             self._means,
-            held,
             credential=_credential(caller),
-            request_id=record.request_id,
-            calls=record.upstream_calls,
+            deadline=deadline,
+            record=record,
         )
 
     async def _drive(
@@ -256,6 +282,7 @@ def _credential(caller: Caller) -> Credential:
 
 async def _hand_over(request: web.Request, response: web.Response) -> bool:
     """Send the answer now rather than later, and tell whether there was anybody to take it."""
+    await asyncio.sleep(0)  # for the loop to hear of those who hung up just now
     if request.transport is None or request.transport.is_closing():
         return False
     try:

@@ -53,6 +53,9 @@ class Credential:
         object.__setattr__(self, "key", (self.account_id, digest))
 
 
+OUT_OF_TIME = (UpstreamTimeout, UpstreamUnavailable)
+"""How a call ends that others wait for and that had less time than they have."""
+
 STRANGERS = 5
 """Of so many places of an account, one more is for credentials that v2 has not accepted yet."""
 
@@ -63,6 +66,9 @@ class Policy:
 
     throttle_wait: float = 0.0
     """Seconds: the longest that a call waits where v2 has told its token to."""
+    calls: int = 100
+    """The most v2 calls at once: no more than there may be connections, for who waits for one of
+    those can no longer say whether v2 was asked."""
     calls_per_account: int = 25
     """The most v2 calls of one account at once, so that none can take all of the connections."""
 
@@ -99,6 +105,7 @@ class Gateway:
         self._accounts: dict[int, _Account] = {}
         self._flights: SingleFlight[V2Response] = SingleFlight()
         self._accepted: set[Hashable] = set()
+        self._places = asyncio.Semaphore(policy.calls)
 
     def knows(self, credential: Credential) -> bool:
         """Tell whether the credential is no invention: v2 has accepted it, or the operator has.
@@ -128,6 +135,10 @@ class Gateway:
         """
         return self._account(account_id).writes
 
+    def wrote(self, account_id: int) -> None:
+        """Note that a write of the account has ended, before anybody is told."""
+        self._account(account_id).writes += 1
+
     async def send(
         self,
         request: V2Request,
@@ -153,11 +164,15 @@ class Gateway:
             call = UpstreamCall(request.method, request.path, shared=True)
             calls.append(call)
             try:
-                response = await self._flights.join(key)
+                async with asyncio.timeout_at(deadline):
+                    response = await self._flights.join(key)
+            except TimeoutError:
+                call.ended(error=UpstreamTimeout.__name__)
+                raise _time_is_up() from None
             except UpstreamError as error:
                 call.ended(error=type(error).__name__)
-                # It ended with the time of whoever began it; there may be some left here.
-                if not isinstance(error, UpstreamTimeout) or self._clock() >= deadline:
+                # It may have ended with the time of whoever began it: there is some left here.
+                if not isinstance(error, OUT_OF_TIME):
                     raise
             else:
                 call.ended(status=response.status)
@@ -173,17 +188,24 @@ class Gateway:
     ) -> V2Response:
         account = self._account(credential.account_id)
         account.retries.earn()
-        may_be_served = False
+        earlier: UpstreamUnreachable | V2Response | None = None  # that may have been served
 
         async def attempt() -> V2Response:
-            nonlocal may_be_served
-            repeated = may_be_served
+            nonlocal earlier
             try:
                 response = await self._try(request, credential, deadline, calls)
             except UpstreamUnreachable as error:
-                may_be_served |= error.request_left
+                if error.request_left:
+                    earlier = error
                 raise
-            may_be_served = True
+            except UpstreamUnavailable:
+                if request.method == "GET" or earlier is None:
+                    raise
+                return _as_before(earlier)
+            if response.status == 429 and request.method != "GET" and earlier is not None:
+                return _as_before(earlier)
+            repeated = earlier is not None
+            earlier = response
             return replace(response, repeated=True) if repeated else response
 
         def give_up(state: RetryCallState) -> bool:
@@ -200,11 +222,7 @@ class Gateway:
             stop=give_up,
             retry_error_callback=_as_it_ended,
         )
-        try:
-            return await retrying(attempt)
-        finally:
-            if request.method != "GET":
-                account.writes += 1
+        return await retrying(attempt)
 
     async def _try(
         self,
@@ -217,7 +235,9 @@ class Gateway:
         while True:
             await self._wait_as_told(credential, deadline)
             places = account.places if self.knows(credential) else account.strangers
-            async with _place(places, deadline):
+            async with _place(places, deadline), _place(self._places, deadline):
+                if self._throttle.left(credential.key):
+                    continue  # the token was told so in the meantime
                 with (
                     self._reach.admit(urgent=request.settles) as reaching,
                     account.breaker.admit(urgent=request.settles) as answering,
@@ -282,7 +302,7 @@ async def _place(places: asyncio.Semaphore, deadline: float) -> AsyncIterator[No
         async with asyncio.timeout_at(deadline):
             await places.acquire()
     except TimeoutError:
-        raise UpstreamUnavailable("the account has too many calls under way", 1) from None
+        raise UpstreamUnavailable("too many calls are under way", 1) from None
     try:
         yield
     finally:
@@ -295,9 +315,10 @@ async def _judged(
     """Make a call, and let the breakers know what it says of v2."""
     try:
         response = await making
-    except UpstreamTimeout:
-        # Where the time went, nobody knows; but it was v2's to answer.
-        answering.ended(failed=True)
+    except UpstreamTimeout as error:
+        # Where the time went, nobody knows; but it was v2's to answer, if it was asked.
+        if error.request_left:
+            answering.ended(failed=True)
         raise
     except UpstreamUnreachable as error:
         reaching.ended(failed=not error.request_left)
@@ -316,6 +337,13 @@ async def _judged(
 def _outcome(state: RetryCallState) -> V2Response | BaseException:
     assert state.outcome is not None  # noqa: S101 - tenacity has it at every hook used here
     return state.outcome.exception() or state.outcome.result()
+
+
+def _as_before(earlier: UpstreamUnreachable | V2Response) -> V2Response:
+    """Let an earlier try be the answer: it may have been served, so v2 was not "not asked"."""
+    if isinstance(earlier, V2Response):
+        return earlier
+    raise earlier
 
 
 def _as_it_ended(state: RetryCallState) -> V2Response:

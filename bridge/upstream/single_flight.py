@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Coroutine, Hashable
+from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
@@ -20,9 +21,19 @@ class SingleFlight(Generic[T]):
         """Whether the one for `key` is under way, and may be joined."""
         return key in self._flights
 
-    async def begin(self, key: Hashable, flight: Coroutine[Any, Any, T]) -> T:
+    def begun_by(self, key: Hashable) -> str:
+        """Return who has begun the one for `key`.
+
+        Raises:
+            KeyError: there is none.
+        """
+        return self._flights[key].begun_by
+
+    async def begin(self, key: Hashable, flight: Coroutine[Any, Any, T], by: str = "") -> T:
         """Start the one for `key` and wait for it; returns or raises what it does."""
-        self._flights[key] = _Flight(asyncio.create_task(flight))
+        task = asyncio.create_task(flight)
+        task.add_done_callback(_heed)
+        self._flights[key] = _Flight(task, by)
         return await self.join(key)
 
     async def join(self, key: Hashable) -> T:
@@ -44,7 +55,14 @@ class SingleFlight(Generic[T]):
                 flight.task.cancel()
 
 
+@dataclass(slots=True)
 class _Flight(Generic[T]):
-    def __init__(self, task: asyncio.Task[T]) -> None:
-        self.task = task
-        self.waiting = 0
+    task: asyncio.Task[T]
+    begun_by: str
+    waiting: int = 0
+
+
+def _heed(task: asyncio.Task[Any]) -> None:
+    """Take note of how a task ended, for there may be nobody left to do so."""
+    if not task.cancelled():
+        task.exception()

@@ -2,6 +2,7 @@
 
 import asyncio
 from dataclasses import dataclass
+from types import SimpleNamespace
 
 import aiohttp
 import yarl
@@ -31,6 +32,26 @@ class Upstream:
     """The most that are open at once."""
 
 
+@dataclass(slots=True)
+class _Progress:
+    """How far a call has come."""
+
+    request_left: bool = False
+
+
+def _tracing() -> aiohttp.TraceConfig:
+    async def headers_sent(
+        _session: aiohttp.ClientSession,
+        context: SimpleNamespace,
+        _sent: aiohttp.TraceRequestHeadersSentParams,
+    ) -> None:
+        context.trace_request_ctx.request_left = True
+
+    tracing = aiohttp.TraceConfig()
+    tracing.on_request_headers_sent.append(headers_sent)
+    return tracing
+
+
 class V2Client:
     """Carries v2 calls over kept-alive connections. Sends nothing twice, follows nothing."""
 
@@ -41,6 +62,7 @@ class V2Client:
             # One caller's cookies are none of the next one's business.
             cookie_jar=aiohttp.DummyCookieJar(),
             headers={"User-Agent": upstream.user_agent, "Accept": "application/json"},
+            trace_configs=[_tracing()],
         )
 
         # aiohttp would send a GET or DELETE again when a kept-alive connection breaks, and tell
@@ -71,6 +93,7 @@ class V2Client:
         }
         if request.body is not None:
             headers["Content-Type"] = "application/json"
+        progress = _Progress()
         try:
             async with self._session.request(
                 request.method,
@@ -78,6 +101,7 @@ class V2Client:
                 data=request.body,
                 headers=headers,
                 allow_redirects=False,
+                trace_request_ctx=progress,
                 timeout=aiohttp.ClientTimeout(
                     total=seconds, sock_connect=self._upstream.connect_timeout
                 ),
@@ -89,7 +113,9 @@ class V2Client:
         except (aiohttp.ConnectionTimeoutError, aiohttp.ClientConnectorError) as error:
             raise UpstreamUnreachable(type(error).__name__, request_left=False) from None
         except TimeoutError as error:
-            raise UpstreamTimeout(type(error).__name__) from None
+            raise UpstreamTimeout(
+                type(error).__name__, request_left=progress.request_left
+            ) from None
         except (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError, OSError) as error:
             raise UpstreamUnreachable(type(error).__name__) from None
         except (aiohttp.ClientError, ValueError) as error:

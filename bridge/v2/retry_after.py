@@ -19,7 +19,7 @@ def read_retry_after(text: str | None, now: datetime) -> float | None:
         return float(text)
     try:
         moment = parsedate_to_datetime(text)
-    except ValueError:
+    except (ValueError, OverflowError):  # the latter where a number in it is out of any range
         return None
     if moment.tzinfo is None:  # written with -0000
         moment = moment.replace(tzinfo=UTC)

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -14,16 +15,14 @@ import pytest
 from bridge.upstream import gateway as gateway_module
 from tests.support.clocks import Leaps
 from tests.support.held_upstream import HeldCall, HeldUpstream, running_held_upstream
-from tests.support.legacy import Answer, LegacyClient, assert_valid
+from tests.support.legacy import BASIC, Answer, LegacyClient, assert_valid
 from tests.support.running import running_bridge
 from tests.support.upstream import page
-from tests.support.writing import HELLO, SEND, caught_up, hello, outcomes, posting, v2_time
+from tests.support.writing import HELLO, SEND, caught_up, getting, hello, outcomes, posting, v2_time
 
 NOT_DONE = (502, ["Harvest has not done this: it may be sent again."])
 NOT_KNOWN = (504, ["Whether Harvest has done this is not known: look first."])
 COLLEAGUE = aiohttp.encode_basic_auth("bob@example.com", "another-token")
-LATE = 40.0
-"""Seconds: longer than any call may take."""
 
 
 @pytest.fixture(autouse=True)
@@ -70,6 +69,18 @@ async def the_look(held: HeldUpstream) -> HeldCall:
     return call
 
 
+async def find_nothing(
+    held: HeldUpstream, leaps: Leaps, answering: asyncio.Task[Answer], **found: Any
+) -> None:
+    """Let every look find nothing, or what is `found`, until the bridge gives up looking."""
+    while not answering.done():
+        look = await the_look(held)
+        look.answer(page(hello(**found)) if found else page())
+        while not answering.done() and look is held.calls[-1]:
+            leaps.ahead(0.01)
+            await asyncio.sleep(0)
+
+
 def posts(held: HeldUpstream) -> int:
     return sum(call.received.method == "POST" for call in held.calls)
 
@@ -78,7 +89,7 @@ def told(answer: Answer) -> tuple[int, list[str]]:
     return answer.status, answer.errors
 
 
-async def leave_unknown(held: HeldUpstream, client: LegacyClient) -> None:
+async def leave_unknown(held: HeldUpstream, client: LegacyClient, _leaps: Leaps) -> None:
     """Make a write whose outcome stays unknown."""
     answer = posting(client)
     (await the_post(held)).reset()
@@ -86,11 +97,11 @@ async def leave_unknown(held: HeldUpstream, client: LegacyClient) -> None:
     assert told(await answer) == NOT_KNOWN
 
 
-async def leave_absent(held: HeldUpstream, client: LegacyClient) -> None:
+async def leave_absent(held: HeldUpstream, client: LegacyClient, leaps: Leaps) -> None:
     """Make a write of which a look shows that it was not done."""
     answer = posting(client)
     (await the_post(held)).reset()
-    (await the_look(held)).answer(page())
+    await find_nothing(held, leaps, answer)
     assert told(await answer) == NOT_DONE
 
 
@@ -146,11 +157,26 @@ class TestTheLook:
     ) -> None:
         answering = posting(client)
         LOSSES[loss](await the_post(held), leaps)
-        (await the_look(held)).answer(page())
+        await find_nothing(held, leaps, answering)
 
         assert told(await answering) == NOT_DONE
         assert outcomes(journal) == ["absent"]
-        assert len(held.calls) == 2
+        assert posts(held) == 1
+
+    async def test_finds_what_v2_was_still_at_work_on(
+        self, held: HeldUpstream, client: LegacyClient, leaps: Leaps, journal: Path
+    ) -> None:
+        answering = posting(client)
+        (await the_post(held)).reset()
+        for seconds in (1, 2, 4):
+            (await the_look(held)).answer(page())
+            await caught_up(client)
+            assert not answering.done()
+            leaps.ahead(seconds)
+        (await the_look(held)).answer(page(hello()))
+
+        assert (await answering).status == 201
+        assert outcomes(journal) == ["done"]
 
     @pytest.mark.parametrize(
         "answer",
@@ -206,8 +232,8 @@ class TestTheLook:
         for number in range(4):
             answering = posting(client, f"/invoice/{number + 1}/messages")
             (await held.next()).answer(status=500)
-            (await held.next()).answer(page())
-            assert told(await answering) == NOT_DONE
+            (await held.next()).answer(page(hello(id=number + 1)))
+            assert (await answering).status == 201
         answering = posting(client)
         (await the_post(held)).answer(status=500)
         (await the_look(held)).answer(page(hello()))
@@ -258,7 +284,7 @@ class TestTheLook:
             pytest.param(
                 {"attach_pdf": False, "thank_you": True, "reminder": True}, id="what is not asked"
             ),
-            pytest.param({"created_at": v2_time(-20)}, id="clocks of v2 that differ a little"),
+            pytest.param({"seconds": -20}, id="clocks of v2 that differ a little"),
         ],
     )
     async def test_takes_a_message_for_it_that_differs_by(
@@ -284,15 +310,15 @@ class TestTheLook:
             ),
             pytest.param({"recipients": None}, id="no recipients"),
             pytest.param({"event_type": "send"}, id="event"),
-            pytest.param({"created_at": v2_time(-120)}, id="time"),
+            pytest.param({"seconds": -120}, id="time"),
         ],
     )
     async def test_takes_no_message_for_it_that_differs_by(
-        self, held: HeldUpstream, client: LegacyClient, fields: dict[str, Any]
+        self, held: HeldUpstream, client: LegacyClient, leaps: Leaps, fields: dict[str, Any]
     ) -> None:
         answering = posting(client)
         (await the_post(held)).reset()
-        (await the_look(held)).answer(page(hello(**fields)))
+        await find_nothing(held, leaps, answering, **fields)
 
         assert told(await answering) == NOT_DONE
 
@@ -307,20 +333,21 @@ class TestTheLook:
 
         assert (await answering).status == 201
 
-    @pytest.mark.parametrize(
-        ("ahead", "age", "status"),
-        [(3600, 20, 201), (3600, 120, 502), (-3600, 20, 201), (-3600, 120, 502)],
-    )
+    @pytest.mark.parametrize("ahead", [3600, -3600])
+    @pytest.mark.parametrize(("age", "found"), [(20, 501), (120, 502)])
     async def test_goes_by_the_clock_of_v2(
-        self, held: HeldUpstream, client: LegacyClient, ahead: int, age: int, status: int
+        self, held: HeldUpstream, client: LegacyClient, ahead: int, age: int, found: int
     ) -> None:
         answering = posting(client)
         (await the_post(held)).reset()
         date = format_datetime(datetime.now(UTC) + timedelta(seconds=ahead), usegmt=True)
-        found = hello(created_at=v2_time(ahead - age))
-        (await the_look(held)).answer(page(found), headers={"Date": date})
+        newest, older = v2_time(ahead), v2_time(ahead - age)
+        (await the_look(held)).answer(
+            page(hello(id=502, created_at=newest), hello(id=501, created_at=older)),
+            headers={"Date": date},
+        )
 
-        assert (await answering).status == status
+        assert (await answering).headers["Location"] == f"{SEND}/{found}"
 
     @pytest.mark.parametrize(
         "date",
@@ -360,9 +387,10 @@ class TestTheLook:
         answering = posting(client)
         (await the_post(held)).reset()
         link = f"{held.base_url}/invoices/1420/messages?cursor=2&per_page=100"
-        (await the_look(held)).answer(page(hello(created_at=v2_time(-120)), following=link))
+        older = hello(id=500, seconds=-120)
+        (await the_look(held)).answer(page(hello(), older, hello(id=499), following=link))
 
-        assert told(await answering) == NOT_DONE
+        assert (await answering).headers["Location"] == f"{SEND}/501"
         assert len(held.calls) == 2
 
     async def test_takes_the_oldest_of_several(
@@ -375,7 +403,7 @@ class TestTheLook:
         assert (await answering).headers["Location"] == f"{SEND}/502"
 
     async def test_takes_no_message_that_another_write_has_made(
-        self, held: HeldUpstream, client: LegacyClient
+        self, held: HeldUpstream, client: LegacyClient, leaps: Leaps
     ) -> None:
         answering = posting(client)
         (await the_post(held)).answer(hello(), 201)
@@ -383,7 +411,7 @@ class TestTheLook:
 
         answering = posting(client)
         (await the_post(held)).reset()
-        (await the_look(held)).answer(page(hello()))
+        await find_nothing(held, leaps, answering, id=501)
         assert told(await answering) == NOT_DONE
 
         answering = posting(client)
@@ -418,7 +446,8 @@ class TestNothingWasSent:
     async def test_where_the_journal_cannot_be_written(
         self, held: HeldUpstream, client: LegacyClient, journal: Path
     ) -> None:
-        moved = journal.rename(journal.with_name("moved"))
+        moved = journal.with_name("moved")
+        os.rename(journal, moved)  # noqa: PTH104 - in no time
         answer = await posting(client)
 
         assert answer.status == 503
@@ -426,7 +455,7 @@ class TestNothingWasSent:
         assert int(answer.headers["Retry-After"]) >= 1
         assert held.calls == []
 
-        moved.rename(journal)
+        os.rename(moved, journal)  # noqa: PTH104
         answering = posting(client)
         (await the_post(held)).answer(hello(), 201)
         assert (await answering).status == 201
@@ -450,7 +479,7 @@ class TestNothingWasSent:
     async def test_where_too_little_time_is_left_after_a_look(
         self, held: HeldUpstream, client: LegacyClient, leaps: Leaps
     ) -> None:
-        await leave_unknown(held, client)
+        await leave_unknown(held, client, leaps)
         answering = posting(client)
         look = await the_look(held)
         leaps.ahead(16)
@@ -497,9 +526,9 @@ class TestTheRecord:
 
 class TestTheSameAgain:
     async def test_finds_what_was_unknown_and_sends_nothing(
-        self, held: HeldUpstream, client: LegacyClient, journal: Path
+        self, held: HeldUpstream, client: LegacyClient, leaps: Leaps, journal: Path
     ) -> None:
-        await leave_unknown(held, client)
+        await leave_unknown(held, client, leaps)
         answering = posting(client)
         (await the_look(held)).answer(page(hello()))
         answer = await answering
@@ -509,9 +538,9 @@ class TestTheSameAgain:
         assert outcomes(journal) == ["done"]
 
     async def test_finds_what_turned_up_after_it_was_told_to_be_absent(
-        self, held: HeldUpstream, client: LegacyClient
+        self, held: HeldUpstream, client: LegacyClient, leaps: Leaps
     ) -> None:
-        await leave_absent(held, client)
+        await leave_absent(held, client, leaps)
         answering = posting(client)
         (await the_look(held)).answer(page(hello()))
 
@@ -520,9 +549,9 @@ class TestTheSameAgain:
 
     @pytest.mark.parametrize("leave", [leave_unknown, leave_absent])
     async def test_is_sent_where_the_look_finds_nothing(
-        self, held: HeldUpstream, client: LegacyClient, journal: Path, leave: Any
+        self, held: HeldUpstream, client: LegacyClient, leaps: Leaps, journal: Path, leave: Any
     ) -> None:
-        await leave(held, client)
+        await leave(held, client, leaps)
         answering = posting(client)
         (await the_look(held)).answer(page())
         (await the_post(held)).answer(hello(), 201)
@@ -532,9 +561,9 @@ class TestTheSameAgain:
         assert outcomes(journal) == ["done"]
 
     async def test_is_not_sent_where_the_look_fails(
-        self, held: HeldUpstream, client: LegacyClient, journal: Path
+        self, held: HeldUpstream, client: LegacyClient, leaps: Leaps, journal: Path
     ) -> None:
-        await leave_unknown(held, client)
+        await leave_unknown(held, client, leaps)
         answering = posting(client)
         (await the_look(held)).answer(status=500)
 
@@ -589,9 +618,9 @@ class TestTheSameAgain:
         assert (await answering).headers["Location"] == f"{SEND}/502"
 
     async def test_is_the_same_with_any_credential_of_the_account(
-        self, held: HeldUpstream, client: LegacyClient
+        self, held: HeldUpstream, client: LegacyClient, leaps: Leaps
     ) -> None:
-        await leave_unknown(held, client)
+        await leave_unknown(held, client, leaps)
         answering = posting(client, authorization=COLLEAGUE)
         look = await the_look(held)
         assert look.token == "another-token"
@@ -601,9 +630,9 @@ class TestTheSameAgain:
 
     @pytest.mark.parametrize("path", [SEND, "/invoices/1420/messages"])
     async def test_is_the_same_in_either_dialect(
-        self, held: HeldUpstream, client: LegacyClient, path: str
+        self, held: HeldUpstream, client: LegacyClient, leaps: Leaps, path: str
     ) -> None:
-        await leave_unknown(held, client)
+        await leave_unknown(held, client, leaps)
         answering = posting(client, path)
         (await the_look(held)).answer(page(hello()))
 
@@ -619,9 +648,9 @@ class TestTheSameAgain:
         ],
     )
     async def test_is_another_write_with_another(
-        self, held: HeldUpstream, client: LegacyClient, path: str, body: bytes
+        self, held: HeldUpstream, client: LegacyClient, leaps: Leaps, path: str, body: bytes
     ) -> None:
-        await leave_unknown(held, client)
+        await leave_unknown(held, client, leaps)
         answering = posting(client, path, body)
         call = await held.next()
         assert call.received.method == "POST"
@@ -630,19 +659,21 @@ class TestTheSameAgain:
         assert (await answering).status in {200, 201}
 
     async def test_is_another_write_after_the_window(
-        self, held: HeldUpstream, journal: Path
+        self, held: HeldUpstream, leaps: Leaps, journal: Path
     ) -> None:
         async with running_bridge(held.base_url, journal=journal, repeat_window=0) as client:
-            await leave_unknown(held, client)
+            await leave_unknown(held, client, leaps)
             answering = posting(client)
             (await the_post(held)).answer(hello(), 201)
             assert (await answering).status == 201
 
         assert outcomes(journal) == ["unknown", "done"]
 
-    async def test_is_the_same_after_a_restart(self, held: HeldUpstream, journal: Path) -> None:
+    async def test_is_the_same_after_a_restart(
+        self, held: HeldUpstream, leaps: Leaps, journal: Path
+    ) -> None:
         async with running_bridge(held.base_url, journal=journal) as client:
-            await leave_unknown(held, client)
+            await leave_unknown(held, client, leaps)
         async with running_bridge(held.base_url, journal=journal) as client:
             answering = posting(client)
             (await the_look(held)).answer(page(hello()))
@@ -657,10 +688,10 @@ class TestTheSameAgain:
         answering = posting(client)
         (await the_post(held)).reset()
         date = "Mon, 1 Jan 99999999999999999999 00:00:00 GMT"
-        (await the_look(held)).answer(page(), headers={"Date": date})
-        await answering
+        (await the_look(held)).answer(page(hello()), headers={"Date": date})
 
-        assert "open" not in outcomes(journal)
+        assert (await answering).status == 201
+        assert outcomes(journal) == ["done"]
 
 
 class TestTurns:
@@ -720,3 +751,51 @@ class TestTurns:
         assert (await reading).status == 200
         post.answer(hello(), 201)
         assert (await writing).status == 201
+
+    async def test_one_that_does_not_come_in_time_is_503_and_nothing_is_sent(
+        self, held: HeldUpstream, client: LegacyClient, leaps: Leaps
+    ) -> None:
+        first = posting(client)
+        post = await the_post(held)
+        second = posting(client)
+        await caught_up(client)
+        leaps.ahead(16)
+
+        late = await second
+        assert (late.status, late.headers["Retry-After"]) == (503, "1")
+        post.answer(hello(), 201)
+        assert (await first).status == 201
+        assert posts(held) == 1
+
+    async def test_strangers_do_not_keep_the_account_from_its_invoice(
+        self, held: HeldUpstream, client: LegacyClient
+    ) -> None:
+        """Until v2 has accepted a token, its writes wait for those with the same token only."""
+        another = aiohttp.encode_basic_auth("any@example.com", "another-token")
+        strange = posting(client, authorization=another)
+        strangers = await the_post(held)
+        own = posting(client)
+        (await the_post(held)).answer(hello(id=502), 201)
+        assert (await own).status == 201
+
+        strangers.answer(hello(id=503), 201)
+        assert (await strange).status == 201
+
+    async def test_tokens_that_v2_has_accepted_wait_for_each_other(
+        self, held: HeldUpstream, client: LegacyClient
+    ) -> None:
+        another = aiohttp.encode_basic_auth("any@example.com", "another-token")
+        for authorization in (another, BASIC):
+            known = getting(client, authorization=authorization)
+            (await held.next()).answer(page())
+            assert (await known).status == 200
+        first = posting(client)
+        post = await the_post(held)
+        second = posting(client, authorization=another)
+        await caught_up(client)
+
+        assert posts(held) == 1
+        post.answer(hello(id=502), 201)
+        assert (await first).status == 201
+        (await the_post(held)).answer(hello(id=503), 201)
+        assert (await second).status == 201

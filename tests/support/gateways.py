@@ -4,7 +4,7 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from bridge.secret import Secret
 from bridge.upstream.calls import UpstreamCall
@@ -46,12 +46,12 @@ class Asker:
     gateway: Gateway
     token: str = "s3cret"
     account_id: int = 1000
-    asked: list[Asking] = field(default_factory=list)
+    vouched: bool = True
 
     def ask(self, request: V2Request, *, seconds: float = PATIENCE) -> Asking:
         """Have a call made; its answer can be waited for."""
         calls: list[UpstreamCall] = []
-        credential = Credential(self.account_id, Secret(self.token))
+        credential = Credential(self.account_id, Secret(self.token), self.vouched)
         deadline = asyncio.get_running_loop().time() + seconds
         sending = self.gateway.send(request, credential, deadline, calls)
         return Asking(asyncio.create_task(sending), calls)

@@ -38,7 +38,11 @@ def v2_time(seconds: float = 0) -> str:
 
 
 def hello(**fields: Any) -> dict[str, Any]:
-    """Return the message that v2 makes of `HELLO` now, but for `fields`."""
+    """Return the message that v2 makes of `HELLO` now, but for `fields`.
+
+    As `seconds` can be told when that was, from now.
+    """
+    created_at = v2_time(fields.pop("seconds", 0))
     return message(
         **{
             "id": 501,
@@ -48,7 +52,7 @@ def hello(**fields: Any) -> dict[str, Any]:
                 {"name": "Jane", "email": "jane@doe.org"},
                 {"name": None, "email": "bob@doe.org"},
             ],
-            "created_at": v2_time(),
+            "created_at": created_at,
             **fields,
         }
     )

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from bridge.secret import Secret
 from bridge.upstream import gateway as gateway_module
 from bridge.upstream.breaker import Breaker, BreakerPolicy, State
 from bridge.upstream.gateway import Credential, Gateway, Policy
@@ -19,7 +20,6 @@ from bridge.v2.errors import (
     UpstreamUnreachable,
 )
 from bridge.v2.wire import V2Request, V2Response
-from bridge.secret import Secret
 from tests.support.clocks import Leaps, until
 from tests.support.gateways import Asker, Asking, free_port, running_gateway
 from tests.support.held_upstream import HeldUpstream, running_held_upstream
@@ -730,32 +730,14 @@ class TestSharedCalls:
 
         assert len(held.calls) == 2
 
-    @pytest.mark.parametrize("request_", [DELETE, CREATE], ids=lambda each: each.method)
-    @pytest.mark.parametrize("outcome", ["done", "failed", "reset", "given up"])
-    async def test_who_asks_after_a_write_does_not_join_who_asked_before_its_end(
-        self,
-        held: HeldUpstream,
-        asker: Asker,
-        leaps: Leaps,
-        request_: V2Request,
-        outcome: str,
+    async def test_who_asks_after_a_write_does_not_join_who_asked_before(
+        self, held: HeldUpstream, asker: Asker
     ) -> None:
         before = asker.ask(LIST)
         old = await held.next()
-        writing = Asker(asker.gateway, token="a colleague's").ask(request_)
-        write = await held.next()
         meanwhile = asker.ask(LIST)
         await meanwhile.joined()
-        if outcome == "given up":
-            await writing.give_up()
-        elif outcome == "reset":
-            write.reset()
-            if request_ is DELETE:
-                await tried_again(writing, leaps)
-                (await held.next()).answer()
-        else:
-            write.answer(status=200 if outcome == "done" else 500)
-        await asyncio.wait([writing.task])
+        asker.gateway.wrote(asker.account_id)
 
         after = asker.ask(LIST)
         fresh = await held.next()
@@ -770,9 +752,7 @@ class TestSharedCalls:
     ) -> None:
         asker.ask(LIST)
         await held.next()
-        writing = Asker(asker.gateway, account_id=7).ask(DELETE)
-        (await held.next()).answer()
-        await writing.response()
+        asker.gateway.wrote(7)
 
         await asker.ask(LIST).joined()
 
@@ -891,6 +871,37 @@ class TestPlaces:
 
             for asking in asked:
                 assert (await asking.response()).status == 200
+
+    async def test_strangers_have_few_of_their_own(self, held: HeldUpstream) -> None:
+        async with running_gateway(held.base_url, Policy(calls_per_account=10)) as gateway:
+            strangers = [
+                Asker(gateway, token=str(number), vouched=False).ask(LIST) for number in range(3)
+            ]
+            calls = [await held.next(), await held.next()]
+            known = Asker(gateway).ask(LIST)
+            (await held.next()).answer()
+            await known.response()
+            assert len(held.calls) == 3
+            for call in calls:
+                call.answer(status=401)
+            (await held.next()).answer(status=401)
+            for each in strangers:
+                assert (await each.response()).status == 401
+
+    async def test_whom_v2_has_accepted_is_no_stranger(self, held: HeldUpstream) -> None:
+        async with running_gateway(held.base_url, Policy(calls_per_account=5)) as gateway:
+            asker = Asker(gateway, vouched=False)
+            credential = Credential(asker.account_id, Secret(asker.token))
+            for status, known in ((401, False), (404, False), (200, True), (401, True)):
+                asking = asker.ask(LIST)
+                (await held.next()).answer(status=status)
+                await asking.response()
+                assert gateway.knows(credential) is known
+
+            assert not gateway.knows(Credential(7, Secret(asker.token)))
+            for number in range(5):
+                asker.ask(V2Request("GET", f"/invoices/{number}"))
+                await held.next()
 
     async def test_who_gets_none_in_time_has_asked_nothing(
         self, held: HeldUpstream, leaps: Leaps

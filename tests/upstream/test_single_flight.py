@@ -1,7 +1,6 @@
 """Those who ask the same at the same time, without anything to ask."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
 import pytest
@@ -35,8 +34,8 @@ async def errand() -> Errand:
 
 
 @pytest.fixture
-async def flights() -> AsyncIterator[SingleFlight[str]]:
-    yield SingleFlight()
+async def flights() -> SingleFlight[str]:
+    return SingleFlight()
 
 
 async def begun(

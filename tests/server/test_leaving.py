@@ -1,0 +1,341 @@
+"""Stopping: what is under way is finished, what is new is refused, and it comes to an end."""
+
+import asyncio
+import os
+import signal
+import sqlite3
+import sys
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager, closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+from bridge.server.leaving import Departure
+from bridge.server.service import Service
+from bridge.settings import PREFIX
+from bridge.v1.errors import Leaving
+from tests.support.clocks import Leaps, until
+from tests.support.held_upstream import HeldUpstream, running_held_upstream
+from tests.support.legacy import BASIC, LegacyClient
+from tests.support.logged import Logged, logging
+from tests.support.running import LOOPBACK, running_service
+from tests.support.upstream import page
+from tests.support.writing import SEND, getting, hello, outcomes, posting
+
+CALL = f"GET {SEND} HTTP/1.1\r\nHost: a\r\nAuthorization: {BASIC}\r\n\r\n".encode()
+PATIENCE = 5.0
+"""Seconds until something counts as hanging."""
+STARTING = 15.0
+"""Seconds that a process of its own may take on top of that."""
+BRIEFLY = 0.2
+"""Seconds: a time to stop in that a test waits for."""
+
+
+class TestDeparture:
+    def test_takes_calls_until_it_begins(self) -> None:
+        departure = Departure()
+        with departure.call():
+            departure.begin()
+        with pytest.raises(Leaving) as leaving, departure.call():
+            pass
+
+        assert leaving.value.retry_after >= 1
+        assert departure.begun
+
+    def test_lets_calls_that_were_taken_go_on_with_their_work(self) -> None:
+        departure = Departure()
+        departure.begin()
+
+        with departure.work():
+            pass
+
+    async def test_is_quiet_at_once_where_nothing_is_under_way(self) -> None:
+        departure = Departure()
+        departure.begin()
+
+        assert await departure.until_quiet(PATIENCE) == 0
+
+    async def test_waits_for_the_last_of_what_is_under_way(self) -> None:
+        departure = Departure()
+        with departure.call():
+            with departure.call(), departure.work():
+                waiting = asyncio.create_task(departure.until_quiet(PATIENCE))
+                await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            assert not waiting.done()
+
+        assert await waiting == 0
+
+    async def test_waits_no_longer_than_it_may(self) -> None:
+        leaps, departure = Leaps(), Departure()
+        with departure.call(), departure.call():
+            waiting = asyncio.create_task(departure.until_quiet(30))
+            await asyncio.sleep(0)
+            leaps.ahead(30)
+
+            assert await waiting == 2
+
+    @pytest.mark.parametrize("before", [True, False])
+    async def test_waits_no_longer_when_it_is_hurried(self, before: bool) -> None:
+        departure = Departure()
+        with departure.call():
+            if before:
+                departure.hurry()
+            waiting = asyncio.create_task(departure.until_quiet(PATIENCE))
+            await asyncio.sleep(0)
+            departure.hurry()
+
+            assert await waiting == 1
+
+    async def test_what_fails_is_under_way_no_longer(self) -> None:
+        departure = Departure()
+        with pytest.raises(KeyError), departure.call():
+            raise KeyError
+
+        assert await departure.until_quiet(PATIENCE) == 0
+
+
+@dataclass
+class Leaver:
+    """A bridge in this process, and what tells it to stop."""
+
+    service: Service
+    client: LegacyClient
+    stack: AsyncExitStack
+    log: Logged
+
+    async def leave(self) -> asyncio.Task[None]:
+        """Tell it to stop, and wait until it has begun to."""
+        leaving = asyncio.create_task(self.stack.aclose())
+        await until(lambda: self.log.lines("stopping"))
+        return leaving
+
+    async def readiness(self) -> dict[str, Any]:
+        url = f"http://{LOOPBACK}:{self.service.admin_port}/readyz"
+        async with aiohttp.ClientSession() as session, session.get(url) as response:
+            assert response.status == 503
+            told: dict[str, Any] = await response.json()
+            return told
+
+
+@pytest.fixture
+async def held() -> AsyncIterator[HeldUpstream]:
+    async with running_held_upstream() as upstream:
+        yield upstream
+
+
+@asynccontextmanager
+async def leaver(held: HeldUpstream, **settings: Any) -> AsyncIterator[Leaver]:
+    async with AsyncExitStack() as stack:
+        log = stack.enter_context(logging())
+        service, _ = await stack.enter_async_context(
+            running_service(held.base_url, **{"account_id": 1000, "stop_timeout": 30, **settings})
+        )
+        # The client's connections outlast the bridge.
+        async with LegacyClient(LOOPBACK, service.port) as lasting:
+            yield Leaver(service, lasting, stack, log)
+
+
+class TestLeaving:
+    async def test_finishes_what_is_under_way(self, held: HeldUpstream, tmp_path: Path) -> None:
+        journal = tmp_path / "journal.sqlite"
+        async with leaver(held, journal=journal) as bridge:
+            reading, writing = getting(bridge.client), posting(bridge.client)
+            calls = {call.received.method: call for call in [await held.next(), await held.next()]}
+            leaving = await bridge.leave()
+            calls["GET"].answer(page(hello()))
+            read = await reading
+            assert not leaving.done()
+            calls["POST"].answer(hello(), 201)
+            written = await writing
+            async with asyncio.timeout(PATIENCE):
+                await leaving
+
+        assert (read.status, read.texts("id")) == (200, ["501"])
+        assert (written.status, written.texts("id")) == (201, ["501"])
+        assert read.headers["Connection"] == written.headers["Connection"] == "close"
+        assert outcomes(journal) == ["done"]
+
+    async def test_is_over_at_once_where_nothing_is_under_way(self, held: HeldUpstream) -> None:
+        async with leaver(held) as bridge, bridge.client.connection():  # idle
+            leaving = await bridge.leave()
+            async with asyncio.timeout(PATIENCE):
+                await leaving
+
+    async def test_refuses_new_calls_of_connections_that_are_open(self, held: HeldUpstream) -> None:
+        async with leaver(held) as bridge, bridge.client.connection() as (reader, writer):
+            answering = getting(bridge.client)
+            call = await held.next()
+            leaving = await bridge.leave()
+            writer.write(CALL)
+            refusal = (await reader.read()).decode()  # up to the end of the connection
+            assert refusal.startswith("HTTP/1.1 503 ")
+            assert "\r\nRetry-After: 1\r\n" in refusal
+            assert "\r\nConnection: close\r\n" in refusal
+            assert "<errors>" in refusal
+            assert len(held.calls) == 1
+            call.answer(page())
+            assert (await answering).status == 200
+            await leaving
+
+    async def test_refuses_new_connections(self, held: HeldUpstream) -> None:
+        async with leaver(held) as bridge:
+            answering = getting(bridge.client)
+            call = await held.next()
+            leaving = await bridge.leave()
+            with pytest.raises(ConnectionRefusedError):
+                await asyncio.open_connection(LOOPBACK, bridge.service.port)
+            call.answer(page())
+            assert (await answering).status == 200
+            await leaving
+
+    async def test_is_told_by_readiness_while_the_admin_side_is_still_there(
+        self, held: HeldUpstream
+    ) -> None:
+        async with leaver(held) as bridge:
+            answering = getting(bridge.client)
+            call = await held.next()
+            leaving = await bridge.leave()
+            told = asyncio.create_task(bridge.readiness())
+            (await held.next()).answer()  # the check whether v2 can be reached
+            assert (await told)["checks"]["phase"] == "stopping"
+            call.answer(page())
+            await answering
+            await leaving
+
+    async def test_goes_on_with_a_write_whose_client_has_left(
+        self, held: HeldUpstream, tmp_path: Path
+    ) -> None:
+        journal = tmp_path / "journal.sqlite"
+        async with leaver(held, journal=journal) as bridge:
+            writing = posting(bridge.client)
+            call = await held.next()
+            writing.cancel()
+            leaving = await bridge.leave()
+            assert not leaving.done()
+            call.answer(hello(), 201)
+            async with asyncio.timeout(PATIENCE):
+                await leaving
+
+        assert outcomes(journal) == ["done"]
+
+    @pytest.mark.parametrize("how", ["in time", "hurried"])
+    @pytest.mark.parametrize("method", ["GET", "POST"])
+    async def test_gives_up_what_does_not_end(
+        self, held: HeldUpstream, tmp_path: Path, method: str, how: str
+    ) -> None:
+        journal = tmp_path / "journal.sqlite"
+        stop_timeout = BRIEFLY if how == "in time" else 1000
+        async with leaver(held, journal=journal, stop_timeout=stop_timeout) as bridge:
+            start = getting if method == "GET" else posting
+            answering = start(bridge.client)
+            call = await held.next()
+            leaving = await bridge.leave()
+            if how == "hurried":
+                bridge.service.hurry()
+            async with asyncio.timeout(PATIENCE):
+                await leaving
+            await call.until_left()
+            with pytest.raises(aiohttp.ClientError):
+                await answering
+
+        assert bridge.log.lines("stopped")[0]["unfinished"] >= 1
+        if method == "POST":
+            assert outcomes(journal) == ["open"]
+            async with leaver(held, journal=journal):
+                assert outcomes(journal) == ["unknown"]
+
+
+class TestSignal:
+    """With a process of its own."""
+
+    @asynccontextmanager
+    async def serving(
+        self, held: HeldUpstream, journal: Path, stop_timeout: float
+    ) -> AsyncIterator[tuple[asyncio.subprocess.Process, LegacyClient]]:
+        arguments = {
+            "account-id": "1000",
+            "auth": "token-as-password",
+            "contact": "ops@example.com",
+            "upstream": held.base_url,
+            "port": "0",
+            "admin-port": "0",
+            "journal": str(journal),
+            "stop-timeout": str(stop_timeout),
+        }
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "bridge", "serve",
+            *(f"--{name}={text}" for name, text in arguments.items()),
+            env={name: text for name, text in os.environ.items() if not name.startswith(PREFIX)},
+            stderr=asyncio.subprocess.PIPE,
+        )  # fmt: skip
+        try:
+            async with asyncio.timeout(STARTING + PATIENCE):
+                port = await self.port(process)
+                async with LegacyClient(LOOPBACK, port) as client:
+                    yield process, client
+        finally:
+            if process.returncode is None:
+                process.kill()
+            await process.communicate()
+
+    async def port(self, process: asyncio.subprocess.Process) -> int:
+        assert process.stderr is not None
+        async for line in process.stderr:
+            if b'"listening"' in line and b'"bridge"' in line:
+                return int(line.split(b'"port": ')[1].split(b",")[0])
+        raise AssertionError("it ended before it listened")
+
+    async def test_the_call_under_way_gets_its_answer(
+        self, held: HeldUpstream, tmp_path: Path
+    ) -> None:
+        journal = tmp_path / "journal.sqlite"
+        async with self.serving(held, journal, stop_timeout=30) as (process, client):
+            answering = posting(client)
+            call = await held.next()
+            process.send_signal(signal.SIGTERM)
+            call.answer(hello(), 201)
+            answer = await answering
+            status = await process.wait()
+
+        assert (answer.status, answer.texts("id")) == (201, ["501"])
+        assert status == 0
+        assert not journal.with_name("journal.sqlite-wal").exists()
+        with closing(sqlite3.connect(journal)) as connection:
+            assert connection.execute("SELECT outcome, delivered FROM intents").fetchall() == [
+                ("done", 1)
+            ]
+
+    @pytest.mark.parametrize("how", ["in time", "hurried"])
+    async def test_a_call_that_never_ends_does_not_keep_it(
+        self, held: HeldUpstream, tmp_path: Path, how: str
+    ) -> None:
+        journal = tmp_path / "journal.sqlite"
+        stop_timeout = BRIEFLY if how == "in time" else 1000
+        async with self.serving(held, journal, stop_timeout) as (process, client):
+            answering = posting(client)
+            await held.next()
+            process.send_signal(signal.SIGTERM)
+            if how == "hurried":
+                assert process.stderr is not None
+                async for line in process.stderr:
+                    if b'"stopping"' in line:
+                        break
+                process.send_signal(signal.SIGTERM)
+            status = await process.wait()
+            with pytest.raises(aiohttp.ClientError):
+                await answering
+
+        assert status == 0
+        assert not journal.with_name("journal.sqlite-wal").exists()
+        async with leaver(held, journal=journal) as bridge:
+            assert outcomes(journal) == ["unknown"]
+            again = posting(bridge.client)
+            look = await held.next()
+            assert look.received.method == "GET"
+            look.answer(page(hello()))
+            assert (await again).status == 201
