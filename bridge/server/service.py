@@ -22,6 +22,7 @@ from bridge.server.serving import listening
 from bridge.server.tls import CertificateReloader
 from bridge.settings import Settings
 from bridge.upstream.gateway import Gateway
+from bridge.v1.xsd import compile_all
 from bridge.v2.client import V2Client
 
 _log = structlog.get_logger("bridge")
@@ -52,6 +53,7 @@ async def running(settings: Settings) -> AsyncIterator[Service]:
         UnusableCertificate: the certificate or its key cannot be used.
         OSError: an address cannot be listened on.
     """
+    compile_all()
     async with AsyncExitStack() as stack:
         keeper = await _keep_book(settings, stack)
         tls = await _keep_certificate(settings, stack)

@@ -383,6 +383,10 @@ def name_of(cell: Cell) -> str:
     return f"{cell.fault.name}-{'once' if cell.once else 'every'}-{cell.call}"
 
 
+ROUNDING = 1.0
+"""Seconds: aiohttp puts off a deadline to the next whole one."""
+
+
 class Client:
     """A legacy client that makes one call, and makes it again as v1 clients do."""
 
@@ -418,7 +422,8 @@ class Client:
     def _let_pass(self, method: str, began: float) -> None:
         share = WRITE_SHARE if method == "POST" else 1.0
         end = began + share * self._cell.fault.seconds
-        self._clock.ahead_to(min(end, self._clock() + self._cell.fault.passes))
+        passes = self._cell.fault.passes
+        self._clock.ahead_to(end + ROUNDING if passes == inf else min(end, self._clock() + passes))
 
     async def call_again(self, bridge: LegacyClient) -> Answer:
         """Make the call again, for as long as one is to come later."""
