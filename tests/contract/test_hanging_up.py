@@ -6,7 +6,9 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+from aiohttp import web
 
+from bridge.server import handler
 from tests.support.clocks import until
 from tests.support.held_upstream import HeldUpstream, running_held_upstream
 from tests.support.legacy import BASIC, LegacyClient
@@ -244,3 +246,28 @@ class TestWrites:
         await asyncio.sleep(0)
 
         assert log.lines("client_gone") == []
+
+    async def test_whose_client_is_quick_to_leave_with_its_answer_have_none_either(
+        self,
+        held: HeldUpstream,
+        client: LegacyClient,
+        log: Logged,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        hand_over = handler._hand_over
+
+        async def hand_over_and_hear_of_the_hang_up(
+            request: web.Request, response: web.Response
+        ) -> bool:
+            handed_over = await hand_over(request, response)
+            asyncio.get_running_loop().call_soon(request.task.cancel)
+            return handed_over
+
+        monkeypatch.setattr(handler, "_hand_over", hand_over_and_hear_of_the_hang_up)
+        answer = posting(client)
+        (await held.next()).answer(hello(), 201)
+
+        assert (await answer).status == 201
+        await caught_up(client)
+        assert log.lines("client_gone") == []
+        assert [line["status"] for line in log.lines("legacy_call") if line["route"]] == [201]

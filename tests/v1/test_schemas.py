@@ -1,9 +1,14 @@
 """The XSDs are as strict as schemas/README.md says: one broken rule each, and no more."""
 
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
+from time import sleep
+
 import pytest
 from lxml import etree
 
 from bridge.resources.invoice_messages import MESSAGE
+from bridge.v1 import xsd
 from bridge.v1.dialects import Dialect
 from bridge.v1.notes import Notes
 from bridge.v1.wire import V1Request
@@ -28,6 +33,43 @@ def is_valid(dialect: Dialect, root: etree._Element) -> bool:
 @pytest.mark.parametrize("path", ALL, ids=str)
 def test_every_schema_stands_on_its_own(path: str) -> None:
     etree.XMLSchema(etree.parse(schema_directory() / path))
+
+
+class TestCompiling:
+    def test_all_of_them_are_ready_before_the_first_call(self) -> None:
+        xsd._compiled.cache_clear()
+
+        xsd.compile_all()
+
+        entries = [path for path in ALL if not path.name.endswith("types.xsd")]
+        assert xsd._compiled.cache_info().currsize == len(entries)
+
+    def test_one_is_compiled_at_a_time(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """libxml2's own types, which the first schema makes, do not bear two threads."""
+        xsd._compiled.cache_clear()
+        at_once, most = 0, 0
+        begin = Barrier(4)
+
+        def slow(_tree: object) -> str:
+            nonlocal at_once, most
+            at_once += 1
+            most = max(most, at_once)
+            for _ in range(1000):
+                sleep(0)  # any other thread's turn
+            at_once -= 1
+            return "a schema"
+
+        def compile_one(name: str) -> None:
+            begin.wait()
+            schema(name)
+
+        monkeypatch.setattr(etree, "XMLSchema", slow)
+        with ThreadPoolExecutor(4) as threads:
+            names = [f"invoice-messages/{each}" for each in ("classic-list", "final-list")]
+            list(threads.map(compile_one, [*names, "errors", "invoice-messages/request"]))
+        xsd._compiled.cache_clear()
+
+        assert most == 1
 
 
 @pytest.mark.parametrize("dialect", Dialect)
