@@ -8,6 +8,7 @@ import hashlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 import structlog
 from tenacity import AsyncRetrying, RetryCallState, wait_random_exponential
@@ -85,6 +86,15 @@ class _Account:
     writes: int = 0
 
 
+class _Asked(NamedTuple):
+    """One call that is to be made, as `Gateway.send` has it."""
+
+    request: V2Request
+    credential: Credential
+    deadline: float
+    calls: list[UpstreamCall]
+
+
 class Gateway:
     """Makes v2 calls, and asks a v2 in trouble no more than it can bear.
 
@@ -157,8 +167,9 @@ class Gateway:
         Raises:
             UpstreamError: there is no answer; `UpstreamUnavailable`: v2 was not even asked.
         """
+        asked = _Asked(request, credential, deadline, calls)
         if request.method != "GET" or request.settles:
-            return await self._make(request, credential, deadline, calls)
+            return await self._make(asked)
         key = (credential.key, self.writes(credential.account_id), request)
         while key in self._flights:
             call = UpstreamCall(request.method, request.path, shared=True)
@@ -177,32 +188,26 @@ class Gateway:
             else:
                 call.ended(status=response.status)
                 return response
-        return await self._flights.begin(key, self._make(request, credential, deadline, calls))
+        return await self._flights.begin(key, self._make(asked))
 
-    async def _make(
-        self,
-        request: V2Request,
-        credential: Credential,
-        deadline: float,
-        calls: list[UpstreamCall],
-    ) -> V2Response:
-        account = self._account(credential.account_id)
+    async def _make(self, asked: _Asked) -> V2Response:
+        account = self._account(asked.credential.account_id)
         account.retries.earn()
         earlier: UpstreamUnreachable | V2Response | None = None  # that may have been served
 
         async def attempt() -> V2Response:
             nonlocal earlier
             try:
-                response = await self._try(request, credential, deadline, calls)
+                response = await self._try(asked)
             except UpstreamUnreachable as error:
                 if error.request_left:
                     earlier = error
                 raise
             except UpstreamUnavailable:
-                if request.method == "GET" or earlier is None:
+                if asked.request.method == "GET" or earlier is None:
                     raise
                 return _as_before(earlier)
-            if response.status == 429 and request.method != "GET" and earlier is not None:
+            if response.status == 429 and asked.request.method != "GET" and earlier is not None:
                 return _as_before(earlier)
             repeated = earlier is not None
             earlier = response
@@ -211,78 +216,67 @@ class Gateway:
         def give_up(state: RetryCallState) -> bool:
             return (
                 state.attempt_number >= TRIES
-                or self._clock() + state.upcoming_sleep >= deadline
+                or self._clock() + state.upcoming_sleep >= asked.deadline
                 or not account.retries.spend()
             )
 
         retrying = AsyncRetrying(
             sleep=asyncio.sleep,
-            retry=lambda state: worth_another_try(request, _outcome(state)),
+            retry=lambda state: worth_another_try(asked.request, _outcome(state)),
             wait=_pause,
             stop=give_up,
             retry_error_callback=_as_it_ended,
         )
         return await retrying(attempt)
 
-    async def _try(
-        self,
-        request: V2Request,
-        credential: Credential,
-        deadline: float,
-        calls: list[UpstreamCall],
-    ) -> V2Response:
-        account = self._account(credential.account_id)
+    async def _try(self, asked: _Asked) -> V2Response:
+        account = self._account(asked.credential.account_id)
         while True:
-            await self._wait_as_told(credential, deadline)
-            places = account.places if self.knows(credential) else account.strangers
-            async with _place(places, deadline), _place(self._places, deadline):
-                if self._throttle.left(credential.key):
+            await self._wait_as_told(asked)
+            places = account.places if self.knows(asked.credential) else account.strangers
+            async with _place(places, asked.deadline), _place(self._places, asked.deadline):
+                if self._throttle.left(asked.credential.key):
                     continue  # the token was told so in the meantime
                 with (
-                    self._reach.admit(urgent=request.settles) as reaching,
-                    account.breaker.admit(urgent=request.settles) as answering,
+                    self._reach.admit(urgent=asked.request.settles) as reaching,
+                    account.breaker.admit(urgent=asked.request.settles) as answering,
                 ):
-                    response = await _judged(
-                        self._call(request, credential, deadline, calls), reaching, answering
-                    )
+                    response = await _judged(self._call(asked), reaching, answering)
             if response.status != 429:
                 return response
             wait = response.retry_after or THROTTLE_WINDOW
-            self._throttle.told(credential.key, wait)
-            if not self._may_wait(wait, deadline):
+            self._throttle.told(asked.credential.key, wait)
+            if not self._may_wait(wait, asked.deadline):
                 return response
 
-    async def _wait_as_told(self, credential: Credential, deadline: float) -> None:
-        while wait := self._throttle.left(credential.key):
-            if not self._may_wait(wait, deadline):
+    async def _wait_as_told(self, asked: _Asked) -> None:
+        while wait := self._throttle.left(asked.credential.key):
+            if not self._may_wait(wait, asked.deadline):
                 raise UpstreamUnavailable("v2 has told this token to wait", whole_seconds(wait))
             await asyncio.sleep(wait)
 
     def _may_wait(self, seconds: float, deadline: float) -> bool:
         return seconds <= self._policy.throttle_wait and self._clock() + seconds < deadline
 
-    async def _call(
-        self,
-        request: V2Request,
-        credential: Credential,
-        deadline: float,
-        calls: list[UpstreamCall],
-    ) -> V2Response:
-        left = deadline - self._clock()
+    async def _call(self, asked: _Asked) -> V2Response:
+        left = asked.deadline - self._clock()
         if left <= 0:
             raise _time_is_up()
-        call = UpstreamCall(request.method, request.path)
-        calls.append(call)
+        call = UpstreamCall(asked.request.method, asked.request.path)
+        asked.calls.append(call)
         try:
             response = await self._client.send(
-                request, account_id=credential.account_id, token=credential.token, seconds=left
+                asked.request,
+                account_id=asked.credential.account_id,
+                token=asked.credential.token,
+                seconds=left,
             )
         except BaseException as error:
             call.ended(error=type(error).__name__)
             raise
         call.ended(status=response.status)
         if response.status // 100 == 2:
-            self._accepted.add(credential.key)
+            self._accepted.add(asked.credential.key)
         return response
 
     def _account(self, account_id: int) -> _Account:
