@@ -86,27 +86,42 @@ class Journal:
 
         Where an earlier intent of the same write is unknown, absent, or done without its client
         having been told, and was touched within the window, that one is returned as it was found,
-        the newest of several. On record it is open again, unless it is done.
+        the newest of several. On record it is open again, unless it is done. A change of state
+        that something else was done after is a thing of the past, and left alone.
 
         An intent that is still open is another call's that is being made, and never returned:
         callers see to it that equal writes wait for each other.
 
         A caller that is cancelled here has no intent: what was recorded meanwhile is undone.
         """
+        intent = await self._begin(write, account_id, request_id, take_up=True)
+        assert intent is not None  # noqa: S101 - there is one, earlier or new
+        return intent
+
+    async def begin_new(self, write: Write, *, account_id: int, request_id: str) -> Intent | None:
+        """Put a new intent on record, as `begin` does, unless that would take up an earlier one.
+
+        Then nothing is recorded: None.
+        """
+        return await self._begin(write, account_id, request_id, take_up=False)
+
+    async def _begin(
+        self, write: Write, account_id: int, request_id: str, *, take_up: bool
+    ) -> Intent | None:
         now = self._clock()
         begun: list[Intent] = []
 
-        def begin(store: Store) -> Intent:
-            begun[:] = [
-                store.begin(
-                    write,
-                    account_id=account_id,
-                    request_id=request_id,
-                    now=now,
-                    window=self._window,
-                )
-            ]
-            return begun[0]
+        def begin(store: Store) -> Intent | None:
+            intent = store.begin(
+                write,
+                account_id=account_id,
+                request_id=request_id,
+                now=now,
+                window=self._window,
+                take_up=take_up,
+            )
+            begun[:] = [] if intent is None else [intent]  # for `withdraw`
+            return intent
 
         def forget(_: Store) -> None:
             # The id that it would have had becomes another's.

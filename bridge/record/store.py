@@ -72,6 +72,11 @@ _FIND_EARLIER = """
     SELECT * FROM intents
     WHERE account_id = :account_id AND fingerprint = :fingerprint AND touched_at >= :since
         AND (outcome IN ('unknown', 'absent') OR (outcome = 'done' AND NOT delivered))
+        AND NOT (:sets_state AND EXISTS (
+            SELECT 1 FROM intents AS later
+            WHERE later.account_id = intents.account_id AND later.path = intents.path
+                AND later.id > intents.id AND later.outcome = 'done'
+        ))
     ORDER BY id DESC LIMIT 1
 """
 _TAKE_UP = """
@@ -103,13 +108,14 @@ _UNSETTLED = "SELECT * FROM intents WHERE outcome IN ('open', 'unknown') ORDER B
 # What was not done is of no use to anybody, and strangers whom v2 refuses can cause much of it.
 _PRUNE = """
     DELETE FROM intents
-    WHERE outcome = 'not-done' OR touched_at < :before
-        AND outcome NOT IN ('open', 'unknown') AND NOT EXISTS (
-        SELECT 1 FROM intents AS unsettled
-        WHERE unsettled.outcome IN ('open', 'unknown')
-            AND unsettled.account_id = intents.account_id
-            AND unsettled.path = intents.path
-            AND unsettled.intended_at - :margin <= intents.touched_at
+    WHERE outcome = 'not-done' OR (
+        touched_at < :before AND outcome NOT IN ('open', 'unknown') AND NOT EXISTS (
+            SELECT 1 FROM intents AS unsettled
+            WHERE unsettled.outcome IN ('open', 'unknown')
+                AND unsettled.account_id = intents.account_id
+                AND unsettled.path = intents.path
+                AND unsettled.intended_at - :margin <= intents.touched_at
+        )
     )
 """
 
@@ -244,14 +250,24 @@ class Store:
         """Write something that changes nothing, to learn whether that is possible."""
         self._connection.execute(f"PRAGMA user_version = {_SCHEMA_VERSION}")
 
-    def begin(
-        self, write: Write, *, account_id: int, request_id: str, now: datetime, window: timedelta
-    ) -> Intent:
+    def begin(  # noqa: PLR0913 - the facts of an intent
+        self,
+        write: Write,
+        *,
+        account_id: int,
+        request_id: str,
+        now: datetime,
+        window: timedelta,
+        take_up: bool = True,
+    ) -> Intent | None:
         """Put the intent to make `write` on record, or take up an earlier one of the same write.
 
         One is taken up that was touched within `window` and is unknown, absent, or done without
         its client having been told; the newest, and returned as it was found. On record an unknown
-        or absent one is open from then on, since it may be sent again.
+        or absent one is open from then on, since it may be sent again. A change of state that
+        something else was done after is left alone.
+
+        Unless it may be taken up, nothing is recorded where there is such an intent: None.
         """
         given = {
             "account_id": account_id,
@@ -262,8 +278,11 @@ class Store:
             "path": write.request.path,
             "likeness": write.likeness,
             "request_id": request_id,
+            "sets_state": write.sets_state,
         }
         for row in self._connection.execute(_FIND_EARLIER, given).fetchall():
+            if not take_up:
+                return None
             earlier = _entry(row).intent
             self._connection.execute(_TAKE_UP, {"id": earlier.id, "now": given["now"]})
             return earlier

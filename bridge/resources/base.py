@@ -97,8 +97,8 @@ async def drive(
 
     Args:
         steps: not begun yet.
-        carry_out: does what a step says and returns the answer to it; an `UpstreamError` that it
-            raises is the answer, too.
+        carry_out: does what a step says and returns the answer to it; what it raises is thrown
+            in instead.
         start: calls what it is given, in a place of its choice: the way to the first step may be
             long, for a request is read there.
     """
@@ -107,7 +107,7 @@ async def drive(
     while not isinstance(step, Ended):
         try:
             answer = await carry_out(step)
-        except UpstreamError as error:
+        except Exception as error:  # noqa: BLE001 - a defect, too, is for the steps to settle
             step = _advance(partial(steps.throw, error))
         else:
             step = _advance(partial(steps.send, answer))
@@ -199,7 +199,8 @@ def write_once(write: Write, look: Look, read: Callable[[V2Response], Made]) -> 
         raise
     except Exception:
         # A defect. Whatever it has left undone, the next one who asks for the same has to look.
-        yield from _settle(intent, Outcome.UNKNOWN)
+        if intent.outcome is not Outcome.DONE:
+            yield from _settle(intent, Outcome.UNKNOWN)
         raise
 
 
@@ -224,9 +225,16 @@ def _make_or_find(
 
 def _made_before(intent: Intent, look: Look) -> Steps[Made | None]:
     if intent.outcome is not Outcome.DONE:
-        return (yield from _or_unknown(find(intent, look), intent, "asked before"))
-    for made in (yield from look(intent)):
-        return made
+        # Not settled here: it is about to be sent again, and stays open meanwhile.
+        return (yield from _or_unknown(_look_once(intent, look), intent, "asked before"))
+    try:
+        made = yield from look(intent)
+    except UpstreamError as failed:
+        # That it was done is known; only, it cannot be shown.
+        raise OutcomeUnknown(f"done when it was asked before; then, looking: {failed}") from failed
+    if made:
+        return made[0]
+    yield from _settle(intent, Outcome.ABSENT)  # whoever asks once more means it
     raise NotFound("This was done when it was asked for the first time, and is deleted since.")
 
 

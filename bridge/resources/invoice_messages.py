@@ -251,7 +251,8 @@ def _create(call: V1Request, parameters: Mapping[str, object]) -> Steps[_Created
         OutcomeUnknown: it may have made one, or has made one that cannot be told.
     """
     request = V2Request("POST", _messages_path(call), body=msgspec.json.encode(parameters))
-    write = Write(RESOURCE.name, request, likeness(parameters))
+    sets_state = "event_type" in parameters
+    write = Write(RESOURCE.name, request, likeness(parameters), sets_state=sets_state)
     made = yield from write_once(write, look, _read_made)
     try:
         # All of the way to the XML, for here it can still be told what a failure means.
@@ -408,16 +409,22 @@ _MOST_SKEW = timedelta(days=1)
 
 
 def _began(intent: Intent, response: V2Response) -> datetime:
-    """Return when the write left, by v2's clock as its `Date` tells it, and a little before."""
+    """Return when the write was intended, by v2's clock as its `Date` tells it, less the leeway.
+
+    Raises:
+        UpstreamFault: that cannot be said, and with it not what is new.
+    """
     skew = _date(response) - response.received_at
-    return intent.intended_at + (skew if abs(skew) < _MOST_SKEW else timedelta()) - LEEWAY
+    if abs(skew) > _MOST_SKEW:
+        raise UpstreamFault("v2's clock and the bridge's are more than a day apart")
+    return intent.intended_at + skew - LEEWAY
 
 
 def _date(response: V2Response) -> datetime:
     try:
         return _utc(parsedate_to_datetime(response.headers.get("Date", "")))
     except (ValueError, OverflowError):  # the latter where a number in it is out of any range
-        return response.received_at
+        raise UpstreamFault("v2 does not say what time it is") from None
 
 
 def _utc(moment: datetime) -> datetime:

@@ -4,6 +4,7 @@ What the steps are, and what follows from an answer, is the flow's business.
 """
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,8 +17,8 @@ from bridge.server.logs import CallRecord
 from bridge.upstream.gateway import Credential, Gateway
 from bridge.v1.errors import NotOnRecord
 from bridge.v1.wire import V1Response
-from bridge.v2.errors import UpstreamUnavailable
-from bridge.v2.wire import V2Request, V2Response
+from bridge.v2.errors import OutcomeUnknown
+from bridge.v2.wire import V2Request, V2Response, require_status
 from bridge.v2.writes import Intent, Write
 
 _log = structlog.get_logger("bridge.calls")
@@ -55,6 +56,7 @@ class Driver:
         credential: Credential,
         deadline: float,
         record: CallRecord,
+        take_turn: Callable[[], Awaitable[None]],
     ) -> None:
         """Prepare to drive.
 
@@ -63,10 +65,12 @@ class Driver:
             credential: for whom v2 is called.
             deadline: when the flow's time is up, by the event loop's clock.
             record: that of the legacy call; it is told of every v2 call.
+            take_turn: waits until nobody else of the account writes to the same.
         """
         self._means = means
         self._credential = credential
         self._record = record
+        self._take_turn = take_turn
         self._seconds = means.call_timeout
         self._deadline = deadline
         self.intent: Intent | None = None
@@ -93,21 +97,17 @@ class Driver:
                 return await self._pause(share * self._seconds)
 
     async def _ask(self, request: V2Request) -> V2Response:
-        deadline = self._deadline
+        deadline = leave_by = self._deadline
         if request.method == "POST":
             deadline -= self._seconds * LOOK_SHARE
-            left = deadline - asyncio.get_running_loop().time()
-            if left < self._seconds * LEAST_SHARE:
-                raise UpstreamUnavailable("too little of the call's time is left to send", 1)
+            leave_by = deadline - self._seconds * LEAST_SHARE
         return await self._means.gateway.send(
-            request, self._credential, deadline, self._record.upstream_calls
+            request, self._credential, deadline, self._record.upstream_calls, leave_by=leave_by
         )
 
     async def _begin(self, write: Write) -> Intent:
         try:
-            self.intent = await self._means.journal.begin(
-                write, account_id=self._credential.account_id, request_id=self._record.request_id
-            )
+            self.intent = await self._put_on_record(write)
         except JournalError as error:
             _log.error("not_on_record", error=str(error))
             raise NotOnRecord(
@@ -115,14 +115,29 @@ class Driver:
             ) from error
         return self.intent
 
+    async def _put_on_record(self, write: Write) -> Intent:
+        journal, credential = self._means.journal, self._credential
+        account_id, request_id = credential.account_id, self._record.request_id
+        if not self._means.gateway.knows(credential):
+            if intent := await journal.begin_new(
+                write, account_id=account_id, request_id=request_id
+            ):
+                return intent
+            # Somebody has asked for the same before. That is not for strangers to interfere with.
+            require_status(await self._ask(V2Request("GET", write.request.path, "per_page=1")), 200)
+            await self._take_turn()
+        return await journal.begin(write, account_id=account_id, request_id=request_id)
+
     async def _settle(self, step: Settle) -> bool:
         try:
             return await self._means.journal.settle(
                 step.intent.id, step.outcome, step.made_id, found=step.found
             )
         except JournalError as error:
-            # What happened has happened, and the client is told; the journal makes up for it later.
             _log.error("not_settled", intent=step.intent.id, outcome=step.outcome, error=str(error))
+            if step.found:
+                raise OutcomeUnknown("the journal cannot say whether it is another's") from error
+            # What happened has happened, and the client is told; the journal makes up for it later.
             return True
 
     async def _pause(self, seconds: float) -> bool:

@@ -1,7 +1,7 @@
 """The one handler of the legacy side: from an HTTP request to a flow, and the flow driven."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Hashable
+from collections.abc import AsyncIterator, Awaitable, Callable, Hashable
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 
@@ -22,12 +22,12 @@ from bridge.server.middlewares import RECORD
 from bridge.server.negotiation import admits_xml
 from bridge.server.parts import Parts
 from bridge.server.turns import Turns
-from bridge.upstream.gateway import OUT_OF_TIME, Credential
+from bridge.upstream.gateway import Credential
 from bridge.upstream.single_flight import SingleFlight
 from bridge.v1.errors import NotAcceptable, UnsupportedMediaType
 from bridge.v1.notes import Notes
 from bridge.v1.wire import V1Request, V1Response
-from bridge.v2.errors import OwnTokenRefused, UpstreamRefusal
+from bridge.v2.errors import OwnTokenRefused, UpstreamRefusal, UpstreamSilence
 
 _log = structlog.get_logger("bridge.calls")
 
@@ -128,13 +128,13 @@ class LegacyHandler:
             try:
                 rendered = await self._reads.join(key)
                 break
-            except OUT_OF_TIME:
+            except UpstreamSilence as silence:
                 # It may have been the time of whoever began it that was up.
-                if asyncio.get_running_loop().time() >= deadline:
+                if not silence.time_is_up or asyncio.get_running_loop().time() >= deadline:
                     raise
         else:
             record.shared_with = None
-            driver = self._driver(caller, record, deadline)
+            driver = self._driver(caller, record, deadline, _not_needed)
             rendered = await self._reads.begin(
                 key, self._render_read(call, match, caller, address, driver), record.request_id
             )
@@ -202,31 +202,33 @@ class LegacyHandler:
     ) -> web.Response:
         record = request[RECORD]
         async with held:
-            driver = self._driver(caller, record, self._deadline())
+            credential, deadline = _credential(caller), self._deadline()
+            due = deadline - self._settings.call_timeout * (1 - TURN_SHARE)
+            take_turn = partial(self._take_turn, held, match, credential.account_id, due)
             if match.call.method == "POST":
                 # In the order in which they came, whose clients are gone among them: before the
                 # body goes to a thread, which may take any time.
-                await self._take_turns(held, match, caller)
+                await self._take_turn(held, match, credential.key, due)
+                if self._gateway.knows(credential):
+                    # Strangers must not keep the account from its own invoice.
+                    await take_turn()
+            driver = self._driver(caller, record, deadline, take_turn)
             try:
                 answer = await self._drive(driver, call, match, caller)
             finally:
-                self._gateway.wrote(caller.account_id)
+                if self._gateway.knows(credential):
+                    self._gateway.wrote(caller.account_id)
             response = http_response(await render(answer, call.notes, self._turn))
             if await _hand_over(request, response) and driver.intent is not None:
                 await self._note_delivery(driver.intent.id)
             return response
 
-    async def _take_turns(self, held: AsyncExitStack, match: Match, caller: Caller) -> None:
+    async def _take_turn(
+        self, held: AsyncExitStack, match: Match, whose: Hashable, due: float
+    ) -> None:
         """Wait until nobody else writes to the same; see schemas/README.md, "Unknown outcomes"."""
-        credential = _credential(caller)
-        keys: list[Hashable] = [credential.key]
-        if self._gateway.knows(credential):
-            # Strangers must not keep the account from its own invoice.
-            keys.append(credential.account_id)
-        due = asyncio.get_running_loop().time() + self._settings.call_timeout * TURN_SHARE
-        for key in keys:
-            what = (key, match.resource.name, tuple(match.ids.items()))
-            await held.enter_async_context(self._turns.turn(what, due))
+        what = (whose, match.resource.name, tuple(match.ids.items()))
+        await held.enter_async_context(self._turns.turn(what, due))
 
     async def _note_delivery(self, intent_id: int) -> None:
         try:
@@ -251,12 +253,19 @@ class LegacyHandler:
     def _deadline(self) -> float:
         return asyncio.get_running_loop().time() + self._settings.call_timeout
 
-    def _driver(self, caller: Caller, record: CallRecord, deadline: float) -> Driver:
+    def _driver(
+        self,
+        caller: Caller,
+        record: CallRecord,
+        deadline: float,
+        take_turn: Callable[[], Awaitable[None]],
+    ) -> Driver:
         return Driver(
             self._means,
             credential=_credential(caller),
             deadline=deadline,
             record=record,
+            take_turn=take_turn,
         )
 
     async def _drive(
@@ -274,6 +283,10 @@ class LegacyHandler:
                 _log.error("book_token_refused", account_id=caller.account_id)
                 raise OwnTokenRefused("v2 refuses the token that the book has") from refusal
             raise
+
+
+async def _not_needed() -> None:
+    """Wait for no turn: who only reads has none."""
 
 
 def _credential(caller: Caller) -> Credential:

@@ -26,9 +26,6 @@ _log = structlog.get_logger("bridge.calls")
 _BACKLOG = 1024
 """Connections that the kernel holds for the next turn of the event loop."""
 
-_LEAST_PATIENCE = 0.1
-"""Seconds; to aiohttp, no time at all is all the time in the world."""
-
 _COMPLAINT_INTERVAL = 10.0
 """Seconds between two log lines about too many connections."""
 
@@ -320,9 +317,10 @@ class LegacyRunner(web.AppRunner):
         for site in list(self.sites):
             await site.stop()
 
-    def give(self, seconds: float) -> None:
-        """Let `cleanup` wait so long for clients to take their answers."""
-        self._shutdown_timeout = max(seconds, _LEAST_PATIENCE)
+    @property
+    def busy(self) -> bool:
+        """Whether a client is yet to get its answer, or the rest of it."""
+        return self.server is not None and not all(map(_waits, self.server.connections))
 
     async def _make_server(self) -> web.Server:
         return LegacyServer(await super()._make_server(), self._limits, **self._kwargs)

@@ -27,6 +27,12 @@ from bridge.v2.client import V2Client
 
 _log = structlog.get_logger("bridge")
 
+PATIENCE_AFTER = 0.1
+"""Seconds for what is left when all waiting is over; to aiohttp, 0 would be for ever."""
+
+LEAVING_INTERVAL = 0.05
+"""Seconds between two looks at whether all clients have their answers."""
+
 
 @dataclass(frozen=True, slots=True)
 class Service:
@@ -85,6 +91,7 @@ async def running(settings: Settings) -> AsyncIterator[Service]:
             limits=_connection_limits(settings),
             access_log=None,
             auto_decompress=False,
+            shutdown_timeout=PATIENCE_AFTER,
         )
         port = await stack.enter_async_context(
             listening(
@@ -114,7 +121,9 @@ async def _leave(
     end = clock() + seconds
     await runner.stop_listening()
     unfinished = await departure.until_quiet(seconds)
-    runner.give(0.0 if unfinished else max(0.0, end - clock()))
+    # Then, for clients to take their answers: aiohttp could not be told to hurry.
+    while runner.busy and clock() < end and not departure.hurried:  # noqa: ASYNC110
+        await asyncio.sleep(LEAVING_INTERVAL)
     _log.info("stopped", unfinished=unfinished)
 
 

@@ -5,7 +5,7 @@ Meant to be shared by every legacy call of a process; how one v2 call travels is
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Mapping
+from collections.abc import AsyncIterator, Callable, Hashable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
@@ -29,6 +29,7 @@ from bridge.v2.client import V2Client
 from bridge.v2.errors import (
     UpstreamError,
     UpstreamFault,
+    UpstreamSilence,
     UpstreamTimeout,
     UpstreamUnavailable,
     UpstreamUnreachable,
@@ -53,9 +54,6 @@ class Credential:
         digest = hashlib.sha256(self.token.reveal().encode()).digest()
         object.__setattr__(self, "key", (self.account_id, digest))
 
-
-OUT_OF_TIME = (UpstreamTimeout, UpstreamUnavailable)
-"""How a call ends that others wait for and that had less time than they have."""
 
 STRANGERS = 5
 """Of so many places of an account, one more is for credentials that v2 has not accepted yet."""
@@ -92,6 +90,7 @@ class _Asked(NamedTuple):
     request: V2Request
     credential: Credential
     deadline: float
+    leave_by: float
     calls: list[UpstreamCall]
 
 
@@ -155,6 +154,8 @@ class Gateway:
         credential: Credential,
         deadline: float,
         calls: list[UpstreamCall],
+        *,
+        leave_by: float | None = None,
     ) -> V2Response:
         """Make one call, with whatever belongs to it.
 
@@ -163,11 +164,12 @@ class Gateway:
             credential: for whom.
             deadline: when the answer must be there, by the event loop's clock.
             calls: is told of every try, in their order.
+            leave_by: when it must have left, by the same clock; else it is not made at all.
 
         Raises:
             UpstreamError: there is no answer; `UpstreamUnavailable`: v2 was not even asked.
         """
-        asked = _Asked(request, credential, deadline, calls)
+        asked = _Asked(request, credential, deadline, leave_by or deadline, calls)
         if request.method != "GET" or request.settles:
             return await self._make(asked)
         key = (credential.key, self.writes(credential.account_id), request)
@@ -183,7 +185,7 @@ class Gateway:
             except UpstreamError as error:
                 call.ended(error=type(error).__name__)
                 # It may have ended with the time of whoever began it: there is some left here.
-                if not isinstance(error, OUT_OF_TIME):
+                if not (isinstance(error, UpstreamSilence) and error.time_is_up):
                     raise
             else:
                 call.ended(status=response.status)
@@ -234,24 +236,48 @@ class Gateway:
         while True:
             await self._wait_as_told(asked)
             places = account.places if self.knows(asked.credential) else account.strangers
-            async with _place(places, asked.deadline), _place(self._places, asked.deadline):
+            async with _place(places, asked.leave_by), _place(self._places, asked.leave_by):
                 if self._throttle.left(asked.credential.key):
                     continue  # the token was told so in the meantime
                 with (
                     self._reach.admit(urgent=asked.request.settles) as reaching,
                     account.breaker.admit(urgent=asked.request.settles) as answering,
                 ):
-                    response = await _judged(self._call(asked), reaching, answering)
+                    response = await self._judged(asked, reaching, answering)
             if response.status != 429:
                 return response
             wait = response.retry_after or THROTTLE_WINDOW
             self._throttle.told(asked.credential.key, wait)
-            if not self._may_wait(wait, asked.deadline):
+            if not self._may_wait(wait, asked.leave_by):
                 return response
+
+    async def _judged(self, asked: _Asked, reaching: Attempt, answering: Attempt) -> V2Response:
+        """Make a try, and let the breakers know what it says of v2."""
+        try:
+            response = await self._call(asked)
+        except UpstreamTimeout as error:
+            # Where the time went, nobody knows; but it was v2's to answer, if it was asked.
+            if error.request_left:
+                answering.ended(failed=True)
+            raise
+        except UpstreamUnreachable as error:
+            reaching.ended(failed=not error.request_left)
+            if error.request_left:
+                answering.ended(failed=True)
+            raise
+        except UpstreamFault:
+            reaching.ended(failed=False)
+            answering.ended(failed=True)
+            raise
+        reaching.ended(failed=False)
+        # That a stranger is refused says nothing of how others fare.
+        if response.status >= 500 or self.knows(asked.credential):
+            answering.ended(failed=response.status >= 500)
+        return response
 
     async def _wait_as_told(self, asked: _Asked) -> None:
         while wait := self._throttle.left(asked.credential.key):
-            if not self._may_wait(wait, asked.deadline):
+            if not self._may_wait(wait, asked.leave_by):
                 raise UpstreamUnavailable("v2 has told this token to wait", whole_seconds(wait))
             await asyncio.sleep(wait)
 
@@ -262,6 +288,8 @@ class Gateway:
         left = asked.deadline - self._clock()
         if left <= 0:
             raise _time_is_up()
+        if self._clock() > asked.leave_by:
+            raise UpstreamUnavailable("too little of the call's time is left to send", 1)
         call = UpstreamCall(asked.request.method, asked.request.path)
         asked.calls.append(call)
         try:
@@ -277,6 +305,8 @@ class Gateway:
         call.ended(status=response.status)
         if response.status // 100 == 2:
             self._accepted.add(asked.credential.key)
+        elif response.status == 401:
+            self._accepted.discard(asked.credential.key)
         return response
 
     def _account(self, account_id: int) -> _Account:
@@ -296,36 +326,11 @@ async def _place(places: asyncio.Semaphore, deadline: float) -> AsyncIterator[No
         async with asyncio.timeout_at(deadline):
             await places.acquire()
     except TimeoutError:
-        raise UpstreamUnavailable("too many calls are under way", 1) from None
+        raise UpstreamUnavailable("too many calls are under way", 1, time_is_up=True) from None
     try:
         yield
     finally:
         places.release()
-
-
-async def _judged(
-    making: Awaitable[V2Response], reaching: Attempt, answering: Attempt
-) -> V2Response:
-    """Make a call, and let the breakers know what it says of v2."""
-    try:
-        response = await making
-    except UpstreamTimeout as error:
-        # Where the time went, nobody knows; but it was v2's to answer, if it was asked.
-        if error.request_left:
-            answering.ended(failed=True)
-        raise
-    except UpstreamUnreachable as error:
-        reaching.ended(failed=not error.request_left)
-        if error.request_left:
-            answering.ended(failed=True)
-        raise
-    except UpstreamFault:
-        reaching.ended(failed=False)
-        answering.ended(failed=True)
-        raise
-    reaching.ended(failed=False)
-    answering.ended(failed=response.status >= 500)
-    return response
 
 
 def _outcome(state: RetryCallState) -> V2Response | BaseException:

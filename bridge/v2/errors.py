@@ -31,9 +31,11 @@ class UpstreamFault(UpstreamError):
 class UpstreamSilence(UpstreamError):
     """No answer. `request_left` is false when it is certain that v2 was never asked."""
 
-    def __init__(self, reason: str, *, request_left: bool = True) -> None:
+    def __init__(self, reason: str, *, request_left: bool = True, time_is_up: bool = False) -> None:
         super().__init__(reason)
         self.request_left = request_left
+        self.time_is_up = time_is_up
+        """Whether it was the call's own time: one who has more may fare better."""
 
 
 class UpstreamUnreachable(UpstreamSilence):
@@ -43,12 +45,15 @@ class UpstreamUnreachable(UpstreamSilence):
 class UpstreamTimeout(UpstreamSilence):
     """No answer in time."""
 
+    def __init__(self, reason: str, *, request_left: bool = True) -> None:
+        super().__init__(reason, request_left=request_left, time_is_up=True)
+
 
 class UpstreamUnavailable(UpstreamSilence):
     """v2 was not asked, because it would be of no use before `retry_after` seconds from now."""
 
-    def __init__(self, reason: str, retry_after: int) -> None:
-        super().__init__(reason, request_left=False)
+    def __init__(self, reason: str, retry_after: int, *, time_is_up: bool = False) -> None:
+        super().__init__(reason, request_left=False, time_is_up=time_is_up)
         self.retry_after = retry_after
 
 

@@ -36,6 +36,8 @@ class Write:
     request: V2Request
     likeness: bytes
     """What the resource needs, to tell by looking whether something is what this write made."""
+    sets_state: bool = False
+    """Whether it changes a state: then whatever was done later has left it behind."""
 
     @property
     def fingerprint(self) -> str:

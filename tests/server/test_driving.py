@@ -56,12 +56,22 @@ class Backstage:
         _credential: Credential,
         deadline: float,
         calls: list[UpstreamCall],
+        *,
+        leave_by: float,
     ) -> V2Response:
+        if asyncio.get_running_loop().time() > leave_by:
+            raise UpstreamUnavailable("too late", 1)
         self.seconds.append(round(deadline - asyncio.get_running_loop().time(), 1))
         calls.append(UpstreamCall(request.method, request.path))
         if self.fails:
             raise self.fails
         return ANSWER
+
+    def knows(self, _credential: Credential) -> bool:
+        return True
+
+    async def take_turn(self) -> None:
+        raise AssertionError("nobody has to wait here")
 
     async def begin(self, write: Write, *, account_id: int, request_id: str) -> Intent:
         if self.broken:
@@ -91,6 +101,7 @@ class Backstage:
             credential=Credential(account_id, Secret(token)),
             deadline=asyncio.get_running_loop().time() + time,
             record=CallRecord("r-1", "POST", None),
+            take_turn=self.take_turn,
         )
 
 

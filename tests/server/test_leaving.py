@@ -335,6 +335,7 @@ class TestSignal:
         async with leaver(held, journal=journal) as bridge:
             assert outcomes(journal) == ["unknown"]
             again = posting(bridge.client)
+            (await held.next()).answer(page())  # v2 knows its token
             look = await held.next()
             assert look.received.method == "GET"
             look.answer(page(hello()))

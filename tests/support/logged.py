@@ -25,6 +25,8 @@ def logging() -> Iterator[Logged]:
     """Collect what is logged until the end of the block."""
     stream = Logged()
     logs.configure(stream)
+    # Loggers that are kept would still write here after the end of the block.
+    structlog.configure(cache_logger_on_first_use=False)
     try:
         yield stream
     finally:
