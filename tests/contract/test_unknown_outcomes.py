@@ -362,14 +362,16 @@ class TestTheLook:
             "Mon, 1 Jan 2020 00:00:00 +99999999999999",
         ],
     )
-    async def test_goes_by_the_bridges_clock_where_v2_does_not_say_what_time_it_is(
-        self, held: HeldUpstream, client: LegacyClient, date: str
+    async def test_fails_where_v2_does_not_say_what_time_it_is(
+        self, held: HeldUpstream, client: LegacyClient, journal: Path, date: str
     ) -> None:
+        """What is new cannot be told then, and "not done" would be an invitation to send again."""
         answering = posting(client)
         (await the_post(held)).reset()
         (await the_look(held)).answer(page(hello()), headers={"Date": date})
 
-        assert (await answering).status == 201
+        assert (await answering).status == 504
+        assert outcomes(journal) == ["unknown"]
 
     async def test_goes_on_to_the_page_that_has_it(
         self, held: HeldUpstream, client: LegacyClient
@@ -692,9 +694,12 @@ class TestTheSameAgain:
         (await the_post(held)).reset()
         date = "Mon, 1 Jan 99999999999999999999 00:00:00 GMT"
         (await the_look(held)).answer(page(hello()), headers={"Date": date})
+        assert (await answering).status == 504
+        again = posting(client)
+        (await the_look(held)).answer(page(hello()))
 
-        assert (await answering).status == 201
-        assert outcomes(journal) == ["done"]
+        assert (await again).status == 201
+        assert (outcomes(journal), posts(held)) == (["done"], 1)
 
 
 class TestTurns:
@@ -802,3 +807,38 @@ class TestTurns:
         assert (await first).status == 201
         (await the_post(held)).answer(hello(id=503), 201)
         assert (await second).status == 201
+
+    async def test_strangers_do_not_take_up_what_others_have_asked(
+        self, held: HeldUpstream, client: LegacyClient, journal: Path, leaps: Leaps
+    ) -> None:
+        """Or a write would be open to them while its own client sends it again."""
+        await leave_unknown(held, client, leaps)
+        made_up = aiohttp.encode_basic_auth("any@example.com", "made-up")
+        strange = posting(client, authorization=made_up)
+        proof = await held.next()
+        assert (proof.received.method, proof.received.query) == ("GET", "per_page=1")
+        assert outcomes(journal) == ["unknown"]
+
+        again = posting(client)
+        (await the_look(held)).answer(page(hello()))
+        assert (await again).status == 201
+        proof.answer(status=401)
+        assert (await strange).status == 401
+        assert (outcomes(journal), posts(held)) == (["done"], 1)
+
+    async def test_a_change_of_state_that_was_undone_since_is_a_new_one(
+        self, held: HeldUpstream, client: LegacyClient
+    ) -> None:
+        close, re_open = f"{SEND}/mark_as_closed", f"{SEND}/re_open"
+        closing = posting(client, close, b"")
+        (await the_post(held)).reset()
+        (await the_look(held)).answer(status=500)
+        assert (await closing).status == 504
+        opening = posting(client, re_open, b"")
+        (await the_post(held)).answer(hello(id=502, event_type="re-open"), 201)
+        assert (await opening).status == 200
+
+        again = posting(client, close, b"")
+        (await the_post(held)).answer(hello(id=503, event_type="close"), 201)
+
+        assert (await again).headers["Location"] == f"{SEND}/503"

@@ -892,7 +892,14 @@ class TestPlaces:
         async with running_gateway(held.base_url, Policy(calls_per_account=5)) as gateway:
             asker = Asker(gateway, vouched=False)
             credential = Credential(asker.account_id, Secret(asker.token))
-            for status, known in ((401, False), (404, False), (200, True), (401, True)):
+            for status, known in (
+                (401, False),
+                (404, False),
+                (200, True),
+                (404, True),
+                (401, False),
+                (200, True),
+            ):
                 asking = asker.ask(LIST)
                 (await held.next()).answer(status=status)
                 await asking.response()
