@@ -14,6 +14,7 @@ import traceback
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from email.utils import formatdate
 from functools import partial
 from io import StringIO
 from pathlib import Path
@@ -255,6 +256,7 @@ def says(status: int, body: str | Mapping[str, Any], *headers: str) -> Answering
             f"Set-Cookie: ({ENV_TOKEN})={FILE_TOKEN}; [{BEARER}]={PASSWORD}",
             f"X-Echo: {echo}",
             f"X-Request-Id: {ENV_TOKEN}",
+            f"Date: {formatdate(usegmt=True)}",
             *headers,
         ]
         return "\r\n".join([*lines, "", ""]).encode() + octets
