@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any
 
 import msgspec
 import typer
@@ -24,6 +24,7 @@ from bridge.server.service import running
 from bridge.server.serving import Signals, listening
 from bridge.server.tls import UnusableCertificate
 from bridge.settings import PREFIX, Settings, WrongSetting, load
+from bridge.terminal import fail
 from bridge.v1.dialects import Dialect
 from bridge.v1.errors import InvalidAnswer
 from bridge.v1.wire import V1Request
@@ -50,20 +51,15 @@ def main() -> None:
     app()
 
 
-def _fail(message: str, status: int) -> NoReturn:
-    typer.echo(f"harvest-bridge: {message}", err=True)
-    raise typer.Exit(status)
-
-
 def _run(task: Coroutine[Any, Any, None]) -> None:
     """Run `task` on uvloop where that is installed."""
     try:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             runner.run(task)
     except (BookError, JournalError, UnusableCertificate) as error:
-        _fail(str(error), 2)
+        fail(str(error), 2)
     except (OSError, SandboxStateError) as error:
-        _fail(str(error), 1)
+        fail(str(error), 1)
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
@@ -144,7 +140,7 @@ def serve(
     try:
         settings = load(flags, config)
     except WrongSetting as error:
-        _fail(str(error), 2)
+        fail(str(error), 2)
     logs.configure()
     _run(_serve(settings))
 
@@ -183,9 +179,9 @@ def _rules(file: Path) -> list[NewRule]:
     try:
         return read_rules(file.read_bytes())
     except OSError as error:
-        _fail(f"Cannot read {file}: {error.strerror}", 2)
+        fail(f"Cannot read {file}: {error.strerror}", 2)
     except WrongFaultError as error:
-        _fail(f"{file}: {error}", 2)
+        fail(f"{file}: {error}", 2)
 
 
 async def _sandbox(host: str, port: int, application: web.Application) -> None:
@@ -252,7 +248,7 @@ def translate(
     try:
         document = b"".join(_document(sys.stdin.buffer.read(), call).parts(call.notes))
     except (UpstreamFault, InvalidAnswer) as error:
-        _fail(str(error), 1)
+        fail(str(error), 1)
     sys.stdout.buffer.write(document)
     for note, count in call.notes:
         typer.echo(f"note: {note.code}: {note.subject} ({count})", err=True)

@@ -21,7 +21,7 @@ from bridge.identity.book import BookError, Entry, Row, TokenReference, WrongFie
 from bridge.identity.passwords import hash_password
 from bridge.secret import Secret
 from bridge.settings import PREFIX, WrongSetting, load_upstream
-from bridge.tables import print_table
+from bridge.terminal import fail, print_table
 from bridge.v2.client import Upstream, V2Client
 from bridge.v2.errors import UpstreamError, UpstreamFault
 from bridge.v2.wire import V2Request, V2Response
@@ -41,13 +41,8 @@ Subdomain = Annotated[
 Login = Annotated[str | None, typer.Option(help="What the client logs in with: an e-mail address.")]
 
 
-def _fail(message: str, status: int = 2) -> NoReturn:
-    typer.echo(f"harvest-bridge: {message}", err=True)
-    raise typer.Exit(status)
-
-
 def _fail_at(field: str, message: str) -> NoReturn:
-    _fail(f"--{field.replace('_', '-')}: {message}")
+    fail(f"--{field.replace('_', '-')}: {message}")
 
 
 def _path(book_file: Path | None) -> Path:
@@ -89,11 +84,11 @@ def add(  # noqa: PLR0913, PLR0917 - one parameter a flag
     row = _row(given, _SOME_HASH)
     try:
         if not replace and path.exists() and row.pair in {each.pair for each in _rows(path)}:
-            _fail(f"{path}: {row.login} at {row.subdomain} is in it already; --replace replaces it")
+            fail(f"{path}: {row.login} at {row.subdomain} is in it already; --replace replaces it")
         row = _row(given, hash_password(_password()))
         replaced = book_editing.add(path, row, replace=replace)
     except BookError as error:
-        _fail(str(error))
+        fail(str(error))
     typer.echo(f"{'Replaced' if replaced else 'Added'} {row.login} at {row.subdomain}.")
 
 
@@ -121,15 +116,15 @@ def _rows(path: Path) -> tuple[Row, ...]:
     try:
         return book.read_rows(path)
     except BookError as error:
-        _fail(str(error))
+        fail(str(error))
 
 
 def _password() -> Secret:
     password = _typed_password() if sys.stdin.isatty() else _piped_password()
     if not password:
-        _fail("the password must not be empty")
+        fail("the password must not be empty")
     if any(unicodedata.category(character) == "Cc" for character in password):
-        _fail("the password must have no control characters: Basic cannot carry them (RFC 7617)")
+        fail("the password must have no control characters: Basic cannot carry them (RFC 7617)")
     return Secret(password)
 
 
@@ -138,9 +133,9 @@ def _typed_password() -> str:
         password = getpass.getpass("Password: ")
         again = getpass.getpass("Once more: ")
     except EOFError:
-        _fail("no password was typed")
+        fail("no password was typed")
     if password != again:
-        _fail("the two passwords are not the same")
+        fail("the two passwords are not the same")
     return password
 
 
@@ -148,7 +143,7 @@ def _piped_password() -> str:
     try:
         line = sys.stdin.buffer.readline().decode("utf-8")
     except UnicodeDecodeError:
-        _fail("the password on standard input is not UTF-8")
+        fail("the password on standard input is not UTF-8")
     return line.removesuffix("\n").removesuffix("\r")
 
 
@@ -180,7 +175,7 @@ def remove(book_file: BookFile = None, subdomain: Subdomain = None, login: Login
     try:
         book_editing.remove(path, subdomain, login)
     except BookError as error:
-        _fail(str(error))
+        fail(str(error))
     typer.echo(f"Removed {login} at {subdomain}.")
 
 
@@ -207,7 +202,7 @@ def check(
         v2 = load_upstream({"contact": contact, "upstream": upstream}, config)
         entries = book.load(path, os.environ).entries
     except (WrongSetting, BookError) as error:
-        _fail(str(error))
+        fail(str(error))
     outcomes = asyncio.run(_try_all(entries, v2.upstream_client()))
     print_table(
         ("subdomain", "login", "account", "token", "result"),

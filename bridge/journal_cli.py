@@ -5,12 +5,11 @@ What is in the journal is in `bridge.record`; how a look tells, in `bridge.resou
 
 import asyncio
 import os
-import tomllib
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, NoReturn, Self
+from typing import Annotated, Self
 
 import typer
 
@@ -21,8 +20,15 @@ from bridge.record.store import Entry, JournalError, TakenUp
 from bridge.resources import RESOURCES
 from bridge.resources.base import Settle, Step, drive, find
 from bridge.secret import Secret
-from bridge.settings import PREFIX, Settings, UpstreamSettings, WrongSetting, load_upstream
-from bridge.tables import print_table
+from bridge.settings import (
+    PREFIX,
+    Settings,
+    UpstreamSettings,
+    WrongSetting,
+    load_upstream,
+    read_file,
+)
+from bridge.terminal import fail, print_table
 from bridge.v2.client import V2Client
 from bridge.v2.errors import UpstreamError
 from bridge.v2.retry_after import THROTTLE_WINDOW
@@ -44,11 +50,6 @@ LONGEST_WAIT = 60.0
 
 TRIES = 4
 """Times that one call is made, if v2 asks to wait each time."""
-
-
-def _fail(message: str) -> NoReturn:
-    typer.echo(f"harvest-bridge: {message}", err=True)
-    raise typer.Exit(2)
 
 
 def journal(  # noqa: PLR0913, PLR0917 - one parameter a flag
@@ -94,9 +95,9 @@ def journal(  # noqa: PLR0913, PLR0917 - one parameter a flag
     is then 1 if any is still unknown.
     """
     if not reconcile and (token is not None or upstream is not None or contact is not None):
-        _fail("--token, --upstream and --contact go with --reconcile")
+        fail("--token, --upstream and --contact go with --reconcile")
     try:
-        given = _settings(config)
+        given = read_file(config)
         path = file or _path(given, "journal") or Settings.model_fields["journal"].default
         if not reconcile:
             with inspecting(path, _utc_now) as inspection:
@@ -107,23 +108,13 @@ def journal(  # noqa: PLR0913, PLR0917 - one parameter a flag
         with inspecting(path, _utc_now, take=True) as inspection:
             settled = asyncio.run(_reconcile(inspection, v2, tokens))
     except (WrongSetting, BookError, JournalError) as error:
-        _fail(str(error))
+        fail(str(error))
     if not settled:
         raise typer.Exit(1)
 
 
 def _utc_now() -> datetime:
     return datetime.now(UTC)
-
-
-def _settings(config: Path | None) -> Mapping[str, object]:
-    """Return what stands in the bridge's file; what it takes to serve need not be set."""
-    try:
-        return {} if config is None else tomllib.loads(config.read_text("utf-8"))
-    except OSError as error:
-        raise WrongSetting(f"{config}: {error.strerror}") from None
-    except ValueError as error:  # not TOML, or not UTF-8
-        raise WrongSetting(f"{config}: {error}") from None
 
 
 def _path(given: Mapping[str, object], name: str) -> Path | None:

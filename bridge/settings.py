@@ -319,20 +319,26 @@ _Gathered = TypeVar("_Gathered", bound=UpstreamSettings)
 def _gather(wanted: type[_Gathered], flags: Mapping[str, Any], file: Path | None) -> _Gathered:
     given = {name: value for name, value in flags.items() if value is not None}
     try:
-        return wanted(**{**_read(file), **EnvSettingsSource(wanted)(), **given})
+        return wanted(**{**read_file(file), **EnvSettingsSource(wanted)(), **given})
     except ValidationError as error:
         raise WrongSetting("; ".join(_complaint(each) for each in error.errors())) from None
-    except OSError as error:
-        raise WrongSetting(f"{file}: {error.strerror}") from None
-    except ValueError as error:  # not TOML
-        raise WrongSetting(f"{file}: {error}") from None
 
 
-def _read(file: Path | None) -> dict[str, Any]:
+def read_file(file: Path | None) -> dict[str, Any]:
+    """Return what stands in a TOML file, right or wrong; no file is nothing.
+
+    Raises:
+        WrongSetting: it cannot be read, or is no TOML.
+    """
     if file is None:
         return {}
-    with file.open("rb") as opened:
-        return tomllib.load(opened)
+    try:
+        with file.open("rb") as opened:
+            return tomllib.load(opened)
+    except OSError as error:
+        raise WrongSetting(f"{file}: {error.strerror}") from None
+    except ValueError as error:
+        raise WrongSetting(f"{file}: {error}") from None
 
 
 def _complaint(error: Mapping[str, Any]) -> str:

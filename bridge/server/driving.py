@@ -32,8 +32,10 @@ LEAST_SHARE = 1 / 6
 LAST_SHARE = 1 / 15
 """Of a call's time, what the last look for a write must have."""
 
-TURN_SHARE = 1 - LOOK_SHARE - LEAST_SHARE
-"""Of a call's time, what it may wait for its turn to write."""
+
+def latest_start(deadline: float, call_timeout: float) -> float:
+    """Return when a write must leave for a call that ends at `deadline`; all are seconds."""
+    return deadline - call_timeout * (LOOK_SHARE + LEAST_SHARE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +102,7 @@ class Driver:
         deadline = leave_by = self._deadline
         if request.method == "POST":
             deadline -= self._seconds * LOOK_SHARE
-            leave_by = deadline - self._seconds * LEAST_SHARE
+            leave_by = latest_start(self._deadline, self._seconds)
         return await self._means.gateway.send(
             request, self._credential, deadline, self._record.upstream_calls, leave_by=leave_by
         )

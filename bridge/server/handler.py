@@ -15,7 +15,7 @@ from bridge.record.store import JournalError
 from bridge.resources.failures import answer_to
 from bridge.resources.routing import Match, Router
 from bridge.server.answers import Rendered, http_response, render
-from bridge.server.driving import TURN_SHARE, Driver, Means
+from bridge.server.driving import Driver, Means, latest_start
 from bridge.server.limits import BodyBudget, BodyLimits, CallLimiter, read_body
 from bridge.server.logs import CallRecord
 from bridge.server.middlewares import RECORD
@@ -203,7 +203,7 @@ class LegacyHandler:
         record = request[RECORD]
         async with held:
             credential, deadline = _credential(caller), self._deadline()
-            due = deadline - self._settings.call_timeout * (1 - TURN_SHARE)
+            due = latest_start(deadline, self._settings.call_timeout)
             take_turn = partial(self._take_turn, held, match, credential.account_id, due)
             if match.call.method == "POST":
                 # In the order in which they came, whose clients are gone among them: before the
