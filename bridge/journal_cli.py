@@ -18,7 +18,7 @@ from bridge.identity.book import BookError, WrongField
 from bridge.record.inspection import Inspection, inspecting
 from bridge.record.store import Entry, JournalError, TakenUp
 from bridge.resources import RESOURCES
-from bridge.resources.base import Settle, Step, drive, find
+from bridge.resources.flow import Settle, Step, drive, find
 from bridge.secret import Secret
 from bridge.settings import (
     PREFIX,

@@ -9,7 +9,7 @@ from lxml import etree
 from bridge.resources import RESOURCES
 from bridge.resources.failures import DEFECT, FAILURES, OTHER_REFUSAL, REFUSALS
 from bridge.resources.invoice_messages import EVENTS, GIVEN, MESSAGE, TEMPLATE
-from bridge.resources.routing import V1_ROOTS
+from bridge.resources.routes import V1_ROOTS
 from bridge.v1.dialects import Dialect
 from bridge.v1.notes import NoteCode
 from bridge.v1.recipients import RecipientNote

@@ -1,6 +1,6 @@
 """The parts of v1 that are translated: each a module here and a folder of XSDs in `schemas/`."""
 
 from bridge.resources import invoice_messages
-from bridge.resources.base import Resource
+from bridge.resources.routes import Resource
 
 RESOURCES: tuple[Resource, ...] = (invoice_messages.RESOURCE,)

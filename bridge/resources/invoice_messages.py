@@ -15,25 +15,20 @@ from urllib.parse import urlencode
 
 import msgspec
 
-from bridge.resources.base import (
+from bridge.resources.flow import Flow, Made, Steps, ask, write_once
+from bridge.resources.routes import Call, Resource
+from bridge.resources.table import (
     BOOLEAN,
     DATE,
     DATETIME,
     ID,
     PATH_ID,
     STRING,
-    Call,
     Collection,
     Entity,
     Field,
-    Flow,
     Kind,
-    Made,
-    Resource,
-    Steps,
     V2Id,
-    ask,
-    write_once,
 )
 from bridge.v1 import elements, recipients
 from bridge.v1.dialects import Dialect

@@ -10,7 +10,7 @@ from aiohttp import hdrs, web
 from bridge.identity.callers import Identification
 from bridge.identity.passwords import PasswordChecker
 from bridge.resources import RESOURCES
-from bridge.resources.routing import Router
+from bridge.resources.routes import Router
 from bridge.server.answers import standing_headers
 from bridge.server.handler import LegacyHandler
 from bridge.server.middlewares import RECORD, answer_errors, record_call

@@ -12,7 +12,7 @@ import structlog
 
 from bridge.record.journal import Journal
 from bridge.record.store import JournalError
-from bridge.resources.base import Begin, Flow, Pause, Settle, Step, drive
+from bridge.resources.flow import Begin, Flow, Pause, Settle, Step, drive
 from bridge.server.logs import CallRecord
 from bridge.upstream.gateway import Credential, Gateway
 from bridge.v1.errors import NotOnRecord

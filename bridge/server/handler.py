@@ -13,7 +13,7 @@ from bridge.identity.credentials import ACCESS_TOKEN, credentials
 from bridge.identity.hosts import Origin, origin, subdomain
 from bridge.record.store import JournalError
 from bridge.resources.failures import answer_to
-from bridge.resources.routing import Match, Router
+from bridge.resources.routes import Match, Router
 from bridge.server.answers import Rendered, http_response, render
 from bridge.server.driving import Driver, Means, latest_start
 from bridge.server.limits import BodyBudget, BodyLimits, CallLimiter, read_body

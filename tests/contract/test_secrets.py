@@ -924,7 +924,7 @@ DEFECTS = [
     "bridge.server.handler.LegacyHandler._identify",
     "bridge.server.handler.LegacyHandler._read_body",
     "bridge.server.handler.LegacyHandler._drive",
-    "bridge.resources.base._advance",
+    "bridge.resources.flow._advance",
     "bridge.server.handler.render",
     "bridge.identity.callers.Identification._by_password",
     "bridge.identity.passwords.PasswordChecker._digest",
@@ -962,7 +962,7 @@ async def test_the_answer_to_a_defect_holds_nothing_of_its_words(
     def defect(*_arguments: object) -> object:
         raise kind(EVERYTHING)
 
-    monkeypatch.setattr("bridge.resources.base._advance", defect)
+    monkeypatch.setattr("bridge.resources.flow._advance", defect)
     async with upstream_that(SERVED["201"]) as upstream, stage(evidence, files, upstream) as bridge:
         await bridge.say(*(posted(XML, caller=who) for who in CALLERS))
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from bridge.resources.base import LOOK_AGAIN, Begin, Flow, Pause, Settle
+from bridge.resources.flow import LOOK_AGAIN, Begin, Flow, Pause, Settle
 from bridge.resources.invoice_messages import (
     change_state,
     delete_message,

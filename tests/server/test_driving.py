@@ -14,7 +14,7 @@ import pytest
 
 from bridge.record.journal import Journal
 from bridge.record.store import JournalError
-from bridge.resources.base import Begin, Flow, Pause, Settle, Step
+from bridge.resources.flow import Begin, Flow, Pause, Settle, Step
 from bridge.secret import Secret
 from bridge.server.driving import Driver, Means
 from bridge.server.logs import CallRecord

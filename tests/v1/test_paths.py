@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bridge.resources import RESOURCES
-from bridge.resources.routing import Router
+from bridge.resources.routes import Router
 from bridge.v1.errors import LegacyCallError
 from bridge.v1.notes import Notes
 from bridge.v1.paths import MAX_ID, Template, anonymous, read_id, segments

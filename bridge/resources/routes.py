@@ -1,13 +1,40 @@
-"""From a method and a path to the call that serves it, or to why none does."""
+"""The calls of a resource, and from a method and a path to the call that serves it."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from bridge.resources.base import Call, Resource
+from bridge.resources.flow import Flow, Look
+from bridge.v1.dialects import Dialect
 from bridge.v1.errors import MethodNotAllowed, NotFound, NotTranslated
 from bridge.v1.notes import Notes
 from bridge.v1.paths import Template, anonymous, segments
+from bridge.v1.wire import V1Request
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One legacy call: where it is found and the flow that serves it."""
+
+    name: str
+    method: str
+    path: str
+    """With ids in braces, such as `/invoice/{invoice_id}/messages`."""
+    dialect: Dialect
+    flow: Callable[[V1Request], Flow]
+
+
+@dataclass(frozen=True, slots=True)
+class Resource:
+    """A part of v1 that the bridge translates."""
+
+    name: str
+    calls: tuple[Call, ...]
+    look: Look
+    """How to find what a write of this resource made."""
+    successor: str
+    """The v2 path that takes the resource's place, with the same ids in braces."""
+
 
 V1_ROOTS = frozenset({
     "account", "clients", "contacts", "projects", "tasks", "people", "expenses",
