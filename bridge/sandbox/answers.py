@@ -5,13 +5,15 @@ from collections.abc import Mapping
 import msgspec
 from aiohttp import web
 
+_ENCODER = msgspec.json.Encoder(decimal_format="number")
+
 
 def json_answer(
     value: object, *, status: int = 200, headers: Mapping[str, str] | None = None
 ) -> web.Response:
     """Make an answer whose body is `value` as JSON."""
     return web.Response(
-        body=msgspec.json.encode(value),
+        body=_ENCODER.encode(value),
         status=status,
         headers=headers,
         content_type="application/json",

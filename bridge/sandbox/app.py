@@ -1,14 +1,14 @@
 """The sandbox over HTTP: routes, the checks every call has to pass, and answers as JSON.
 
-What a call means is in invoices.py, messages.py and paging.py; what is kept, in state.py; how the
-sandbox is told to misbehave, in faults.py, misbehaviour.py and control.py.
+What a call means is in invoices.py, messages.py, payments.py and paging.py; what is kept, in
+state.py; how the sandbox is told to misbehave, in faults.py, misbehaviour.py and control.py.
 """
 
 import asyncio
 import logging
 import math
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
 
 from aiohttp import hdrs, web
@@ -29,6 +29,8 @@ from bridge.sandbox.faults import FaultRules, NewRule
 from bridge.sandbox.invoices import suggest
 from bridge.sandbox.messages import read_new_message
 from bridge.sandbox.misbehaviour import Misbehaviour, Sleep, too_many
+from bridge.sandbox.paging import Collection, Item, Page, Window
+from bridge.sandbox.payments import read_new_payment
 from bridge.sandbox.seeds import (
     OTHER_OWNERS,
     SANDBOX_ACCOUNT_ID,
@@ -86,7 +88,7 @@ def create_sandbox(  # noqa: PLR0913 - each has a default
         throttle: refuse more than 100 calls in 15 seconds with a token, as v2 does.
         faults: the rules of misbehaviour to start with; more can be given at `/sandbox/faults`.
         seed: what rules with a probability depend on.
-        clock: answers the aware time that messages are created at.
+        clock: answers the aware time that messages and payments are created at.
         monotonic: answers the seconds that the throttle measures with.
         sleep: waits the seconds that a fault takes.
     """
@@ -113,11 +115,16 @@ def create_sandbox(  # noqa: PLR0913 - each has a default
     app[_CALLS] = calls
     app.on_shutdown.append(misbehaviour.stop)
     app.cleanup_ctx.append(_keep_state(database))
-    messages = "/v2/invoices/{invoice_id:[0-9]+}/messages"
+    invoice = "/v2/invoices/{invoice_id:[0-9]+}"
+    messages = f"{invoice}/{Collection.MESSAGES}"
     app.router.add_get(messages, list_messages)
     app.router.add_post(messages, create_message)
     app.router.add_get(f"{messages}/new", suggest_message)
     app.router.add_delete(f"{messages}/{{message_id:[0-9]+}}", delete_message)
+    payments = f"{invoice}/{Collection.PAYMENTS}"
+    app.router.add_get(payments, list_payments)
+    app.router.add_post(payments, create_payment)
+    app.router.add_delete(f"{payments}/{{payment_id:[0-9]+}}", delete_payment)
     Control(rules, calls).add_routes(app.router)
     return app
 
@@ -136,12 +143,7 @@ def _keep_state(database: str) -> Callable[[web.Application], AsyncIterator[None
 
 async def list_messages(request: web.Request) -> web.Response:
     """List all messages for an invoice."""
-    invoice_id = _invoice_id(request)
-    asked = paging.read_page_request(invoice_id, request.query)
-    page = await request.app[_STATE].page(invoice_id, asked.window)
-    # Not `request.url`, which fails on a Host header that is none.
-    url = f"{request.scheme}://{request.host}{request.path}"
-    return json_answer({"invoice_messages": page.messages, **paging.envelope(asked, page, url)})
+    return await _list(request, Collection.MESSAGES, request.app[_STATE].messages)
 
 
 async def create_message(request: web.Request) -> web.Response:
@@ -173,6 +175,43 @@ async def delete_message(request: web.Request) -> web.Response:
     await request.app[_STATE].delete_message(_invoice_id(request), _read_id(request, "message_id"))
     request.app[_CALLS].deleted += 1
     return web.Response(content_type="application/json", charset="utf-8")
+
+
+async def list_payments(request: web.Request) -> web.Response:
+    """List all payments for an invoice."""
+    return await _list(request, Collection.PAYMENTS, request.app[_STATE].payments)
+
+
+async def create_payment(request: web.Request) -> web.Response:
+    """Create a payment; thanks for it are mailed unless the call says otherwise."""
+    payment = await request.app[_STATE].create_payment(
+        _invoice_id(request),
+        read_new_payment(await request.read()),
+        recorder=USERS[_bearer_token(request)],
+        now=write_time(request.app[_CLOCK]()),
+    )
+    request.app[_CALLS].created += 1
+    return json_answer(payment, status=201)
+
+
+async def delete_payment(request: web.Request) -> web.Response:
+    """Delete a payment; the answer's body is empty."""
+    await request.app[_STATE].delete_payment(_invoice_id(request), _read_id(request, "payment_id"))
+    request.app[_CALLS].deleted += 1
+    return web.Response(content_type="application/json", charset="utf-8")
+
+
+async def _list(
+    request: web.Request,
+    collection: Collection,
+    find: Callable[[int, Window], Awaitable[Page[Item]]],
+) -> web.Response:
+    invoice_id = _invoice_id(request)
+    asked = paging.read_page_request(collection, invoice_id, request.query)
+    page = await find(invoice_id, asked.window)
+    # Not `request.url`, which fails on a Host header that is none.
+    url = f"{request.scheme}://{request.host}{request.path}"
+    return json_answer({f"invoice_{collection}": page.items, **paging.envelope(asked, page, url)})
 
 
 def _invoice_id(request: web.Request) -> int:

@@ -14,7 +14,7 @@ class MalformedBodyError(RequestError):
 
 
 class NotFoundError(RequestError):
-    """No such invoice, message or path."""
+    """No such invoice, message, payment or path."""
 
 
 class UnprocessableError(RequestError):

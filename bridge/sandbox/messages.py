@@ -5,11 +5,12 @@ Pure, and not about the invoice a message belongs to: its states are in invoices
 
 import re
 from enum import StrEnum
-from typing import Any
 
 import msgspec
 
-from bridge.sandbox.errors import MalformedBodyError, UnprocessableError
+from bridge.sandbox.bodies import read_body
+from bridge.sandbox.errors import UnprocessableError
+from bridge.sandbox.users import User
 
 
 class Recipient(msgspec.Struct, frozen=True, kw_only=True):
@@ -17,15 +18,6 @@ class Recipient(msgspec.Struct, frozen=True, kw_only=True):
 
     name: str | None = None
     email: str
-
-
-class User(msgspec.Struct, frozen=True, kw_only=True):
-    """Whom a token belongs to: the sender of what is created with it, in one account."""
-
-    name: str
-    email: str
-    account_id: int
-    may_edit_invoices: bool
 
 
 class Event(StrEnum):
@@ -94,20 +86,13 @@ _EMAIL = re.compile(
 def read_new_message(body: bytes) -> NewMessage:
     """Read and check the body of a create call.
 
-    Unknown fields are ignored. A null counts as an absent field: the v2 documentation writes
-    null for the default of `event_type` and gives it no other meaning elsewhere.
-
     Raises:
         MalformedBodyError: the body is not JSON, or not an object.
         UnprocessableError: a value of the wrong type, an unknown event, an address that is none,
             or (v2 documentation, "Create and send an invoice message") no event and nobody to
             send to: no recipients, and `send_me_a_copy` not true.
     """
-    given = {name: value for name, value in _json_object(body).items() if value is not None}
-    try:
-        new = msgspec.convert(given, NewMessage)
-    except msgspec.ValidationError as error:
-        raise UnprocessableError(str(error)) from error
+    new = read_body(body, NewMessage)
     for recipient in new.recipients:
         if _EMAIL.fullmatch(recipient.email) is None:
             raise UnprocessableError(f"Recipient email is invalid: {recipient.email!r}")
@@ -144,13 +129,3 @@ def _with_sender(recipients: tuple[Recipient, ...], sender: User) -> tuple[Recip
     if any(recipient.email.casefold() == sender.email.casefold() for recipient in recipients):
         return recipients
     return (*recipients, Recipient(name=sender.name, email=sender.email))
-
-
-def _json_object(body: bytes) -> dict[str, Any]:
-    try:
-        value = msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise MalformedBodyError(f"Request body is not JSON: {error}") from error
-    if not isinstance(value, dict):
-        raise MalformedBodyError("Request body is not a JSON object")
-    return value

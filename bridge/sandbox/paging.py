@@ -1,21 +1,20 @@
-"""v2's paging: the parameters of a list call, the cursor, the envelope. Pure; SQL is in state.py.
+"""v2's paging: the parameters of a list call, the cursor, the envelope. Pure; SQL is in tables.py.
 
-Rules are the v2 documentation's ("List all messages for an invoice") and its pagination guide's.
+Rules are the v2 documentation's ("List all … for an invoice") and its pagination guide's.
 """
 
 import base64
 import binascii
 import re
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
-from typing import Any, NamedTuple, Self
+from typing import Any, Generic, NamedTuple, Protocol, Self, TypeVar
 from urllib.parse import urlencode
 
 import msgspec
 
 from bridge.sandbox.errors import UnprocessableError
-from bridge.sandbox.messages import Message
 from bridge.sandbox.times import read_lower_bound
 
 MAX_PER_PAGE = 2000
@@ -23,6 +22,25 @@ MAX_PER_PAGE = 2000
 # SQLite's largest integer; a page number times MAX_PER_PAGE has to stay below it.
 _MAX_PAGE = (2**63 - 1) // MAX_PER_PAGE
 _DIGITS = re.compile(r"[0-9]{1,19}")
+
+
+class Collection(StrEnum):
+    """What an invoice has a list of, as the last part of the list's path says it."""
+
+    MESSAGES = "messages"
+    PAYMENTS = "payments"
+
+
+class Item(Protocol):
+    """As much of a message or a payment as paging needs; `created_at` sorts as text."""
+
+    @property
+    def id(self) -> int:
+        """Its id, unique in its collection."""
+
+    @property
+    def created_at(self) -> str:
+        """When it was created."""
 
 
 class Direction(StrEnum):
@@ -33,34 +51,35 @@ class Direction(StrEnum):
 
 
 class Position(NamedTuple):
-    """A message's place in the list: creation time, then id. It outlives the message."""
+    """An item's place in the list: creation time, then id. It outlives the item."""
 
     created_at: str
     id: int
 
     @classmethod
-    def of(cls, message: Message) -> Self:
-        """Return where `message` stands."""
-        return cls(message.created_at, message.id)
+    def of(cls, item: Item) -> Self:
+        """Return where `item` stands."""
+        return cls(item.created_at, item.id)
 
 
 ABOVE_ALL = Position("9999-12-31T23:59:59Z", 2**63 - 1)
 
 
 class Cursor(msgspec.Struct, frozen=True, array_like=True):
-    """The next or previous page, as the messages beyond a place and not as a count of messages.
+    """The next or previous page, as the items beyond a place and not as a count of items.
 
-    So whatever is created or deleted between two pages, no message is answered twice, and none
+    So whatever is created or deleted between two pages, no item is answered twice, and none
     that stays is left out.
     """
 
     direction: Direction
+    collection: Collection
     invoice_id: int
     start: Position
 
 
 class Window(NamedTuple):
-    """Which messages of an invoice make a page, in the store's terms.
+    """Which items of a list make a page, in the store's terms.
 
     `updated_since` is in v2's form, or empty for no lower bound.
     """
@@ -75,6 +94,7 @@ class Window(NamedTuple):
 class PageRequest(msgspec.Struct, frozen=True, kw_only=True):
     """A list call's parameters; `page` is null on a call by cursor."""
 
+    collection: Collection
     invoice_id: int
     per_page: int
     page: int | None
@@ -92,16 +112,21 @@ class PageRequest(msgspec.Struct, frozen=True, kw_only=True):
         return Window(direction, start, offset, self.per_page, self.updated_since)
 
 
-class Page(NamedTuple):
-    """What the store found: the messages newest first, and what lies on either side of them."""
+_Item_co = TypeVar("_Item_co", bound=Item, covariant=True)
 
-    messages: list[Message]
+
+class Page(NamedTuple, Generic[_Item_co]):
+    """What the store found: the items newest first, and what lies on either side of them."""
+
+    items: Sequence[_Item_co]
     total_entries: int
     has_newer: bool
     has_older: bool
 
 
-def read_page_request(invoice_id: int, query: Mapping[str, str]) -> PageRequest:
+def read_page_request(
+    collection: Collection, invoice_id: int, query: Mapping[str, str]
+) -> PageRequest:
     """Read a list call's query. Given both a cursor and a page, the cursor wins, as in the guide.
 
     Raises:
@@ -111,8 +136,11 @@ def read_page_request(invoice_id: int, query: Mapping[str, str]) -> PageRequest:
     per_page = _read_count("per_page", query.get("per_page"), MAX_PER_PAGE, MAX_PER_PAGE)
     page = _read_count("page", query.get("page"), 1, _MAX_PAGE)
     updated_since = _read_updated_since(query.get("updated_since"))
-    cursor = _read_cursor(query["cursor"], invoice_id) if "cursor" in query else None
+    cursor = None
+    if "cursor" in query:
+        cursor = _read_cursor(query["cursor"], collection, invoice_id)
     return PageRequest(
+        collection=collection,
         invoice_id=invoice_id,
         per_page=per_page,
         page=page if cursor is None else None,
@@ -121,8 +149,8 @@ def read_page_request(invoice_id: int, query: Mapping[str, str]) -> PageRequest:
     )
 
 
-def envelope(request: PageRequest, page: Page, url: str) -> dict[str, Any]:
-    """Build what surrounds the messages; `url` is the list's own, absolute and without a query.
+def envelope(request: PageRequest, page: Page[Item], url: str) -> dict[str, Any]:
+    """Build what surrounds the items; `url` is the list's own, absolute and without a query.
 
     `next` and `previous` are always links by cursor, also from a page asked for by number. The
     numbers `page`, `next_page` and `previous_page` are null on a page by cursor. An empty list
@@ -137,8 +165,9 @@ def envelope(request: PageRequest, page: Page, url: str) -> dict[str, Any]:
             query["updated_since"] = request.updated_since
         return f"{url}?{urlencode(query)}"
 
-    def link_beyond(message: Message, direction: Direction) -> str:
-        cursor = Cursor(direction, request.invoice_id, Position.of(message))
+    def link_beyond(item: Item, direction: Direction) -> str:
+        place = Position.of(item)
+        cursor = Cursor(direction, request.collection, request.invoice_id, place)
         return link(cursor=write_cursor(cursor))
 
     number = request.page
@@ -151,8 +180,8 @@ def envelope(request: PageRequest, page: Page, url: str) -> dict[str, Any]:
         "page": number,
         "links": {
             "first": link(page=1),
-            "next": link_beyond(page.messages[-1], Direction.OLDER) if page.has_older else None,
-            "previous": link_beyond(page.messages[0], Direction.NEWER) if page.has_newer else None,
+            "next": link_beyond(page.items[-1], Direction.OLDER) if page.has_older else None,
+            "previous": link_beyond(page.items[0], Direction.NEWER) if page.has_newer else None,
             "last": link(page=total_pages),
         },
     }
@@ -191,13 +220,13 @@ def _checksum(place: bytes) -> bytes:
     return zlib.crc32(place).to_bytes(4, "big")
 
 
-def _read_cursor(text: str, invoice_id: int) -> Cursor:
+def _read_cursor(text: str, collection: Collection, invoice_id: int) -> Cursor:
     try:
         cursor = read_cursor(text)
     except ValueError as error:
         raise UnprocessableError("cursor is invalid") from error
-    if cursor.invoice_id != invoice_id:
-        raise UnprocessableError("cursor belongs to another invoice's messages")
+    if (cursor.collection, cursor.invoice_id) != (collection, invoice_id):
+        raise UnprocessableError("cursor belongs to another list")
     return cursor
 
 

@@ -1,16 +1,19 @@
-"""What a new sandbox holds: two accounts, their tokens, invoices and messages. Data only.
+"""What a new sandbox holds: two accounts, their tokens, invoices, messages, payments. Data only.
 
 The printed examples of the v1 and v2 documentation are here as printed, but for the e-mail
-addresses that the v2 documentation hides; and one invoice has a long list to page through.
+addresses that the v2 documentation hides; and one invoice has long lists to page through.
 """
 
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from typing import NamedTuple
 
 from bridge.sandbox.invoices import Invoice, InvoiceState
-from bridge.sandbox.messages import Event, Message, Recipient, User
+from bridge.sandbox.messages import Event, Message, Recipient
+from bridge.sandbox.payments import Gateway, Payment
 from bridge.sandbox.times import write_time
+from bridge.sandbox.users import User
 
 SANDBOX_ACCOUNT_ID = 1000
 SANDBOX_TOKEN = "sandbox-token"  # noqa: S105 - opens nothing but the sandbox
@@ -45,8 +48,9 @@ USERS: Mapping[str, User] = {
 
 ACCOUNT_IDS = frozenset(user.account_id for user in USERS.values())
 
-# The id of the message that the v2 documentation's example of a create call makes.
+# The ids of what the v2 documentation's examples of create calls make.
 FIRST_NEW_MESSAGE_ID = 27835324
+FIRST_NEW_PAYMENT_ID = 10336386
 
 PRINTED_INVOICE_ID = 13150403
 CLASSIC_INVOICE_ID = 1420
@@ -67,7 +71,8 @@ INVOICES: tuple[Invoice, ...] = (
         payment_options=(),
         number="1002",
         client="123 Industries",
-        amount="€288.90",
+        currency="€",
+        amount=Decimal("288.90"),
         issued="04/01/2017",
         due="04/01/2017 (upon receipt)",
         days_past_due=20,
@@ -78,7 +83,8 @@ INVOICES: tuple[Invoice, ...] = (
         payment_options=(),
         number="1420",
         client="Jane Doe",
-        amount="$150.00",
+        currency="$",
+        amount=Decimal("150.00"),
         issued="04/09/2008",
         due="04/09/2008 (upon receipt)",
         days_past_due=30,
@@ -89,7 +95,8 @@ INVOICES: tuple[Invoice, ...] = (
         payment_options=("credit_card", "paypal"),
         number="1421",
         client="123 Industries",
-        amount="€1,250.00",
+        currency="€",
+        amount=Decimal("1250.00"),
         issued="08/23/2017",
         due="09/22/2017 (Net 30)",
         days_past_due=0,
@@ -100,7 +107,8 @@ INVOICES: tuple[Invoice, ...] = (
         payment_options=("credit_card",),
         number="4500",
         client="Żółw & Söhne GmbH",
-        amount="€45,000.00",
+        currency="€",
+        amount=Decimal("45000.00"),
         issued="01/04/2016",
         due="02/03/2016 (Net 30)",
         days_past_due=365,
@@ -111,7 +119,8 @@ INVOICES: tuple[Invoice, ...] = (
         payment_options=(),
         number="2420",
         client="Second Client Ltd.",
-        amount="$200.00",
+        currency="$",
+        amount=Decimal("200.00"),
         issued="08/01/2017",
         due="08/31/2017 (Net 30)",
         days_past_due=0,
@@ -124,6 +133,13 @@ class SeedMessage(NamedTuple):
 
     invoice_id: int
     message: Message
+
+
+class SeedPayment(NamedTuple):
+    """A payment and the invoice it belongs to."""
+
+    invoice_id: int
+    payment: Payment
 
 
 _RICHARD = Recipient(name="Richard Roe", email="richardroe@example.com")
@@ -247,14 +263,19 @@ _KINDS: tuple[_Kind, ...] = (
 
 _LONG_LIST_STARTS = datetime(2016, 1, 4, 9, tzinfo=UTC)
 _FIRST_LONG_LIST_ID = 4_500_001
+_FIRST_LONG_PAYMENTS_ID = 4_600_001
+
+
+def _long_list_time(n: int) -> str:
+    # Three items to a time, so that a page can end between items of one second.
+    return write_time(_LONG_LIST_STARTS + timedelta(hours=n // 3 * 5))
 
 
 def _long_list() -> Iterator[Message]:
     for n in range(LONG_LIST_LENGTH):
         kind = _KINDS[n % len(_KINDS)]
         person = _PEOPLE[n // len(_KINDS) % len(_PEOPLE)]
-        # Three messages to a time, so that a page can end between messages of one second.
-        created_at = write_time(_LONG_LIST_STARTS + timedelta(hours=n // 3 * 5))
+        created_at = _long_list_time(n)
         copy = kind.event is None and n % 2 == 0
         recipients = () if kind.event else (person,)
         yield Message(
@@ -290,4 +311,88 @@ def seed_messages() -> Iterator[SeedMessage]:
             (SECOND_INVOICE_ID, SECOND_MESSAGES),
         )
         for message in messages
+    )
+
+
+_BY_HAND = Gateway()
+_PAYPAL = Gateway(id=7, name="PayPal")
+_CARDS = Gateway(id=8, name="Stripe")
+
+CLASSIC_PAYMENTS: tuple[Payment, ...] = (
+    Payment(
+        id=45,
+        amount=Decimal(50),
+        paid_at="2008-04-10T00:00:00Z",
+        paid_date="2008-04-10",
+        recorded_by="My Name",
+        recorded_by_email="my@email.com",
+        notes="Paid by check",
+        created_at="2008-04-11T09:15:00Z",
+        updated_at="2008-04-11T09:15:00Z",
+    ),
+    Payment(
+        id=46,
+        amount=Decimal("25.5"),
+        paid_at="2008-04-14T16:45:30Z",
+        paid_date="2008-04-14",
+        recorded_by="Jane Doe",
+        recorded_by_email="jane@doe.org",
+        transaction_id="4XK51226GL0713628",
+        payment_gateway=_PAYPAL,
+        created_at="2008-04-14T16:45:31Z",
+        updated_at="2008-04-14T16:45:31Z",
+    ),
+)
+
+
+class _PaymentKind(NamedTuple):
+    """A row of the long list of payments' pattern; together they are far from paying it all."""
+
+    amount: Decimal
+    notes: str | None = None
+    gateway: Gateway = _BY_HAND
+    transaction: str | None = None
+
+
+_PAYMENT_KINDS: tuple[_PaymentKind, ...] = (
+    _PaymentKind(Decimal("0.1"), "Rate {n}"),
+    _PaymentKind(Decimal("0.2"), gateway=_PAYPAL, transaction="PAYPAL-{n}"),
+    _PaymentKind(Decimal(1), "  Überweisung & <Scheck>, №{n} 🎉\r\nDanke"),
+    _PaymentKind(Decimal("9.99"), gateway=_CARDS, transaction="ch_{n}"),
+    _PaymentKind(Decimal("2.25"), ""),
+    _PaymentKind(Decimal(10)),
+    _PaymentKind(Decimal("12.5"), "Card payment {n}", gateway=_CARDS, transaction="ch_{n}"),
+)
+
+
+def _long_payments() -> Iterator[Payment]:
+    for n in range(LONG_LIST_LENGTH):
+        kind = _PAYMENT_KINDS[n % len(_PAYMENT_KINDS)]
+        created_at = _long_list_time(n)
+        by_hand = kind.gateway is _BY_HAND
+        paid_date = created_at[:10]
+        yield Payment(
+            id=_FIRST_LONG_PAYMENTS_ID + n,
+            amount=kind.amount,
+            paid_at=f"{paid_date}T00:00:00Z" if by_hand else created_at,
+            paid_date=paid_date,
+            recorded_by=BOB.name if by_hand else "Richard Roe",
+            recorded_by_email=BOB.email if by_hand else _RICHARD.email,
+            notes=kind.notes and kind.notes.format(n=n),
+            transaction_id=kind.transaction and kind.transaction.format(n=n),
+            payment_gateway=kind.gateway,
+            created_at=created_at,
+            updated_at=created_at,
+        )
+
+
+def seed_payments() -> Iterator[SeedPayment]:
+    """Make every payment a new sandbox holds."""
+    return (
+        SeedPayment(invoice_id, payment)
+        for invoice_id, payments in (
+            (CLASSIC_INVOICE_ID, CLASSIC_PAYMENTS),
+            (LONG_INVOICE_ID, _long_payments()),
+        )
+        for payment in payments
     )

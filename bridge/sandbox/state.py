@@ -1,12 +1,14 @@
-"""The sandbox's invoices and messages in SQLite: a file that outlives a restart, or memory.
+"""The sandbox's state in SQLite: invoices and their lists, in a file that outlives it or in memory.
 
-Rows in and out, each call one transaction. The rules are in invoices.py and messages.py.
+Each call is one transaction. The lists' tables are in tables.py, the rules in invoices.py,
+messages.py and payments.py.
 """
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
+from decimal import Decimal
 from functools import cache
 from typing import Any
 
@@ -14,77 +16,55 @@ import aiosqlite
 import msgspec
 
 from bridge.sandbox.errors import NotFoundError, SandboxStateError
-from bridge.sandbox.invoices import Invoice, InvoiceState, after_message
-from bridge.sandbox.messages import Message, NewMessage, User, compose
-from bridge.sandbox.paging import Direction, Page, Position, Window
-from bridge.sandbox.seeds import FIRST_NEW_MESSAGE_ID, INVOICES, seed_messages
+from bridge.sandbox.invoices import (
+    Invoice,
+    InvoiceState,
+    after_message,
+    after_payment,
+    after_payment_deleted,
+    thank,
+)
+from bridge.sandbox.messages import Message, NewMessage, Recipient, compose
+from bridge.sandbox.paging import Page, Window
+from bridge.sandbox.payments import NewPayment, Payment, record
+from bridge.sandbox.seeds import (
+    FIRST_NEW_MESSAGE_ID,
+    FIRST_NEW_PAYMENT_ID,
+    INVOICES,
+    seed_messages,
+    seed_payments,
+)
+from bridge.sandbox.tables import MESSAGES, PAYMENTS
+from bridge.sandbox.users import User
 
 _MEMORY = ":memory:"
 
 # Written into the file's header, so that no other program's database is taken for a sandbox's.
 _APPLICATION_ID = int.from_bytes(b"HBsb", "big")
-_SCHEMA_VERSION = 1
+_SCHEMA_VERSION = 2
 
-_SCHEMA = (
-    """
+_CREATE_INVOICES = """
     CREATE TABLE invoices (
         id INTEGER PRIMARY KEY,
         state TEXT NOT NULL,
         payment_options TEXT NOT NULL,
         number TEXT NOT NULL,
         client TEXT NOT NULL,
+        currency TEXT NOT NULL,
         amount TEXT NOT NULL,
         issued TEXT NOT NULL,
         due TEXT NOT NULL,
         days_past_due INTEGER NOT NULL
     )
-    """,
-    # AUTOINCREMENT, because the id of a deleted message must not come back as another's. The
-    # columns are what lists are found by; the whole message is one JSON text, since a column a
-    # field makes opening a sandbox and reading a long list several times slower.
-    """
-    CREATE TABLE messages (
-        id INTEGER PRIMARY KEY AUTOINCREMENT,
-        invoice_id INTEGER NOT NULL REFERENCES invoices (id),
-        created_at TEXT NOT NULL,
-        updated_at TEXT NOT NULL,
-        message TEXT NOT NULL
-    )
-    """,
-    "CREATE INDEX messages_by_age ON messages (invoice_id, created_at, id)",
-)
-
+"""
 _INSERT_INVOICE = """
     INSERT INTO invoices VALUES (
-        :id, :state, :payment_options, :number, :client, :amount, :issued, :due, :days_past_due
+        :id, :state, :payment_options, :number, :client, :currency, :amount, :issued, :due,
+        :days_past_due
     )
 """
-_INSERT_MESSAGE = "INSERT INTO messages VALUES (?, ?, ?, ?, ?)"
-_LAST_ID_GIVEN = "UPDATE sqlite_sequence SET seq = ? WHERE name = 'messages'"
-
 _SELECT_INVOICE = "SELECT * FROM invoices WHERE id = ?"
 _UPDATE_INVOICE = "UPDATE invoices SET state = ?, payment_options = ? WHERE id = ?"
-_DELETE_MESSAGE = "DELETE FROM messages WHERE invoice_id = ? AND id = ?"
-_COUNT_MESSAGES = """
-    SELECT count(*) FROM messages
-    WHERE invoice_id = :invoice_id AND updated_at >= :updated_since
-"""
-_SELECT_MESSAGES: Mapping[Direction, str] = {
-    Direction.OLDER: """
-        SELECT id, message FROM messages
-        WHERE invoice_id = :invoice_id AND updated_at >= :updated_since
-            AND (created_at, id) < (:start_created_at, :start_id)
-        ORDER BY created_at DESC, id DESC LIMIT :limit OFFSET :offset
-    """,
-    Direction.NEWER: """
-        SELECT id, message FROM messages
-        WHERE invoice_id = :invoice_id AND updated_at >= :updated_since
-            AND (created_at, id) > (:start_created_at, :start_id)
-        ORDER BY created_at ASC, id ASC LIMIT :limit OFFSET :offset
-    """,
-}
-
-_MessageRow = tuple[int | None, int, str, str, str]
 
 
 class SandboxState:
@@ -104,29 +84,26 @@ class SandboxState:
         async with self._transaction():
             return await self._invoice(invoice_id)
 
-    async def page(self, invoice_id: int, window: Window) -> Page:
+    async def messages(self, invoice_id: int, window: Window) -> Page[Message]:
         """Return the messages in `window`, newest first.
 
         Raises:
             NotFoundError: there is no such invoice.
         """
-        async with self._transaction():
+        async with self._transaction() as connection:
             invoice = await self._invoice(invoice_id)
-            total = await self._rows(
-                _COUNT_MESSAGES,
-                {"invoice_id": invoice_id, "updated_since": window.updated_since},
-            )
-            messages = await self._messages(invoice, window)
-            if window.direction is Direction.NEWER:
-                messages.reverse()
-            return Page(
-                messages=messages,
-                total_entries=total[0][0],
-                has_newer=bool(messages)
-                and await self._any_beyond(messages[0], invoice, window, Direction.NEWER),
-                has_older=bool(messages)
-                and await self._any_beyond(messages[-1], invoice, window, Direction.OLDER),
-            )
+            page = await MESSAGES.page(connection, invoice_id, window)
+            return page._replace(items=[_linked(message, invoice) for message in page.items])
+
+    async def payments(self, invoice_id: int, window: Window) -> Page[Payment]:
+        """Return the payments in `window`, newest first.
+
+        Raises:
+            NotFoundError: there is no such invoice.
+        """
+        async with self._transaction() as connection:
+            await self._invoice(invoice_id)
+            return await PAYMENTS.page(connection, invoice_id, window)
 
     async def create_message(
         self, invoice_id: int, new: NewMessage, *, sender: User, now: str
@@ -137,17 +114,11 @@ class SandboxState:
             NotFoundError: there is no such invoice.
             UnprocessableError: the invoice's state does not allow the message's event.
         """
-        async with self._transaction():
+        async with self._transaction() as connection:
             invoice = after_message(await self._invoice(invoice_id), new)
-            await self._connection.execute(
-                _UPDATE_INVOICE,
-                (invoice.state, _json(invoice.payment_options), invoice_id),
-            )
+            await self._update(invoice)
             message = compose(new, sender=sender, now=now)
-            inserted = await self._connection.execute(
-                _INSERT_MESSAGE, _message_row(None, invoice_id, message)
-            )
-            return _complete(message, inserted.lastrowid, invoice)
+            return _linked(await MESSAGES.insert(connection, invoice_id, message), invoice)
 
     async def delete_message(self, invoice_id: int, message_id: int) -> None:
         """Delete a message.
@@ -155,48 +126,70 @@ class SandboxState:
         Raises:
             NotFoundError: the invoice has no such message.
         """
-        async with self._transaction():
-            deleted = await self._connection.execute(_DELETE_MESSAGE, (invoice_id, message_id))
-            if deleted.rowcount == 0:
-                raise NotFoundError(f"Invoice {invoice_id} has no message {message_id}")
+        async with self._transaction() as connection:
+            await MESSAGES.delete(connection, invoice_id, message_id)
+
+    async def create_payment(
+        self, invoice_id: int, new: NewPayment, *, recorder: User, now: str
+    ) -> Payment:
+        """Create a payment, with its effect on the invoice and the mail of thanks: all, or nothing.
+
+        `send_thank_you` "sends an email only if the invoice will be fully paid after creating
+        this payment" (v2 documentation). It goes to whom the invoice was sent last.
+
+        Raises:
+            NotFoundError: there is no such invoice.
+            UnprocessableError: the invoice's state does not allow it.
+        """
+        async with self._transaction() as connection:
+            invoice = await self._invoice(invoice_id)
+            payment = record(new, recorder=recorder, now=now)
+            payment = await PAYMENTS.insert(connection, invoice_id, payment)
+            invoice = after_payment(invoice, await self._paid(invoice_id))
+            await self._update(invoice)
+            if invoice.state is InvoiceState.PAID and new.send_thank_you:
+                thanks = thank(invoice, await self._sent_last_to(invoice_id))
+                await MESSAGES.insert(
+                    connection, invoice_id, compose(thanks, sender=recorder, now=now)
+                )
+            return payment
+
+    async def delete_payment(self, invoice_id: int, payment_id: int) -> None:
+        """Delete a payment, with its effect on the invoice: both, or neither.
+
+        Raises:
+            NotFoundError: there is no such invoice, or it has no such payment.
+        """
+        async with self._transaction() as connection:
+            invoice = await self._invoice(invoice_id)
+            await PAYMENTS.delete(connection, invoice_id, payment_id)
+            await self._update(after_payment_deleted(invoice, await self._paid(invoice_id)))
 
     async def _invoice(self, invoice_id: int) -> Invoice:
-        for row in await self._rows(_SELECT_INVOICE, (invoice_id,)):
+        for row in await self._connection.execute_fetchall(_SELECT_INVOICE, (invoice_id,)):
             return _read_invoice(row)
         raise NotFoundError(f"Invoice {invoice_id} does not exist")
 
-    async def _messages(self, invoice: Invoice, window: Window) -> list[Message]:
-        rows = await self._rows(
-            _SELECT_MESSAGES[window.direction],
-            {
-                "invoice_id": invoice.id,
-                "updated_since": window.updated_since,
-                "start_created_at": window.start.created_at,
-                "start_id": window.start.id,
-                "limit": window.limit,
-                "offset": window.offset,
-            },
+    async def _update(self, invoice: Invoice) -> None:
+        await self._connection.execute(
+            _UPDATE_INVOICE, (invoice.state, _json(invoice.payment_options), invoice.id)
         )
-        return [_read_message(row, invoice) for row in rows]
 
-    async def _any_beyond(
-        self, message: Message, invoice: Invoice, window: Window, direction: Direction
-    ) -> bool:
-        beyond = window._replace(direction=direction, start=Position.of(message), offset=0, limit=1)
-        return bool(await self._messages(invoice, beyond))
+    async def _paid(self, invoice_id: int) -> Decimal:
+        payments = await PAYMENTS.all(self._connection, invoice_id)
+        return sum((payment.amount for payment in payments), start=Decimal(0))
 
-    async def _rows(
-        self, sql: str, parameters: tuple[Any, ...] | dict[str, Any]
-    ) -> list[sqlite3.Row]:
-        return list(await self._connection.execute_fetchall(sql, parameters))
+    async def _sent_last_to(self, invoice_id: int) -> tuple[Recipient, ...]:
+        messages = await MESSAGES.all(self._connection, invoice_id)
+        return next((message.recipients for message in messages if message.recipients), ())
 
     @asynccontextmanager
-    async def _transaction(self) -> AsyncIterator[None]:
+    async def _transaction(self) -> AsyncIterator[aiosqlite.Connection]:
         # One connection has one transaction, so without turns calls would share theirs.
         async with self._turn:
             try:
                 await self._connection.execute("BEGIN IMMEDIATE")
-                yield
+                yield self._connection
                 await self._connection.commit()
             except BaseException:
                 # Also when a cancelled call has left its BEGIN with the database's thread.
@@ -269,49 +262,38 @@ def _seeded_image() -> bytes:
 
 
 def _seed(connection: sqlite3.Connection) -> None:
-    for statement in _SCHEMA:
-        connection.execute(statement)
+    connection.execute(_CREATE_INVOICES)
     connection.executemany(_INSERT_INVOICE, [_invoice_row(invoice) for invoice in INVOICES])
-    connection.executemany(
-        _INSERT_MESSAGE,
-        (_message_row(seed.message.id, seed.invoice_id, seed.message) for seed in seed_messages()),
-    )
-    connection.execute(_LAST_ID_GIVEN, (FIRST_NEW_MESSAGE_ID - 1,))
+    MESSAGES.create(connection, seed_messages(), next_id=FIRST_NEW_MESSAGE_ID)
+    PAYMENTS.create(connection, seed_payments(), next_id=FIRST_NEW_PAYMENT_ID)
     connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
     connection.execute(f"PRAGMA user_version = {_SCHEMA_VERSION}")
 
 
 def _invoice_row(invoice: Invoice) -> dict[str, Any]:
     row = msgspec.structs.asdict(invoice)
-    return row | {"payment_options": _json(invoice.payment_options)}
+    return row | {
+        "payment_options": _json(invoice.payment_options),
+        "amount": str(invoice.amount),
+    }
 
 
 def _read_invoice(row: sqlite3.Row) -> Invoice:
     fields: dict[str, Any] = dict(row)
     fields["state"] = InvoiceState(fields["state"])
+    fields["amount"] = Decimal(fields["amount"])
     fields["payment_options"] = _PAYMENT_OPTIONS.decode(fields["payment_options"])
     return Invoice(**fields)
 
 
-def _message_row(message_id: int | None, invoice_id: int, message: Message) -> _MessageRow:
-    return (message_id, invoice_id, message.created_at, message.updated_at, _json(message))
-
-
-def _read_message(row: sqlite3.Row, invoice: Invoice) -> Message:
-    return _complete(_MESSAGE.decode(row["message"]), row["id"], invoice)
-
-
-def _complete(message: Message, message_id: int | None, invoice: Invoice) -> Message:
-    """Fill in what a message's own text does not know: its id, and the invoice's options."""
+def _linked(message: Message, invoice: Invoice) -> Message:
+    """Fill in what a message's own text does not know: whether the invoice has payment options."""
     return msgspec.structs.replace(
-        message,
-        id=message_id,
-        include_link_to_client_invoice=bool(invoice.payment_options),
+        message, include_link_to_client_invoice=bool(invoice.payment_options)
     )
 
 
 _PAYMENT_OPTIONS = msgspec.json.Decoder(tuple[str, ...])
-_MESSAGE = msgspec.json.Decoder(Message)
 
 
 def _json(value: object) -> str:

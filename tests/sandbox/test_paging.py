@@ -13,8 +13,10 @@ from bridge.sandbox.messages import NewMessage
 from bridge.sandbox.paging import (
     ABOVE_ALL,
     MAX_PER_PAGE,
+    Collection,
     Cursor,
     Direction,
+    Item,
     Page,
     Position,
     Window,
@@ -28,28 +30,35 @@ from bridge.sandbox.state import SandboxState, open_state
 
 Client = TestClient[web.Request, web.Application]
 
-WHOLE_LIST = list(range(4504500, 4500000, -1))
+WHOLE_LISTS = {
+    Collection.MESSAGES: list(range(4504500, 4500000, -1)),
+    Collection.PAYMENTS: list(range(4604500, 4600000, -1)),
+}
 
 ids = st.integers(min_value=1, max_value=2**63 - 1)
 times = st.datetimes().map(lambda moment: f"{moment.isoformat(timespec='seconds')}Z")
 cursors = st.builds(
-    Cursor, st.sampled_from(Direction), ids, st.builds(Position, created_at=times, id=ids)
+    Cursor,
+    st.sampled_from(Direction),
+    st.sampled_from(Collection),
+    ids,
+    st.builds(Position, created_at=times, id=ids),
 )
 
 
-def _older(page: Page, limit: int) -> Window | None:
+def _older(page: Page[Item], limit: int) -> Window | None:
     if not page.has_older:
         return None
-    return Window(Direction.OLDER, Position.of(page.messages[-1]), 0, limit, "")
+    return Window(Direction.OLDER, Position.of(page.items[-1]), 0, limit, "")
 
 
 async def _walk(state: SandboxState, invoice_id: int, per_page: int) -> list[int]:
     found: list[int] = []
     window: Window | None = Window(Direction.OLDER, ABOVE_ALL, 0, per_page, "")
     while window is not None:
-        page = await state.page(invoice_id, window)
-        assert len(page.messages) <= per_page
-        found.extend(message.id for message in page.messages)
+        page = await state.messages(invoice_id, window)
+        assert len(page.items) <= per_page
+        found.extend(message.id for message in page.items)
         window = _older(page, per_page)
     return found
 
@@ -58,15 +67,20 @@ async def _walk(state: SandboxState, invoice_id: int, per_page: int) -> list[int
 @settings(
     max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
-@given(per_page=st.integers(min_value=300, max_value=MAX_PER_PAGE))
-async def test_following_next_is_the_whole_list_in_order(client: Client, per_page: int) -> None:
+@given(
+    collection=st.sampled_from(Collection),
+    per_page=st.integers(min_value=300, max_value=MAX_PER_PAGE),
+)
+async def test_following_next_is_the_whole_list_in_order(
+    client: Client, collection: Collection, per_page: int
+) -> None:
     found: list[int] = []
-    link: str | None = f"/v2/invoices/{LONG_INVOICE_ID}/messages?per_page={per_page}"
+    link: str | None = f"/v2/invoices/{LONG_INVOICE_ID}/{collection}?per_page={per_page}"
     while link is not None:
         answer = await (await client.get(URL(link).relative() if found else link)).json()
-        found.extend(message["id"] for message in answer["invoice_messages"])
+        found.extend(item["id"] for item in answer[f"invoice_{collection}"])
         link = answer["links"]["next"]
-    assert found == WHOLE_LIST
+    assert found == WHOLE_LISTS[collection]
 
 
 @settings(max_examples=20, deadline=None)
@@ -112,8 +126,8 @@ async def test_a_walk_answers_once_each_message_that_stays(
         found: list[int] = []
         window: Window | None = Window(Direction.OLDER, ABOVE_ALL, 0, per_page, "")
         while window is not None:
-            page = await state.page(DRAFT_INVOICE_ID, window)
-            found.extend(message.id for message in page.messages)
+            page = await state.messages(DRAFT_INVOICE_ID, window)
+            found.extend(message.id for message in page.items)
             window = _older(page, per_page)
             change = changes.pop() if changes else None
             if change in kept:
@@ -150,11 +164,14 @@ def test_a_cursor_with_one_character_changed_is_refused(
 
 @settings(deadline=None)
 @given(
+    collection=st.sampled_from(Collection),
     total=st.integers(min_value=0, max_value=10_000),
     per_page=st.integers(min_value=1, max_value=2000),
 )
-def test_the_pages_of_an_envelope_hold_all_entries(total: int, per_page: int) -> None:
-    request = read_page_request(1, {"per_page": str(per_page)})
+def test_the_pages_of_an_envelope_hold_all_entries(
+    collection: Collection, total: int, per_page: int
+) -> None:
+    request = read_page_request(collection, 1, {"per_page": str(per_page)})
     around = envelope(request, Page([], total, has_newer=False, has_older=False), "http://host/")
     pages = around["total_pages"]
     assert pages * per_page >= total

@@ -4,7 +4,9 @@ import errno
 import inspect
 import re
 import shlex
+from collections import Counter, defaultdict
 from collections.abc import Mapping
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,15 @@ from yarl import URL
 import bridge.sandbox
 from bridge.sandbox.calls import MOST_KEPT
 from bridge.sandbox.faults import FAULTS, Matching
-from bridge.sandbox.seeds import INVOICES, OTHER_OWNERS, SANDBOX_ACCOUNT_ID, USERS, seed_messages
+from bridge.sandbox.invoices import due_amount
+from bridge.sandbox.seeds import (
+    INVOICES,
+    OTHER_OWNERS,
+    SANDBOX_ACCOUNT_ID,
+    USERS,
+    seed_messages,
+    seed_payments,
+)
 from tests.sandbox.conftest import Client
 
 README = (Path(bridge.sandbox.__file__).parent / "README.md").read_text()
@@ -106,21 +116,44 @@ def test_the_tables_of_what_is_in_it() -> None:
     assert [tuple(row[:3]) for row in rows("account", "token", "user", "may")] == [
         (str(user.account_id), f"`{token}`", user.name) for token, user in USERS.items()
     ]
-    counts = dict.fromkeys([invoice.id for invoice in INVOICES], 0)
-    for seed in seed_messages():
-        counts[seed.invoice_id] += 1
+    messages = Counter(seed.invoice_id for seed in seed_messages())
+    payments = Counter(seed.invoice_id for seed in seed_payments())
+    table = rows("invoice", "account", "state", "amount", "messages", "payments")
     assert [
-        (int(number), int(account), state, int(messages.split()[0].strip(",").replace(",", "")))
-        for number, account, state, messages in rows("invoice", "account", "state", "messages")
+        (int(number), int(account), state, amount, count(messages), count(payments))
+        for number, account, state, amount, messages, payments in table
     ] == [
         (
             invoice.id,
             OTHER_OWNERS.get(invoice.id, SANDBOX_ACCOUNT_ID),
             invoice.state,
-            counts[invoice.id],
+            f"{invoice.amount:,}",
+            messages[invoice.id],
+            payments[invoice.id],
         )
         for invoice in INVOICES
     ]
+
+
+def count(cell: str) -> int:
+    """The number that a cell begins with."""
+    return int(re.split(r"[,:]? ", cell)[0].replace(",", ""))
+
+
+def test_what_is_due_on_invoices_with_payments() -> None:
+    paid: defaultdict[int, Decimal] = defaultdict(Decimal)
+    for seed in seed_payments():
+        paid[seed.invoice_id] += seed.payment.amount
+    due = {
+        int(row[0]): said[1]
+        for row in rows("invoice", "account", "state", "amount", "messages", "payments")
+        if (said := re.search(r"([\d,.]+) is due", row[5]))
+    }
+    assert due == {
+        invoice.id: f"{due_amount(invoice, paid[invoice.id]):,.2f}"
+        for invoice in INVOICES
+        if invoice.id in paid
+    }
 
 
 def test_how_many_calls_are_kept() -> None:

@@ -97,8 +97,18 @@ def test_another_versions_database_is_refused(file: Path) -> None:
     asyncio.run(_start_on(file))
     with closing(sqlite3.connect(file)) as connection:
         connection.execute("PRAGMA user_version = 99")
-    with pytest.raises(SandboxStateError, match="version 99, not 1"):
+    with pytest.raises(SandboxStateError, match="version 99, not 2"):
         asyncio.run(_start_on(file))
+
+
+def test_a_file_from_before_there_were_payments_is_refused_and_left_alone(file: Path) -> None:
+    asyncio.run(_start_on(file))
+    with closing(sqlite3.connect(file)) as connection:
+        connection.execute("PRAGMA user_version = 1")
+    before = file.read_bytes()
+    with pytest.raises(SandboxStateError, match="version 1, not 2"):
+        asyncio.run(_start_on(file))
+    assert file.read_bytes() == before
 
 
 def test_a_path_that_cannot_be_opened_is_refused(tmp_path: Path) -> None:
