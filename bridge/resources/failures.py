@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from bridge.v1 import errors as v1
 from bridge.v1.wire import V1Response
-from bridge.v1.writer import ErrorsDocument
+from bridge.v1.writer import write_errors
 from bridge.v2 import errors as v2
 from bridge.v2.retry_after import THROTTLE_WINDOW, whole_seconds
 
@@ -63,7 +63,7 @@ _HINT_LENGTH = 500
 
 
 def answer_to(error: Exception) -> V1Response:
-    """Return the answer to a legacy call that ended in `error`."""
+    """Return the answer to a legacy call that ended in `error`, written and validated."""
     if isinstance(error, v2.UpstreamRefusal):
         failure = REFUSALS.get(error.status, OTHER_REFUSAL)
         words = error.message if error.status in V2_MAY_SAY else None
@@ -72,7 +72,7 @@ def answer_to(error: Exception) -> V1Response:
         failure = FAILURES.get(type(error), DEFECT)
         message = failure.message or str(error)
     return V1Response(
-        failure.status, ErrorsDocument((message,)), _headers(error, failure.status, message)
+        failure.status, (write_errors(message),), _headers(error, failure.status, message)
     )
 
 

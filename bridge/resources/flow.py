@@ -75,44 +75,62 @@ A v2 call that got no answer is thrown in as the `UpstreamError` it ended in.
 """
 
 
-class Ended(NamedTuple, Generic[T]):
+class _Ended(NamedTuple, Generic[T]):
     """That there are no more steps, and what they came to."""
 
     value: T
 
 
-async def drive(
+Elsewhere = Callable[[Callable[[], Any]], Awaitable[Any]]
+"""Calls a function where it holds up nobody, such as in a thread, and returns its result."""
+
+LONG_BODY = 64 * 1024
+"""Bytes: what is longer takes a millisecond or more to read, or to translate."""
+
+
+async def run(
     steps: Steps[T],
-    carry_out: Callable[[Step], Awaitable[Any]],
-    start: Callable[[Callable[[], Step | Ended[T]]], Awaitable[Step | Ended[T]]] | None = None,
+    perform: Callable[[Step], Awaitable[Any]],
+    elsewhere: Elsewhere | None = None,
+    *,
+    begins_elsewhere: bool = False,
 ) -> T:
     """Take `steps` to their end, and return what they come to; raises what they raise.
 
     Args:
         steps: not begun yet.
-        carry_out: does what a step says and returns the answer to it; what it raises is thrown
-            in instead.
-        start: calls what it is given, in a place of its choice: the way to the first step may be
-            long, for a request is read there.
+        perform: does what a step says and returns the answer to it; what it raises is thrown in
+            instead.
+        elsewhere: where to go on with an answer of v2 that is long; None: here.
+        begins_elsewhere: whether the way to the first step is long, too.
     """
-    first: Callable[[], Step] = partial(next, steps)
-    step = await start(partial(_advance, first)) if start else _advance(first)
-    while not isinstance(step, Ended):
-        try:
-            answer = await carry_out(step)
-        except Exception as error:  # noqa: BLE001 - a defect, too, is for the steps to settle
-            step = _advance(partial(steps.throw, error))
-        else:
-            step = _advance(partial(steps.send, answer))
-    value: T = step.value
-    return value
-
-
-def _advance(resume: Callable[[], Step]) -> Step | Ended[Any]:
+    resume: Callable[[Any], Step] = steps.send
+    answer: Any = None
+    away = begins_elsewhere
     try:
-        return resume()
-    except StopIteration as stop:
-        return Ended(stop.value)
+        while True:
+            if away and elsewhere is not None:
+                step = await elsewhere(partial(_resume, resume, answer))
+                if isinstance(step, _Ended):
+                    ended: T = step.value
+                    return ended
+            else:
+                step = resume(answer)
+            try:
+                resume, answer = steps.send, await perform(step)
+            except Exception as error:  # noqa: BLE001 - a defect, too, is for the steps to settle
+                resume, answer = steps.throw, error
+            away = isinstance(answer, V2Response) and len(answer.body) > LONG_BODY
+    except StopIteration as end:
+        value: T = end.value
+        return value
+
+
+def _resume(resume: Callable[[Any], Step], answer: object) -> Step | _Ended[Any]:
+    try:
+        return resume(answer)
+    except StopIteration as end:  # which no future can carry
+        return _Ended(end.value)
 
 
 def ask(request: V2Request) -> Steps[V2Response]:

@@ -3,20 +3,19 @@
 Read it with schemas/README.md, "Invoice messages", whose tables these are.
 """
 
-import hashlib
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
-from datetime import UTC, datetime, timedelta
-from email.utils import parsedate_to_datetime
+from collections.abc import Mapping, Sequence
+from datetime import datetime
 from functools import partial
 from itertools import chain
-from typing import Any, NamedTuple
+from typing import Any
 from urllib.parse import urlencode
 
 import msgspec
 
-from bridge.resources.flow import Flow, Made, Steps, ask, write_once
-from bridge.resources.routes import Call, Resource
+from bridge.resources.collection_calls import Created, create, delete_one, list_all, show_one
+from bridge.resources.flow import Flow, Steps, ask
+from bridge.resources.look import digest, look_for
+from bridge.resources.routes import Resource, below, calls
 from bridge.resources.table import (
     BOOLEAN,
     DATE,
@@ -27,75 +26,100 @@ from bridge.resources.table import (
     Collection,
     Entity,
     Field,
+    Given,
     Kind,
     V2Id,
+    form,
+    place,
 )
 from bridge.v1 import elements, recipients
 from bridge.v1.dialects import Dialect
-from bridge.v1.elements import ElementType, PerDialect, Remark
-from bridge.v1.errors import InvalidAnswer, InvalidRequest, NotFound
+from bridge.v1.elements import ElementType, PerDialect
+from bridge.v1.errors import InvalidRequest
 from bridge.v1.notes import NoteCode, Notes
-from bridge.v1.reader import Form, read_request
+from bridge.v1.reader import read_request
 from bridge.v1.recipients import InvalidRecipient, Mailbox
 from bridge.v1.values import boolean_text, datetime_text, read_boolean, read_datetime
 from bridge.v1.wire import V1Request, V1Response
-from bridge.v1.writer import WrittenDocument
-from bridge.v2.decoding import decode
-from bridge.v2.errors import OutcomeUnknown, UpstreamFault
-from bridge.v2.paging import Pager
-from bridge.v2.wire import V2Request, V2Response, require_status
-from bridge.v2.writes import Intent, Write
+from bridge.v2.wire import V2Request, require_status
+from bridge.v2.writes import Write
 
 
-class Recipient(msgspec.Struct):
+class Recipient(msgspec.Struct, gc=False):
     """A recipient as v2 has it."""
 
     name: str | None = None
     email: str | None = None
 
 
-def _recipient_list(value: Sequence[Recipient], remark: Remark, *, always_quote: bool) -> str:
-    mailboxes = [Mailbox(recipient.email, recipient.name) for recipient in value if recipient.email]
-    if len(mailboxes) < len(value):
-        remark(NoteCode.RECIPIENT_DROPPED)
-    return recipients.write(mailboxes, always_quote=always_quote)
+def _recipient_lists(
+    values: Sequence[Sequence[Recipient] | None],
+    notes: Notes,
+    element: str,
+    *,
+    always_quote: bool,
+) -> list[str | None]:
+    written = _Written(always_quote)
+    lists: list[str | None] = []
+    for value in values:
+        if value is None:
+            lists.append(None)
+            continue
+        mailboxes = [written[each.email, each.name] for each in value if each.email]
+        if len(mailboxes) < len(value):
+            notes.add(NoteCode.RECIPIENT_DROPPED, element)
+        lists.append(", ".join(mailboxes))
+    return lists
+
+
+class _Written(dict[tuple[str, str | None], str]):
+    """The spelling of each recipient of some messages, made once.
+
+    An invoice's messages go to the same few people: that takes a third of the time.
+    """
+
+    def __init__(self, always_quote: bool) -> None:
+        super().__init__()
+        self._always_quote = always_quote
+
+    def __missing__(self, mailbox: tuple[str, str | None]) -> str:
+        spelled = recipients.write_mailbox(*mailbox, always_quote=self._always_quote)
+        self[mailbox] = spelled
+        return spelled
 
 
 RECIPIENTS = Kind(
     list[Recipient] | None,
     ElementType(
         attribute=PerDialect(None, None),
-        text=PerDialect(
-            classic=partial(_recipient_list, always_quote=False),
-            final=partial(_recipient_list, always_quote=True),
+        texts=PerDialect(
+            classic=partial(_recipient_lists, always_quote=False),
+            final=partial(_recipient_lists, always_quote=True),
         ),
+        markup=True,
     ),
 )
-
-
-def _place(*, classic: int | None = None, final: int | None = None) -> PerDialect[int | None]:
-    return PerDialect(classic, final)
 
 
 MESSAGE = Entity(
     schema="invoice-messages",
     element="invoice-message",
     fields=(
-        Field("id", "id", ID, _place(classic=3, final=1)),
-        Field("invoice_id", "invoice-id", PATH_ID, _place(classic=4, final=2)),
-        Field("send_me_a_copy", "send-me-a-copy", BOOLEAN, _place(classic=5, final=3)),
-        Field("body", "body", STRING, _place(classic=1, final=4)),
-        Field("created_at", "created-at", DATETIME, _place(classic=2, final=5)),
-        Field("sent_by", "sent-by", STRING, _place(classic=6, final=6)),
-        Field("sent_by_email", "sent-by-email", STRING, _place(classic=7, final=7)),
-        Field("thank_you", "thank-you", BOOLEAN, _place(final=8)),
-        Field("subject", "subject", STRING, _place(final=9)),
-        Field("include_link_to_client_invoice", "include-pay-pal-link", BOOLEAN, _place(final=10)),
-        Field("updated_at", "updated-at", DATETIME, _place(final=11)),
-        Field("sent_from_email", "sent-from-email", STRING, _place(final=12)),
-        Field("sent_from", "sent-from", STRING, _place(final=13)),
-        Field("send_reminder_on", "send-reminder-on", DATE, _place(final=14)),
-        Field("recipients", "full-recipient-list", RECIPIENTS, _place(classic=8, final=15)),
+        Field("id", "id", ID, place(classic=3, final=1)),
+        Field("invoice_id", "invoice-id", PATH_ID, place(classic=4, final=2)),
+        Field("send_me_a_copy", "send-me-a-copy", BOOLEAN, place(classic=5, final=3)),
+        Field("body", "body", STRING, place(classic=1, final=4)),
+        Field("created_at", "created-at", DATETIME, place(classic=2, final=5)),
+        Field("sent_by", "sent-by", STRING, place(classic=6, final=6)),
+        Field("sent_by_email", "sent-by-email", STRING, place(classic=7, final=7)),
+        Field("thank_you", "thank-you", BOOLEAN, place(final=8)),
+        Field("subject", "subject", STRING, place(final=9)),
+        Field("include_link_to_client_invoice", "include-pay-pal-link", BOOLEAN, place(final=10)),
+        Field("updated_at", "updated-at", DATETIME, place(final=11)),
+        Field("sent_from_email", "sent-from-email", STRING, place(final=12)),
+        Field("sent_from", "sent-from", STRING, place(final=13)),
+        Field("send_reminder_on", "send-reminder-on", DATE, place(final=14)),
+        Field("recipients", "full-recipient-list", RECIPIENTS, place(classic=8, final=15)),
     ),
 )
 
@@ -110,22 +134,14 @@ TEMPLATE = Entity(
     schema="invoice-message-templates",
     element="invoice-message",
     fields=(
-        Field("invoice_id", "invoice-id", PATH_ID, _place(classic=1, final=1)),
-        Field("subject", "subject", STRING, _place(classic=2, final=2)),
-        Field("body", "body", STRING, _place(classic=3, final=3)),
-        Field("reminder", "reminder", BOOLEAN, _place(classic=4, final=4)),
-        Field("thank_you", "thank-you", BOOLEAN, _place(classic=5, final=5)),
+        Field("invoice_id", "invoice-id", PATH_ID, place(classic=1, final=1)),
+        Field("subject", "subject", STRING, place(classic=2, final=2)),
+        Field("body", "body", STRING, place(classic=3, final=3)),
+        Field("reminder", "reminder", BOOLEAN, place(classic=4, final=4)),
+        Field("thank_you", "thank-you", BOOLEAN, place(classic=5, final=5)),
     ),
 )
 """The subject and body that v2 would fill in; v1 had no such call."""
-
-
-class Given(NamedTuple):
-    """An element that a request may hold, and the v2 field it sets (None: it must not)."""
-
-    element: str
-    type: ElementType
-    field: str | None
 
 
 GIVEN = (
@@ -140,31 +156,16 @@ GIVEN = (
     Given("thank-you", elements.BOOLEAN, "thank_you"),
 )
 
-MESSAGE_FORM = Form(
-    root="invoice-message",
-    elements={given.element: given.type for given in GIVEN},
-    schema="invoice-messages/request",
-)
-EVENT_FORM = Form(
-    root="invoice-message",
-    elements={"body": elements.STRING},
-    schema="invoice-messages/request",
+MESSAGE_FORM = form("invoice-message", "invoice-messages/request", GIVEN)
+EVENT_FORM = form(
+    "invoice-message",
+    "invoice-messages/request",
+    [Given("body", elements.STRING, "body")],
 )
 
 MAX_RECIPIENTS = 250
 MAX_RECIPIENTS_LENGTH = 32 * 1024
 """Characters. Together they bound what judging the addresses of one request can cost."""
-
-
-class _Identified(msgspec.Struct):
-    id: V2Id
-
-
-class _Created(NamedTuple):
-    """A message that v2 has made, as it is to be told."""
-
-    id: int
-    document: WrittenDocument
 
 
 def list_messages(call: V1Request) -> Flow:
@@ -173,37 +174,19 @@ def list_messages(call: V1Request) -> Flow:
     if updated_since := call.query.get("updated_since"):
         since = read_datetime(updated_since, "updated_since")
         parameters["updated_since"] = datetime_text(since)
-    pager = _pager(call, parameters)
-    messages: list[msgspec.Raw] = []
-    while request := pager.next_request():
-        messages += pager.read((yield from ask(request)))
-    return V1Response(200, MESSAGES.document(messages, call))
+    return (yield from list_all(MESSAGES, _messages_path(call), call, parameters))
 
 
 def show_message(call: V1Request) -> Flow:
-    """Show one message (schemas/README.md, "Show a message").
-
-    v2 has no such call, so the list is walked, up to the page that has the message.
-    """
+    """Show one message (schemas/README.md, "Show a message")."""
     wanted = call.ids["message_id"]
-    pager = _pager(call, {})
-    while request := pager.next_request():
-        for message in pager.read((yield from ask(request))):
-            if decode(message, _Identified).id == wanted:
-                return V1Response(200, MESSAGE.item(message, call))
-    raise NotFound(f"Invoice {call.ids['invoice_id']} has no message {wanted}.")
+    missing = f"Invoice {call.ids['invoice_id']} has no message {wanted}."
+    return (yield from show_one(MESSAGES, _messages_path(call), call, wanted, missing))
 
 
 def delete_message(call: V1Request) -> Flow:
     """Delete a message (schemas/README.md, "Delete a message")."""
-    path = f"{_messages_path(call)}/{call.ids['message_id']}"
-    response = yield from ask(V2Request("DELETE", path))
-    if not (response.repeated and response.status == 404):
-        require_status(response, 200)
-        if response.body.strip():
-            # v2 has nothing to say to this. A web page is somebody else's, and deletes nothing.
-            decode(response.body, object)
-    return V1Response(200)
+    return (yield from delete_one(f"{_messages_path(call)}/{call.ids['message_id']}"))
 
 
 def show_template(call: V1Request) -> Flow:
@@ -216,14 +199,14 @@ def show_template(call: V1Request) -> Flow:
     request = V2Request("GET", f"{_messages_path(call)}/new", urlencode(parameters))
     response = yield from ask(request)
     require_status(response, 200)
-    return V1Response(200, TEMPLATE.item(response.body, call))
+    return V1Response(200, (TEMPLATE.write(response.body, call),))
 
 
 def send_message(call: V1Request) -> Flow:
     """Create and send a message (schemas/README.md, "Send a message")."""
     values = read_request(call.body, call.content_type, MESSAGE_FORM, call.notes)
     created = yield from _create(call, _parameters(values, call.notes))
-    return V1Response(201, created.document, {"Location": f"{call.path}/{created.id}"})
+    return V1Response(201, (created.document,), {"Location": f"{call.path}/{created.id}"})
 
 
 def change_state(event_type: str, call: V1Request) -> Flow:
@@ -236,29 +219,14 @@ def change_state(event_type: str, call: V1Request) -> Flow:
         values = read_request(call.body, call.content_type, EVENT_FORM, call.notes)
     created = yield from _create(call, {"event_type": event_type, **values})
     collection = call.path.rpartition("/")[0]
-    return V1Response(200, created.document, {"Location": f"{collection}/{created.id}"})
+    return V1Response(200, (created.document,), {"Location": f"{collection}/{created.id}"})
 
 
-def _create(call: V1Request, parameters: Mapping[str, object]) -> Steps[_Created]:
-    """Post a message to v2 and return the one that it made.
-
-    Raises:
-        OutcomeUnknown: it may have made one, or has made one that cannot be told.
-    """
+def _create(call: V1Request, parameters: Mapping[str, object]) -> Steps[Created]:
     request = V2Request("POST", _messages_path(call), body=msgspec.json.encode(parameters))
     sets_state = "event_type" in parameters
     write = Write(RESOURCE.name, request, likeness(parameters), sets_state=sets_state)
-    made = yield from write_once(write, look, _read_made)
-    try:
-        # All of the way to the XML, for here it can still be told what a failure means.
-        parts = tuple(MESSAGE.item(made.data, call).parts(call.notes))
-    except (UpstreamFault, InvalidAnswer) as unreadable:
-        raise OutcomeUnknown(f"v2 has made message {made.id}, but: {unreadable}") from unreadable
-    return _Created(made.id, WrittenDocument(parts))
-
-
-def _read_made(response: V2Response) -> Made:
-    return Made(decode(response.body, _Identified).id, response.body)
+    return (yield from create(write, look, MESSAGE, call))
 
 
 def _parameters(values: Mapping[str, str | None], notes: Notes) -> dict[str, object]:
@@ -310,11 +278,11 @@ class _Likeness(msgspec.Struct, frozen=True):
     addresses: frozenset[str]
 
     def fits(self, message: "_Sent") -> bool:
-        senders = {_digest(each) for each in (message.sent_by_email, message.sent_from_email)}
+        senders = {digest(each) for each in (message.sent_by_email, message.sent_from_email)}
         return (
             message.event_type == self.event_type
-            and self.subject in {None, _digest(message.subject)}
-            and self.body in {None, _digest(message.body)}
+            and self.subject in {None, digest(message.subject)}
+            and self.body in {None, digest(message.body)}
             # `send_me_a_copy`, or a habit of the account, adds the sender.
             and _addresses(message.recipients) - senders == self.addresses - senders
         )
@@ -339,7 +307,7 @@ def likeness(parameters: Mapping[str, Any]) -> bytes:
     return msgspec.json.encode(
         _Likeness(
             parameters.get("event_type"),
-            **{name: None if text is None else _digest(text) for name, text in given.items()},
+            **{name: None if text is None else digest(text) for name, text in given.items()},
             addresses=_addresses(
                 [
                     Recipient(each.get("name"), each["email"])
@@ -350,88 +318,15 @@ def likeness(parameters: Mapping[str, Any]) -> bytes:
     )
 
 
-def _read_likeness(intent: Intent) -> _Likeness:
-    try:
-        return msgspec.json.decode(intent.likeness, type=_Likeness)
-    except ValueError:
-        # Written by another version, perhaps. A look that cannot compare finds out nothing.
-        raise UpstreamFault("the journal does not say what to look for") from None
-
-
-def _digest(text: str | None) -> str:
-    # White space is compared by none: what carries a text may fold it.
-    return hashlib.sha256(" ".join((text or "").split()).encode("utf-8", "replace")).hexdigest()[
-        :32
-    ]
-
-
 def _addresses(recipients: Sequence[Recipient] | None) -> frozenset[str]:
-    return frozenset(_digest((each.email or "").casefold()) for each in recipients or ())
+    return frozenset(digest((each.email or "").casefold()) for each in recipients or ())
 
 
-def look(intent: Intent) -> Steps[Sequence[Made]]:
-    """Find the messages that a write may have made (schemas/README.md, "Unknown outcomes").
-
-    Oldest first: of several, that is the likeliest.
-    """
-    like = _read_likeness(intent)
-    pager = Pager(intent.path, MESSAGES.key, {"per_page": str(LOOK_PER_PAGE)}, LOOK_PAGES)
-    found: list[Made] = []
-    while request := pager.next_request():
-        response = yield from ask(replace(request, settles=True))
-        since = _began(intent, response)
-        for data in pager.read(response):
-            message = decode(data, _Sent)
-            if intent.made_id is not None:
-                if message.id == intent.made_id:
-                    return [Made(message.id, data)]
-            elif _utc(message.created_at) < since:
-                return found[::-1]
-            elif like.fits(message):
-                found.append(Made(message.id, data))
-    return found[::-1]
-
-
-LOOK_PER_PAGE = 100
-LOOK_PAGES = 1000
-"""v2 lists the newest first, so that a look is over with the first page, most of the time."""
-
-LEEWAY = timedelta(seconds=30)
-"""By how much the clocks of v2's own machines may differ, and fractions that are cut, together."""
-
-_MOST_SKEW = timedelta(days=1)
-"""A clock that is further off is no clock."""
-
-
-def _began(intent: Intent, response: V2Response) -> datetime:
-    """Return when the write was intended, by v2's clock as its `Date` tells it, less the leeway.
-
-    Raises:
-        UpstreamFault: that cannot be said, and with it not what is new.
-    """
-    skew = _date(response) - response.received_at
-    if abs(skew) > _MOST_SKEW:
-        raise UpstreamFault("v2's clock and the bridge's are more than a day apart")
-    return intent.intended_at + skew - LEEWAY
-
-
-def _date(response: V2Response) -> datetime:
-    try:
-        return _utc(parsedate_to_datetime(response.headers.get("Date", "")))
-    except (ValueError, OverflowError):  # the latter where a number in it is out of any range
-        raise UpstreamFault("v2 does not say what time it is") from None
-
-
-def _utc(moment: datetime) -> datetime:
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment
+look = look_for(MESSAGES.key, _Sent, _Likeness)
 
 
 def _messages_path(call: V1Request) -> str:
     return f"/invoices/{call.ids['invoice_id']}/messages"
-
-
-def _pager(call: V1Request, parameters: dict[str, str]) -> Pager:
-    return Pager(_messages_path(call), MESSAGES.key, parameters, call.page_limit)
 
 
 COLLECTIONS = (
@@ -439,7 +334,7 @@ COLLECTIONS = (
     ("/invoices/{invoice_id}/messages", Dialect.FINAL),
 )
 MEMBERS = (
-    *((f"{path}/{{message_id}}", dialect) for path, dialect in COLLECTIONS),
+    *below(COLLECTIONS, "{message_id}"),
     # So spelled in v1's documentation of 2015.
     ("/invoices/{invoice_id}/message/{message_id}", Dialect.FINAL),
 )
@@ -455,32 +350,19 @@ EVENTS = {
 """The last segment of a state change, and v2's name of the event."""
 
 
-def _below(segment: str) -> tuple[tuple[str, Dialect], ...]:
-    return tuple((f"{path}/{segment}", dialect) for path, dialect in COLLECTIONS)
-
-
-def _calls(
-    name: str,
-    method: str,
-    paths: Sequence[tuple[str, Dialect]],
-    flow: Callable[[V1Request], Flow],
-) -> tuple[Call, ...]:
-    return tuple(Call(name, method, path, dialect, flow) for path, dialect in paths)
-
-
 RESOURCE = Resource(
     name="invoice-messages",
     successor="/invoices/{invoice_id}/messages",
     look=look,
     calls=(
-        *_calls("list", "GET", COLLECTIONS, list_messages),
-        *_calls("send", "POST", COLLECTIONS, send_message),
-        *_calls("template", "GET", _below("new"), show_template),
+        *calls("list", "GET", COLLECTIONS, list_messages),
+        *calls("send", "POST", COLLECTIONS, send_message),
+        *calls("template", "GET", below(COLLECTIONS, "new"), show_template),
         *chain.from_iterable(
-            _calls(segment, "POST", _below(segment), partial(change_state, event_type))
+            calls(segment, "POST", below(COLLECTIONS, segment), partial(change_state, event_type))
             for segment, event_type in EVENTS.items()
         ),
-        *_calls("show", "GET", MEMBERS, show_message),
-        *_calls("delete", "DELETE", MEMBERS, delete_message),
+        *calls("show", "GET", MEMBERS, show_message),
+        *calls("delete", "DELETE", MEMBERS, delete_message),
     ),
 )

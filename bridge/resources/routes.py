@@ -3,12 +3,13 @@
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from bridge.resources.flow import Flow, Look
 from bridge.v1.dialects import Dialect
 from bridge.v1.errors import MethodNotAllowed, NotFound, NotTranslated
 from bridge.v1.notes import Notes
-from bridge.v1.paths import Template, anonymous, segments
+from bridge.v1.paths import Template, anonymous, segments, shape
 from bridge.v1.wire import V1Request
 
 
@@ -22,6 +23,22 @@ class Call:
     """With ids in braces, such as `/invoice/{invoice_id}/messages`."""
     dialect: Dialect
     flow: Callable[[V1Request], Flow]
+
+
+Paths = Sequence[tuple[str, Dialect]]
+"""Paths with ids in braces, and the dialect of each."""
+
+
+def calls(
+    name: str, method: str, paths: Paths, flow: Callable[[V1Request], Flow]
+) -> tuple[Call, ...]:
+    """Return the same call on each of these paths."""
+    return tuple(Call(name, method, path, dialect, flow) for path, dialect in paths)
+
+
+def below(paths: Paths, segment: str) -> Paths:
+    """Return the paths that have one more segment."""
+    return tuple((f"{path}/{segment}", dialect) for path, dialect in paths)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +60,7 @@ V1_ROOTS = frozenset({
 """The first segments of the paths that v1 documented."""
 
 
-@dataclass(frozen=True, slots=True)
-class Match:
+class Match(NamedTuple):
     """A call that was found, and the ids in its path."""
 
     resource: Resource
@@ -61,7 +77,9 @@ class Router:
         for resource in resources:
             for call in resource.calls:
                 by_path[call.path][call.method] = (resource, call)
-        self._paths = [(Template(path), calls) for path, calls in by_path.items()]
+        templates = [(Template(path), by_method) for path, by_method in by_path.items()]
+        self._templates = [template for template, _ in templates]
+        self._by_shape = {each.shape: (each, by_method) for each, by_method in templates}
 
     def match(self, method: str, path: str, notes: Notes) -> Match:
         """Find the call for `method` on a percent-encoded `path` (schemas/README.md, "Paths").
@@ -74,13 +92,13 @@ class Router:
             NotTranslated: the path is one of v1's that the bridge does not serve.
         """
         parts = segments(path, notes)
-        for template, calls in self._paths:
-            if (ids := template.ids(parts)) is None:
-                continue
-            if found := calls.get("GET" if method == "HEAD" else method):
-                return Match(*found, ids)
-            raise MethodNotAllowed(method, _allowed(calls))
-        if parts[0] in V1_ROOTS and not any(t.covers(parts) for t, _ in self._paths):
+        found, ids = shape(parts)
+        if entry := self._by_shape.get(found):
+            template, by_method = entry
+            if call := by_method.get("GET" if method == "HEAD" else method):
+                return Match(*call, dict(zip(template.names, ids, strict=True)))
+            raise MethodNotAllowed(method, _allowed(by_method))
+        if parts[0] in V1_ROOTS and not any(each.covers(parts) for each in self._templates):
             raise NotTranslated(path, anonymous(parts))
         raise NotFound("Nothing is at this path.")
 

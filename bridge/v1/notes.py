@@ -3,10 +3,9 @@
 A note names a code and an element or path part, never a value: notes are logged.
 """
 
-from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
 from enum import StrEnum
+from typing import NamedTuple
 
 
 class NoteCode(StrEnum):
@@ -24,8 +23,7 @@ class NoteCode(StrEnum):
     XML_SUFFIX = "xml-suffix"
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Note:
+class Note(NamedTuple):
     """One remark: `subject` is the element or path part it is about."""
 
     code: str
@@ -35,16 +33,20 @@ class Note:
 class Notes:
     """The notes of one legacy call, each with the number of times it was made."""
 
+    __slots__ = ("_counts",)
+
     def __init__(self) -> None:
-        self._counts: Counter[Note] = Counter()
+        self._counts: dict[Note, int] = {}
 
-    def add(self, code: str, subject: str) -> None:
-        """Remark `code` on `subject` once more."""
-        self._counts[Note(code, subject)] += 1
+    def add(self, code: str, subject: str, times: int = 1) -> None:
+        """Remark `code` on `subject` once more, or so many times."""
+        note = Note(code, subject)
+        self._counts[note] = self._counts.get(note, 0) + times
 
-    def merge(self, others: "Notes") -> None:
+    def merge(self, others: Iterable[tuple[Note, int]]) -> None:
         """Take over all of the notes of `others`."""
-        self._counts.update(dict(others))
+        for note, count in others:
+            self.add(*note, count)
 
     def __iter__(self) -> Iterator[tuple[Note, int]]:
         """Each note and its count, in the order they were first made."""

@@ -11,7 +11,8 @@ MAX_ID = 2**63 - 1
 
 _HASH_ID = re.compile(r"#([0-9]+)|#\{([0-9]+)\}")
 _WORD = re.compile(r"[a-z_]{1,30}")
-_ID = re.compile(r"[0-9]{1,30}")
+_MOST_DIGITS = 30
+"""Of an id, with leading zeros: what is longer is not even read."""
 
 
 def segments(path: str, notes: Notes) -> tuple[str, ...]:
@@ -29,7 +30,10 @@ def segments(path: str, notes: Notes) -> tuple[str, ...]:
     if path.endswith(".xml"):
         path = path[: -len(".xml")]
         notes.add(NoteCode.XML_SUFFIX, "path")
-    return tuple(_without_hash(unquote(part), notes) for part in path.split("/")[1:])
+    parts = path.split("/")[1:]
+    if "%" in path or "#" in path:
+        parts = [_without_hash(unquote(part), notes) for part in parts]
+    return tuple(parts)
 
 
 def _without_hash(segment: str, notes: Notes) -> str:
@@ -41,9 +45,22 @@ def _without_hash(segment: str, notes: Notes) -> str:
 
 def read_id(text: str) -> int | None:
     """Read an id, a positive integer up to 2^63-1; None for anything else."""
-    if _ID.fullmatch(text) and 1 <= (value := int(text)) <= MAX_ID:
-        return value
+    if text.isdigit() and text.isascii() and len(text) <= _MOST_DIGITS:
+        return value if 1 <= (value := int(text)) <= MAX_ID else None
     return None
+
+
+Shape = tuple[str | None, ...]
+"""The segments of a path, None for each id."""
+
+
+def shape(parts: tuple[str, ...]) -> tuple[Shape, list[int]]:
+    """Return the shape of `parts`, and the ids in it."""
+    ids = [read_id(part) for part in parts]
+    return (
+        tuple(part if id_ is None else None for part, id_ in zip(parts, ids, strict=True)),
+        [id_ for id_ in ids if id_ is not None],
+    )
 
 
 class Template:
@@ -51,25 +68,19 @@ class Template:
 
     def __init__(self, path: str) -> None:
         """Read a template such as `/invoice/{invoice_id}/messages`."""
-        self._parts = tuple(path.split("/")[1:])
+        parts = path.split("/")[1:]
+        self.shape: Shape = tuple(None if part.startswith("{") else part for part in parts)
+        self.names = tuple(part.strip("{}") for part in parts if part.startswith("{"))
 
     def ids(self, parts: tuple[str, ...]) -> dict[str, int] | None:
         """Return the ids in `parts` by name, None when this is not the template of `parts`."""
-        if len(parts) != len(self._parts) or not self.covers(parts):
-            return None
-        ids = {}
-        for name, part in zip(self._parts, parts, strict=True):
-            if name.startswith("{"):
-                if (value := read_id(part)) is None:
-                    return None
-                ids[name.strip("{}")] = value
-        return ids
+        found, ids = shape(parts)
+        return dict(zip(self.names, ids, strict=True)) if found == self.shape else None
 
     def covers(self, parts: tuple[str, ...]) -> bool:
         """Tell whether `parts` lie at or below this path, whatever stands for its ids."""
-        return len(parts) >= len(self._parts) and all(
-            own.startswith("{") or own == part
-            for own, part in zip(self._parts, parts, strict=False)
+        return len(parts) >= len(self.shape) and all(
+            own is None or own == part for own, part in zip(self.shape, parts, strict=False)
         )
 
 

@@ -102,7 +102,10 @@ def write(mailboxes: Iterable[Mailbox], *, always_quote: bool) -> str:
     wants quoted or that an unquoted spelling would change. Takes any data: control characters
     become spaces, and an address that is none is kept from reading as two.
     """
-    return ", ".join(_write_mailbox(mailbox, always_quote) for mailbox in mailboxes)
+    return ", ".join([
+        write_mailbox(mailbox.address, mailbox.name, always_quote=always_quote)
+        for mailbox in mailboxes
+    ])  # fmt: skip
 
 
 def join(*lists: RecipientList) -> RecipientList:
@@ -167,6 +170,10 @@ _CONTROL = re.compile(r"[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f]")
 # The specials of RFC 5322, section 3.2.3, and what looks like an encoded-word (RFC 2047).
 _NEEDS_QUOTES = re.compile(r'[()<>\[\]:;@\\,."]|=\?')
 _ONE_ADDRESS = re.compile(rf'(?:{_QUOTED}|[^\s@:,;"()<>\\]++)@[^\s,;"()<>\\]++')
+
+# What nearly all recipients are: with a printable name, nothing in them has to be replaced, and
+# writing them takes half the time.
+_SIMPLE_ADDRESS = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~.-]++@[A-Za-z0-9.-]++")
 
 # The addresses nearly everyone has, at a thirtieth of email-validator's time (1 µs for 35 µs),
 # which a list of thousands shows on the event loop. A label with `--` in third place may be IDNA.
@@ -274,15 +281,21 @@ def _flaw(address: str) -> str | None:
     return None
 
 
-def _write_mailbox(mailbox: Mailbox, always_quote: bool) -> str:
-    address, name = _one_line(mailbox.address), _one_line(mailbox.name or "")
-    if not _ONE_ADDRESS.fullmatch(address):
-        address = re.sub('[<>"]', " ", address)
-    elif not name:
-        return address
-    if name and (always_quote or _NEEDS_QUOTES.search(name) or name != " ".join(name.split())):
-        name = '"' + name.replace("\\", "\\\\").replace('"', '\\"') + '"'
-    return f"{name} <{address}>".lstrip()
+def write_mailbox(address: str, name: str | None, *, always_quote: bool) -> str:
+    """The v1 spelling of one mailbox: see `write`."""
+    name = name or ""
+    if not (_SIMPLE_ADDRESS.fullmatch(address) and name.isprintable()):
+        address, name = _one_line(address), _one_line(name)
+        if not _ONE_ADDRESS.fullmatch(address):
+            address = re.sub('[<>"]', " ", address)
+            return f"{_quoted(name, always_quote)} <{address}>".lstrip()
+    return f"{_quoted(name, always_quote)} <{address}>".lstrip() if name else address
+
+
+def _quoted(name: str, always: bool) -> str:
+    if name and (always or _NEEDS_QUOTES.search(name) or name != " ".join(name.split())):
+        return '"' + name.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    return name
 
 
 def _excerpt(text: str, length: int) -> str:

@@ -1,15 +1,25 @@
 """A legacy call and its answer, as values. How they travel is the server's business."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any, Protocol
+
+import msgspec
 
 from bridge.v1.dialects import Dialect
 from bridge.v1.notes import Notes
-from bridge.v1.writer import Document
 
 
-@dataclass(frozen=True, slots=True)
-class V1Request:
+class Kept(Protocol):
+    """Where what was translated once is kept to be told again."""
+
+    def get(self, key: Hashable) -> Any | None:  # noqa: ANN401 - whatever was put there
+        """Return what was put under `key`, None if it is not there."""
+
+    def put(self, key: Hashable, value: object, size: int) -> None:
+        """Keep `value`, which takes about `size` bytes, perhaps."""
+
+
+class V1Request(msgspec.Struct, frozen=True, kw_only=True):
     """One legacy call, after its path has been matched."""
 
     path: str
@@ -17,18 +27,20 @@ class V1Request:
     ids: Mapping[str, int]
     """The ids in the path, by the template's names."""
     dialect: Dialect
-    query: Mapping[str, str] = field(default_factory=dict)
+    query: Mapping[str, str] = msgspec.field(default_factory=dict)
     body: bytes = b""
     content_type: str | None = None
     page_limit: int = 1000
     """The most pages a list may have upstream."""
-    notes: Notes = field(default_factory=Notes)
+    notes: Notes = msgspec.field(default_factory=Notes)
+    reuse: Kept | None = None
+    """Whence an unchanged answer of v2 is told again; None: it is translated each time."""
 
 
-@dataclass(frozen=True, slots=True)
-class V1Response:
-    """The answer to a legacy call; no document means an empty body."""
+class V1Response(msgspec.Struct, frozen=True):
+    """The answer to a legacy call."""
 
     status: int
-    document: Document | None = None
-    headers: Mapping[str, str] = field(default_factory=dict)
+    body: Sequence[bytes] = ()
+    """A validated document, in parts; none: no body."""
+    headers: Mapping[str, str] = msgspec.field(default_factory=dict)

@@ -32,6 +32,18 @@ def decode(data: bytes | msgspec.Raw, type_: type[T]) -> T:
         raise UpstreamFault(f"v2 sent no JSON: {reason}") from None
 
 
+def convert(value: object, type_: type[T]) -> T:
+    """Understand as `type_` what has been decoded as a type with the same members.
+
+    Raises:
+        UpstreamFault: that cannot be. Names the place, not the value.
+    """
+    try:
+        return msgspec.convert(value, type_, from_attributes=True)
+    except msgspec.ValidationError as error:
+        raise UpstreamFault(f"v2 sent JSON of the wrong shape: {error}") from None
+
+
 def _decode(data: bytes | msgspec.Raw, type_: type[T]) -> T:
     try:
         return msgspec.json.decode(data, type=type_)

@@ -1,8 +1,9 @@
 """Walking a v2 list page by page. What the items are is not known here."""
 
 import re
+from collections.abc import Mapping
 from functools import cache
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import SplitResult, parse_qs, urlencode, urljoin, urlsplit
 
 import msgspec
@@ -14,37 +15,45 @@ from bridge.v2.wire import V2Request, V2Response, require_status
 PER_PAGE = 2000
 """The most that v2 hands out at once (the vendor's documentation, "Pagination")."""
 
+T = TypeVar("T")
+
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _PLAIN = re.compile(r"[!-~]*")
 
 
-class _Links(msgspec.Struct):
+class Links(msgspec.Struct):
+    """Where the other pages are."""
+
     next: str | None
 
 
 @cache
-def _envelope(collection: str) -> Any:  # noqa: ANN401 - a class made at run time
+def page_type(collection: str, item: Any) -> Any:  # noqa: ANN401 - a class made at run time
+    """Return the type of a page whose `items`, each an `item`, are under the key `collection`."""
     return msgspec.defstruct(
-        "Envelope",
-        [("items", list[msgspec.Raw]), ("links", _Links)],
-        rename={"items": collection},
+        "Page", [("items", list[item]), ("links", Links)], rename={"items": collection}
     )
 
 
 class Pager:
-    """One walk over a list: says which page to ask for next, and reads what came.
+    """One walk over a list: says which page to ask for next.
 
-    Items stay undecoded (`msgspec.Raw`), so that a long list costs its own size in memory and a
-    page of 2,000 items one or two milliseconds to read.
+    What is on a page is read by who asks: as `page_type` of whatever is wanted of its items.
     """
 
     def __init__(
-        self, path: str, collection: str, parameters: dict[str, str], page_limit: int
+        self,
+        path: str,
+        parameters: Mapping[str, str],
+        page_limit: int,
+        *,
+        per_page: int = PER_PAGE,
+        settles: bool = False,
     ) -> None:
-        """Start a walk over `path`, whose pages hold their items under the key `collection`."""
+        """Start a walk over `path`; whether it `settles` something is said by each request."""
         self._path = path
-        self._collection = collection
-        self._query: str | None = urlencode({"per_page": str(PER_PAGE), **parameters})
+        self._settles = settles
+        self._query: str | None = "&".join([f"per_page={per_page}", *_pairs(parameters)])
         self._page_limit = page_limit
         self._seen: set[str] = set()
 
@@ -63,24 +72,40 @@ class Pager:
         if cursor in self._seen:
             raise UpstreamFault("v2's links.next repeats a cursor")
         self._seen.add(cursor)
-        return V2Request("GET", self._path, self._query)
+        return V2Request("GET", self._path, self._query, settles=self._settles)
 
-    def read(self, response: V2Response) -> list[msgspec.Raw]:
-        """Return the items of a page, each still JSON, and remember where the next page is.
+    def follow(self, link: str | None, asked: str) -> None:
+        """Remember where the next page is, by the link on the one that was asked at URL `asked`.
+
+        Raises:
+            UpstreamFault: it is somewhere else.
+        """
+        self._query = None if link is None else _query_of(link, asked)
+
+    def read(self, response: V2Response, collection: str, item: type[T]) -> list[T]:
+        """Return the items of a page, each as an `item`, and remember where the next page is.
+
+        As `msgspec.Raw` they are still JSON.
 
         Raises:
             UpstreamRefusal: v2 did not answer 200.
             UpstreamFault: what it answered is no page, or its next page is somewhere else.
         """
         require_status(response, 200)
-        envelope = decode(response.body, _envelope(self._collection))
-        link: str | None = envelope.links.next
-        self._query = None if link is None else _query_of(link, response.url)
-        items: list[msgspec.Raw] = envelope.items
+        type_: Any = item  # which mypy takes for nothing that a cache may be asked for
+        page = decode(response.body, page_type(collection, type_))
+        self.follow(page.links.next, response.url)
+        items: list[T] = page.items
         return items
 
 
+def _pairs(parameters: Mapping[str, str]) -> list[str]:
+    return [urlencode(parameters)] if parameters else []
+
+
 def _cursor(query: str) -> str:
+    if "cursor" not in query:
+        return query
     # ISO-8859-1 keeps apart what differs in any byte.
     return parse_qs(query, encoding="iso-8859-1").get("cursor", [query])[0]
 

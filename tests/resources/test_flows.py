@@ -2,14 +2,13 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import replace
-from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
+import msgspec
 import pytest
 
-from bridge.resources.flow import LOOK_AGAIN, Begin, Flow, Pause, Settle
+from bridge.resources.flow import LOOK_AGAIN, Flow
 from bridge.resources.invoice_messages import (
     change_state,
     delete_message,
@@ -17,9 +16,9 @@ from bridge.resources.invoice_messages import (
     send_message,
     show_message,
 )
-from bridge.v1.dialects import Dialect
+from bridge.resources.reuse import Reuse
 from bridge.v1.errors import NotFound
-from bridge.v1.wire import V1Request, V1Response
+from bridge.v1.wire import V1Request
 from bridge.v2.errors import (
     OutcomeUnknown,
     UpstreamError,
@@ -30,26 +29,10 @@ from bridge.v2.errors import (
     WriteNotDone,
 )
 from bridge.v2.wire import V2Request, V2Response
-from bridge.v2.writes import Intent, Outcome
+from bridge.v2.writes import Outcome
+from tests.resources import driving
+from tests.resources.driving import BASE, call, feed, texts
 from tests.support.upstream import message, page
-
-BASE = "https://api.harvestapp.com/v2"
-
-
-def call(**ids: int) -> V1Request:
-    return V1Request(path="", ids=ids, dialect=Dialect.CLASSIC)
-
-
-def feed(flow: Flow, *bodies: dict[str, Any]) -> tuple[list[V2Request], V1Response]:
-    """Send 200s with these bodies, and return what was asked for and the answer."""
-    asked: list[Any] = [next(flow)]
-    for body in bodies:
-        response = V2Response(200, json.dumps(body).encode(), f"{BASE}{asked[-1].path}")
-        try:
-            asked.append(flow.send(response))
-        except StopIteration as stop:
-            return asked, stop.value
-    raise AssertionError("the flow wants more answers")
 
 
 def test_list_asks_for_every_page() -> None:
@@ -64,6 +47,39 @@ def test_list_asks_for_every_page() -> None:
         V2Request("GET", "/invoices/7/messages", "cursor=2"),
     ]
     assert answer.status == 200
+    assert texts(answer, "id") == ["27835209", "1"]
+
+
+def test_a_short_list_is_one_part_and_a_long_one_is_sent_in_several() -> None:
+    short = [message(id=number + 1) for number in range(20)]
+    long = [message(id=number + 1, body="x" * 1000) for number in range(500)]
+
+    _, answer = feed(list_messages(call(invoice_id=7)), page(*short))
+    assert len(answer.body) == 1
+    assert len(texts(answer, "id")) == 20
+
+    _, answer = feed(list_messages(call(invoice_id=7)), page(*long))
+    assert len(answer.body) > 2
+    assert len(texts(answer, "id")) == 500
+
+
+def test_an_unchanged_page_is_told_again() -> None:
+    request = msgspec.structs.replace(call(invoice_id=7), reuse=Reuse(2**20))
+
+    _, first = feed(list_messages(request), page(message()))
+    _, again = feed(list_messages(request), page(message()))
+    _, other = feed(list_messages(request), page(message(id=5)))
+
+    assert again.body == first.body
+    assert texts(other, "id") == ["5"]
+
+
+def test_show_is_not_troubled_by_another_message() -> None:
+    odd = message(id=2, created_at="yesterday")
+
+    _, answer = feed(show_message(call(invoice_id=7, message_id=1)), page(odd, message(id=1)))
+
+    assert texts(answer, "id") == ["1"]
 
 
 def test_show_stops_where_it_finds_the_message() -> None:
@@ -75,6 +91,7 @@ def test_show_stops_where_it_finds_the_message() -> None:
 
     assert len(asked) == 1
     assert answer.status == 200
+    assert texts(answer, "id") == ["1"]
 
 
 def test_show_of_a_message_on_no_page_is_not_found() -> None:
@@ -88,7 +105,7 @@ def test_delete_is_one_call() -> None:
     asked, answer = feed(delete_message(call(invoice_id=7, message_id=1)), {})
 
     assert asked == [V2Request("DELETE", "/invoices/7/messages/1")]
-    assert (answer.status, answer.document) == (200, None)
+    assert (answer.status, answer.body) == (200, ())
 
 
 @pytest.mark.parametrize("flow", [list_messages, show_message, delete_message])
@@ -123,7 +140,6 @@ def test_a_delete_whose_earlier_try_may_have_been_served_is_done() -> None:
 
 # Writes: what follows from which answer, step by step (schemas/README.md, "Unknown outcomes").
 
-NOW = datetime(2026, 11, 21, 12, 0, 0, tzinfo=UTC)
 SENT = b"""<invoice-message>
   <subject>Past due</subject><body>Please  pay.</body><recipients>a@b.org</recipients>
 </invoice-message>"""
@@ -146,8 +162,8 @@ SETTLES_NOTHING = {
 }
 
 
-class Writing:
-    """A write that a test takes step by step."""
+class Writing(driving.Writing):
+    """A message that a test sends step by step."""
 
     def __init__(
         self,
@@ -156,55 +172,12 @@ class Writing:
         body: bytes = SENT,
         flow: Callable[[V1Request], Flow] = send_message,
     ) -> None:
-        request = replace(call(invoice_id=7), path="/invoice/7/messages", body=body)
-        self._flow = flow(request)
-        begin = next(self._flow)
-        assert isinstance(begin, Begin)
-        self.write = begin.write
-        self.intent = Intent(
-            1, 1000, begin.write.resource, begin.write.request.path, begin.write.likeness,
-            NOW, outcome, made_id,
-        )  # fmt: skip
-        self.step: Any = None
-        self.answer: V1Response | None = None
-        self._resume(lambda: self._flow.send(self.intent))
-
-    def _resume(self, resume: Callable[[], Any]) -> None:
-        try:
-            self.step = resume()
-        except StopIteration as stop:
-            self.answer = stop.value
-
-    def fails(self, error: Exception) -> None:
-        self._resume(lambda: self._flow.throw(error))
-
-    def hears(self, status: int, body: bytes | dict[str, Any], **headers: str) -> None:
-        octets = body if isinstance(body, bytes) else json.dumps(body).encode()
-        headers = {"Date": "Sat, 21 Nov 2026 12:00:00 GMT", **headers}
-        url = f"{BASE}{self.step.path}"
-        self._resume(
-            lambda: self._flow.send(V2Response(status, octets, url, headers, received_at=NOW))
-        )
-
-    def settles(self, outcome: Outcome, made_id: int | None = None, *, noted: bool = True) -> None:
-        """Check that the flow has this noted, and let it go on."""
-        assert isinstance(self.step, Settle)
-        assert (self.step.outcome, self.step.made_id) == (outcome, made_id)
-        self._resume(lambda: self._flow.send(noted))
-
-    def pauses(self, *, passes: bool = False) -> None:
-        """Check that the flow waits before it looks again, and let it go on."""
-        assert isinstance(self.step, Pause)
-        self._resume(lambda: self._flow.send(passes))
-
-    def looks(self) -> bool:
-        step = self.step
-        return isinstance(step, V2Request) and step.method == "GET" and step.settles
+        super().__init__(flow, "/invoice/7/messages", body, outcome, made_id)
 
 
 def lost(writing: Writing) -> Writing:
     """Lose the answer to the POST."""
-    writing.fails(UpstreamUnreachable("broke"))
+    writing.loses_its_answer()
     return writing
 
 
@@ -374,19 +347,7 @@ class TestRepetition:
 
 def found(*messages: dict[str, Any], body: bytes = SENT, **headers: str) -> list[int]:
     """Return the ids that a look finds, in the order in which they are tried."""
-    writing = lost(Writing(body=body))
-    try:
-        writing.hears(200, page(*messages), **headers)
-        ids = []
-        while isinstance(writing.step, Settle) and writing.step.made_id is not None:
-            ids.append(writing.step.made_id)
-            writing.settles(Outcome.DONE, writing.step.made_id, noted=False)
-        writing.pauses()
-        writing.hears(200, page())
-        writing.settles(Outcome.ABSENT)
-    except WriteNotDone:
-        return ids
-    raise AssertionError("the look has not ended")
+    return list(Writing(body=body).finds(page(*messages), **headers))
 
 
 class TestLook:

@@ -8,26 +8,32 @@ import pytest
 from lxml import etree
 
 from bridge.resources.invoice_messages import MESSAGE
+from bridge.resources.invoice_payments import PAYMENT
+from bridge.resources.table import Entity
 from bridge.v1 import xsd
 from bridge.v1.dialects import Dialect
-from bridge.v1.notes import Notes
 from bridge.v1.wire import V1Request
 from bridge.v1.xsd import schema, schema_directory
 
 ALL = sorted(path.relative_to(schema_directory()) for path in schema_directory().rglob("*.xsd"))
 
 
-def item(dialect: Dialect) -> etree._Element:
+ITEMS = {
+    MESSAGE: b"""{"id": 1, "body": "b", "created_at": "2017-08-23T22:15:06Z",
+        "send_me_a_copy": true, "send_reminder_on": "2017-09-01"}""",
+    PAYMENT: b"""{"id": 1, "amount": 10.5, "notes": "b", "created_at": "2017-08-23T22:15:06Z",
+        "payment_gateway": {"id": 3, "name": "Stripe"}}""",
+}
+
+
+def item(dialect: Dialect, entity: Entity = MESSAGE) -> etree._Element:
     call = V1Request(path="", ids={"invoice_id": 7}, dialect=dialect)
-    data = (
-        b'{"id": 1, "body": "b", "created_at": "2017-08-23T22:15:06Z", "send_me_a_copy": true,'
-        b' "send_reminder_on": "2017-09-01"}'
-    )
-    return etree.fromstring(b"".join(MESSAGE.item(data, call).parts(Notes())))
+    document = entity.write(ITEMS[entity], call)
+    return etree.fromstring(document, etree.XMLParser(remove_blank_text=True))
 
 
-def is_valid(dialect: Dialect, root: etree._Element) -> bool:
-    return schema(f"invoice-messages/{dialect}-item").validate(root)
+def is_valid(dialect: Dialect, root: etree._Element, entity: Entity = MESSAGE) -> bool:
+    return schema(f"{entity.schema}/{dialect}-item").validate(root)
 
 
 @pytest.mark.parametrize("path", ALL, ids=str)
@@ -73,92 +79,146 @@ class TestCompiling:
 
 
 @pytest.mark.parametrize("dialect", Dialect)
-class TestStrictness:
-    def test_the_document_they_are_made_for_is_valid(self, dialect: Dialect) -> None:
-        assert is_valid(dialect, item(dialect))
+@pytest.mark.parametrize("entity", ITEMS, ids=lambda entity: entity.element)
+class TestStructure:
+    def test_the_document_they_are_made_for_is_valid(
+        self, dialect: Dialect, entity: Entity
+    ) -> None:
+        assert is_valid(dialect, item(dialect, entity), entity)
 
-    def test_order(self, dialect: Dialect) -> None:
-        root = item(dialect)
+    def test_order(self, dialect: Dialect, entity: Entity) -> None:
+        root = item(dialect, entity)
         root.append(root[0])
-        assert not is_valid(dialect, root)
+        assert not is_valid(dialect, root, entity)
 
-    def test_missing_element(self, dialect: Dialect) -> None:
-        for position in range(len(item(dialect))):
-            root = item(dialect)
+    def test_missing_element(self, dialect: Dialect, entity: Entity) -> None:
+        for position in range(len(item(dialect, entity))):
+            root = item(dialect, entity)
             del root[position]
-            assert not is_valid(dialect, root)
+            assert not is_valid(dialect, root, entity)
 
-    def test_unknown_element(self, dialect: Dialect) -> None:
-        root = item(dialect)
+    def test_unknown_element(self, dialect: Dialect, entity: Entity) -> None:
+        root = item(dialect, entity)
         etree.SubElement(root, "colour")
-        assert not is_valid(dialect, root)
+        assert not is_valid(dialect, root, entity)
 
-    def test_text_between_elements(self, dialect: Dialect) -> None:
-        root = item(dialect)
+    def test_text_between_elements(self, dialect: Dialect, entity: Entity) -> None:
+        root = item(dialect, entity)
         root[0].tail = "x"
-        assert not is_valid(dialect, root)
+        assert not is_valid(dialect, root, entity)
 
-    def test_namespace(self, dialect: Dialect) -> None:
-        root = item(dialect)
-        root.tag = "{urn:x}invoice-message"
-        assert not is_valid(dialect, root)
+    def test_namespace(self, dialect: Dialect, entity: Entity) -> None:
+        root = item(dialect, entity)
+        root.tag = f"{{urn:x}}{entity.element}"
+        assert not is_valid(dialect, root, entity)
 
+    def test_a_list_has_its_type_and_no_other_item(self, dialect: Dialect, entity: Entity) -> None:
+        judge = schema(f"{entity.schema}/{dialect}-list")
+        declared = etree.parse(schema_directory() / entity.schema / f"{dialect}-list.xsd")
+        found = declared.find("{*}element")
+        assert found is not None
+        root = etree.Element(str(found.get("name")), {"type": "array"})
+
+        assert judge.validate(root)
+        root.extend([item(dialect, entity), item(dialect, entity)])
+        assert judge.validate(root)
+        etree.SubElement(root, "colour")
+        assert not judge.validate(root)
+        del root[-1], root.attrib["type"]
+        assert not judge.validate(root)
+
+
+@pytest.mark.parametrize("dialect", Dialect)
+class TestElements:
     @pytest.mark.parametrize(
-        ("element", "attribute", "value"),
+        ("entity", "element", "attribute", "value"),
         [
-            ("id", "type", None),
-            ("id", "type", "string"),
-            ("id", "nil", "true"),
-            ("invoice-id", "nil", "true"),
-            ("created-at", "type", "time"),
-            ("created-at", "type", None),
-            ("send-me-a-copy", "type", None),
-            ("send-me-a-copy", "nil", "false"),
-            ("body", "type", "string"),
-            ("body", "nil", "1"),
-            ("body", "lang", "en"),
+            (MESSAGE, "id", "type", None),
+            (MESSAGE, "id", "type", "string"),
+            (MESSAGE, "id", "nil", "true"),
+            (MESSAGE, "invoice-id", "nil", "true"),
+            (MESSAGE, "created-at", "type", "time"),
+            (MESSAGE, "created-at", "type", None),
+            (MESSAGE, "send-me-a-copy", "type", None),
+            (MESSAGE, "send-me-a-copy", "nil", "false"),
+            (MESSAGE, "body", "type", "string"),
+            (MESSAGE, "body", "nil", "1"),
+            (MESSAGE, "body", "lang", "en"),
+            (PAYMENT, "id", "nil", "true"),
+            (PAYMENT, "amount", "type", None),
+            (PAYMENT, "amount", "type", "float"),
+            (PAYMENT, "amount", "nil", "false"),
+            (PAYMENT, "paid-at", "type", "date"),
+            (PAYMENT, "notes", "type", "string"),
         ],
     )
     def test_attributes(
-        self, dialect: Dialect, element: str, attribute: str, value: str | None
+        self, dialect: Dialect, entity: Entity, element: str, attribute: str, value: str | None
     ) -> None:
-        root = item(dialect)
+        root = item(dialect, entity)
         found = root.find(element)
         assert found is not None
         if value is None:
             del found.attrib[attribute]
         else:
             found.set(attribute, value)
-        assert not is_valid(dialect, root)
+        assert not is_valid(dialect, root, entity)
 
     @pytest.mark.parametrize(
-        ("element", "text"),
+        ("entity", "element", "text"),
         [
-            ("id", "0"),
-            ("id", "-1"),
-            ("id", "01"),
-            ("id", "9223372036854775808"),
-            ("id", ""),
-            ("created-at", "2017-08-23T22:15:06"),
-            ("created-at", "2017-08-23T22:15:06.5Z"),
-            ("created-at", "2017-08-23T22:15:06+00:00"),
-            ("created-at", "2017-02-30T22:15:06Z"),
-            ("send-me-a-copy", "1"),
-            ("send-me-a-copy", "TRUE"),
-            ("send-me-a-copy", " true"),
+            (MESSAGE, "id", "0"),
+            (MESSAGE, "id", "-1"),
+            (MESSAGE, "id", "01"),
+            (MESSAGE, "id", "9223372036854775808"),
+            (MESSAGE, "id", ""),
+            (MESSAGE, "created-at", "2017-08-23T22:15:06"),
+            (MESSAGE, "created-at", "2017-08-23T22:15:06.5Z"),
+            (MESSAGE, "created-at", "2017-08-23T22:15:06+00:00"),
+            (MESSAGE, "created-at", "2017-02-30T22:15:06Z"),
+            (MESSAGE, "send-me-a-copy", "1"),
+            (MESSAGE, "send-me-a-copy", "TRUE"),
+            (MESSAGE, "send-me-a-copy", " true"),
+            (PAYMENT, "amount", "10"),
+            (PAYMENT, "amount", "10."),
+            (PAYMENT, "amount", ".5"),
+            (PAYMENT, "amount", "+1.0"),
+            (PAYMENT, "amount", "01.0"),
+            (PAYMENT, "amount", "1e3"),
+            (PAYMENT, "amount", "1,000.0"),
+            (PAYMENT, "amount", " 1.0"),
+            (PAYMENT, "amount", "NaN"),
         ],
     )
-    def test_values(self, dialect: Dialect, element: str, text: str) -> None:
-        root = item(dialect)
+    def test_values(self, dialect: Dialect, entity: Entity, element: str, text: str) -> None:
+        root = item(dialect, entity)
         found = root.find(element)
         assert found is not None
         found.text = text
-        assert not is_valid(dialect, root)
+        assert not is_valid(dialect, root, entity)
+
+    @pytest.mark.parametrize("text", ["0.0", "-0.5", "10700.0", "123456789012345678901234.567"])
+    def test_amounts(self, dialect: Dialect, text: str) -> None:
+        root = item(dialect, PAYMENT)
+        root[0].text = text
+        assert is_valid(dialect, root, PAYMENT)
 
 
-def test_the_dialects_are_not_each_others() -> None:
-    assert not is_valid(Dialect.FINAL, item(Dialect.CLASSIC))
-    assert not is_valid(Dialect.CLASSIC, item(Dialect.FINAL))
+@pytest.mark.parametrize("text", ["0", "-1", "03", "x"])
+def test_a_gateways_id_may_be_null_but_is_an_id(text: str) -> None:
+    root = item(Dialect.FINAL, PAYMENT)
+    root[-1].text = text
+    assert not is_valid(Dialect.FINAL, root, PAYMENT)
+
+    root[-1].text = None
+    root[-1].set("nil", "true")
+    assert is_valid(Dialect.FINAL, root, PAYMENT)
+
+
+@pytest.mark.parametrize("entity", ITEMS, ids=lambda entity: entity.element)
+def test_the_dialects_are_not_each_others(entity: Entity) -> None:
+    assert not is_valid(Dialect.FINAL, item(Dialect.CLASSIC, entity), entity)
+    assert not is_valid(Dialect.CLASSIC, item(Dialect.FINAL, entity), entity)
 
 
 @pytest.mark.parametrize(

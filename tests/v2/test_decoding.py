@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.v2.decoding import decode
+from bridge.v2.decoding import convert, decode
 from bridge.v2.errors import UpstreamFault
 
 VALUE = "s3cret"
@@ -72,6 +72,22 @@ class TestShape:
     def test_a_number_that_python_refuses_to_read_is_a_fault(self) -> None:
         with pytest.raises(UpstreamFault):
             decode(b'{"name": "Jane", "age": ' + b"9" * 100_000 + b"}", Person)
+
+
+class Told(msgspec.Struct):
+    name: Any = None
+    age: Any = None
+
+
+class TestConvert:
+    def test_what_was_decoded_is_understood(self) -> None:
+        assert convert(Told("Jane", 7), Person) == Person("Jane", 7)
+
+    def test_what_cannot_be_names_the_place_and_not_the_value(self) -> None:
+        with pytest.raises(UpstreamFault, match=r"wrong shape.*\$\.age") as raised:
+            convert(Told("Jane", VALUE), Person)
+
+        assert VALUE not in shown(raised.value)
 
 
 class TestSyntax:

@@ -21,7 +21,11 @@ NEXT = "cursor=abc&per_page=2000"
 
 
 def new_pager(page_limit: int = 10, **parameters: str) -> Pager:
-    return Pager(PATH, "invoice_messages", parameters, page_limit)
+    return Pager(PATH, parameters, page_limit)
+
+
+def read(pager: Pager, page: V2Response) -> list[msgspec.Raw]:
+    return pager.read(page, "invoice_messages", msgspec.Raw)
 
 
 def page(*items: Any, following: Any = None) -> dict[str, Any]:
@@ -45,7 +49,7 @@ def follow(link: object, *, url: str = FIRST) -> V2Request | None:
     """Return what is asked after a first page, asked at `url`, whose `links.next` is `link`."""
     pager = new_pager()
     asked(pager)
-    pager.read(response(page(following=link), url=url))
+    read(pager, response(page(following=link), url=url))
     return pager.next_request()
 
 
@@ -55,8 +59,8 @@ def walk(pager: Pager, pages: Sequence[dict[str, Any]]) -> tuple[list[str], list
     for body in pages:
         request = asked(pager)
         queries.append(request.query)
-        read = pager.read(response(body, url=f"{BASE}{request.path}?{request.query}"))
-        items += [msgspec.json.decode(item) for item in read]
+        url = f"{BASE}{request.path}?{request.query}"
+        items += [msgspec.json.decode(item) for item in read(pager, response(body, url=url))]
     return queries, items
 
 
@@ -71,6 +75,25 @@ class TestWalk:
             "per_page": ["2000"],
             "updated_since": ["2010-09-25T18:30:00Z"],
         }
+
+    def test_a_look_says_so_and_asks_for_less(self) -> None:
+        pager = Pager(PATH, {}, 10, per_page=100, settles=True)
+
+        assert pager.next_request() == V2Request("GET", PATH, "per_page=100", settles=True)
+
+    def test_a_page_may_be_read_by_who_asks(self) -> None:
+        pager = new_pager()
+        asked(pager)
+
+        pager.follow(f"{BASE}{PATH}?{NEXT}", FIRST)
+
+        assert asked(pager).query == NEXT
+
+    def test_items_are_read_as_what_is_wanted_of_them(self) -> None:
+        pager = new_pager()
+        asked(pager)
+
+        assert pager.read(response(page(1, 2)), "invoice_messages", int) == [1, 2]
 
     def test_no_link_is_the_end(self) -> None:
         pager = new_pager()
@@ -126,7 +149,7 @@ class TestWalk:
         asked(pager)
         body = b'{"invoice_messages":[{"id": 1.50, "x":"\\u0041"},null],"links":{"next":null}}'
 
-        assert [bytes(item) for item in pager.read(response(body))] == [
+        assert [bytes(item) for item in read(pager, response(body))] == [
             b'{"id": 1.50, "x":"\\u0041"}',
             b"null",
         ]
@@ -346,7 +369,7 @@ class TestWhatIsNoPage:
         asked(pager)
 
         with pytest.raises(UpstreamFault):
-            pager.read(response(body))
+            read(pager, response(body))
 
     @pytest.mark.parametrize("status", [201, 204, 302, 400, 401, 403, 404, 429, 500, 503])
     def test_any_status_but_200_is_a_refusal(self, status: int) -> None:
@@ -354,8 +377,8 @@ class TestWhatIsNoPage:
         asked(pager)
 
         with pytest.raises(UpstreamRefusal) as raised:
-            pager.read(
-                response({**page(), "message": "No."}, status=status, **{"Retry-After": "7"})
+            read(
+                pager, response({**page(), "message": "No."}, status=status, **{"Retry-After": "7"})
             )
 
         refusal = raised.value

@@ -1,0 +1,119 @@
+"""Settling a write by looking: what of a v2 list is newer than it, and like it.
+
+The rules are those of schemas/README.md, "Unknown outcomes". What makes two things alike is their
+resource's business.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
+from typing import Any, Protocol, TypeVar
+
+import msgspec
+
+from bridge.resources.flow import Look, Made, Steps, ask
+from bridge.v2.decoding import decode
+from bridge.v2.errors import UpstreamFault
+from bridge.v2.paging import Pager
+from bridge.v2.wire import V2Response
+from bridge.v2.writes import Intent
+
+LOOK_PER_PAGE = 100
+LOOK_PAGES = 1000
+"""v2 lists the newest first, so that a look is over with the first page, most of the time."""
+
+LEEWAY = timedelta(seconds=30)
+"""By how much the clocks of v2's own machines may differ, and fractions that are cut, together."""
+
+_MOST_SKEW = timedelta(days=1)
+"""A clock that is further off is no clock."""
+
+
+class Likeness(Protocol):
+    """What is compared of what a write makes; a `msgspec.Struct`, as the journal keeps it."""
+
+    def fits(self, found: Any, /) -> bool:  # noqa: ANN401 - each resource has its own
+        """Tell whether `found` may be what the write has made."""
+
+
+class Found(Protocol):
+    """A thing of v2, as far as it is compared; a `msgspec.Struct`."""
+
+    id: int
+    created_at: datetime
+
+
+F = TypeVar("F", bound=Found)
+
+
+def look_for(collection: str, found: type[F], likeness: type[Likeness]) -> Look:
+    """Return the look for what writes to a v2 list have made.
+
+    Oldest first: of several, that is the likeliest.
+
+    Args:
+        collection: the key under which the list's pages have their items.
+        found: the type of an item.
+        likeness: the type of what the journal keeps of a write.
+    """
+
+    def look(intent: Intent) -> Steps[Sequence[Made]]:
+        like = _read_likeness(intent, likeness)
+        pager = Pager(intent.path, {}, LOOK_PAGES, per_page=LOOK_PER_PAGE, settles=True)
+        made: list[Made] = []
+        while request := pager.next_request():
+            response = yield from ask(request)
+            since = _began(intent, response)
+            for data in pager.read(response, collection, msgspec.Raw):
+                item = decode(data, found)
+                if intent.made_id is not None:
+                    if item.id == intent.made_id:
+                        return [Made(item.id, data)]
+                elif _utc(item.created_at) < since:
+                    return made[::-1]
+                elif like.fits(item):
+                    made.append(Made(item.id, data))
+        return made[::-1]
+
+    return look
+
+
+def digest(text: str | None) -> str:
+    """Return what is kept of a text to compare it by: a journal is kept long.
+
+    White space is compared by none, for what carries a text may fold it; null is as good as empty.
+    """
+    words = " ".join((text or "").split())
+    return hashlib.sha256(words.encode("utf-8", "replace")).hexdigest()[:32]
+
+
+def _read_likeness(intent: Intent, likeness: type[Likeness]) -> Likeness:
+    try:
+        return msgspec.json.decode(intent.likeness, type=likeness)
+    except ValueError:
+        # Written by another version, perhaps. A look that cannot compare finds out nothing.
+        raise UpstreamFault("the journal does not say what to look for") from None
+
+
+def _began(intent: Intent, response: V2Response) -> datetime:
+    """Return when the write was intended, by v2's clock as its `Date` tells it, less the leeway.
+
+    Raises:
+        UpstreamFault: that cannot be said, and with it not what is new.
+    """
+    skew = _date(response) - response.received_at
+    if abs(skew) > _MOST_SKEW:
+        raise UpstreamFault("v2's clock and the bridge's are more than a day apart")
+    return intent.intended_at + skew - LEEWAY
+
+
+def _date(response: V2Response) -> datetime:
+    try:
+        return _utc(parsedate_to_datetime(response.headers.get("Date", "")))
+    except (ValueError, OverflowError):  # the latter where a number in it is out of any range
+        raise UpstreamFault("v2 does not say what time it is") from None
+
+
+def _utc(moment: datetime) -> datetime:
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment
