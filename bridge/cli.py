@@ -2,7 +2,7 @@
 
 import asyncio
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated, Any
@@ -28,7 +28,6 @@ from bridge.terminal import fail
 from bridge.v1.dialects import Dialect
 from bridge.v1.errors import InvalidAnswer
 from bridge.v1.wire import V1Request
-from bridge.v1.writer import Document
 from bridge.v2.decoding import decode
 from bridge.v2.errors import UpstreamFault
 
@@ -246,7 +245,7 @@ def translate(
     """Turn a v2 message, or a page of them, on standard input into XML on standard output."""
     call = V1Request(path="", ids={"invoice_id": invoice_id}, dialect=dialect)
     try:
-        document = b"".join(_document(sys.stdin.buffer.read(), call).parts(call.notes))
+        document = b"".join(_document(sys.stdin.buffer.read(), call))
     except (UpstreamFault, InvalidAnswer) as error:
         fail(str(error), 1)
     sys.stdout.buffer.write(document)
@@ -254,8 +253,7 @@ def translate(
         typer.echo(f"note: {note.code}: {note.subject} ({count})", err=True)
 
 
-def _document(data: bytes, call: V1Request) -> Document:
-    members = decode(data, dict[str, msgspec.Raw])
-    if (page := members.get(MESSAGES.key)) is not None:
-        return MESSAGES.document(decode(page, list[msgspec.Raw]), call)
-    return MESSAGE.item(data, call)
+def _document(data: bytes, call: V1Request) -> Sequence[bytes]:
+    if MESSAGES.key in decode(data, dict[str, msgspec.Raw]):
+        return MESSAGES.document(MESSAGES.translate(data, call).parts, call)
+    return (MESSAGE.write(data, call),)

@@ -18,7 +18,7 @@ from bridge.identity.book import BookError, WrongField
 from bridge.record.inspection import Inspection, inspecting
 from bridge.record.store import Entry, JournalError, TakenUp
 from bridge.resources import RESOURCES
-from bridge.resources.flow import Settle, Step, drive, find
+from bridge.resources.flow import Settle, Step, find, run
 from bridge.secret import Secret
 from bridge.settings import (
     PREFIX,
@@ -255,7 +255,7 @@ async def _settle(entry: Entry, inspection: Inspection, calls: "_Calls", tokens:
                 assert isinstance(step, Settle)  # noqa: S101 - a look begins no write
                 return inspection.settle(entry, step.outcome, step.made_id, found=step.found)
 
-            made = await drive(find(intent, looks[intent.resource]), carry_out)
+            made = await run(find(intent, looks[intent.resource]), carry_out)
     except TakenUp:
         return "taken up by its client"
     except TimeoutError:

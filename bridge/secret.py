@@ -1,5 +1,6 @@
 """A value that must not be printed. Who owns which secret is not known here."""
 
+import hashlib
 import hmac
 from typing import NoReturn, final
 
@@ -13,16 +14,23 @@ class Secret:
     where they differ; to compare one with text is a mistake, and raises TypeError.
     """
 
-    __slots__ = ("_value",)
+    __slots__ = ("_digest", "_value")
 
     __hash__ = None  # type: ignore[assignment]  # equal secrets would need hashes that tell of them
 
     def __init__(self, value: str) -> None:
         self._value = value
+        self._digest: bytes | None = None
 
     def reveal(self) -> str:
         """Return the value, to be handed on and not kept."""
         return self._value
+
+    def digest(self) -> bytes:
+        """Return the SHA-256 of the value, which tells secrets apart and is computed once."""
+        if self._digest is None:
+            self._digest = hashlib.sha256(self._octets()).digest()
+        return self._digest
 
     def __repr__(self) -> str:
         return "Secret(…)"

@@ -1,7 +1,6 @@
 """From credentials to a caller: the account and the v2 token that answer for a legacy call."""
 
-import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -26,14 +25,14 @@ class Way(StrEnum):
     """A v2 token as Bearer or `access_token`."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Caller:
     """Whoever makes a legacy call, as v2 will know them."""
 
     account_id: int
     token: Secret
     way: Way
-    key: str = field(repr=False)
+    key: Hashable = field(repr=False)
     """The same for every call of this caller, and nobody else's. Not to be logged."""
     dialect: Dialect | None = None
     label: str | None = None
@@ -102,8 +101,7 @@ class Identification:
         account_id = book.accounts.get(subdomain or "", self._account_id)
         if way not in self._ways or account_id is None or not is_token(token.reveal()):
             return None
-        digest = hashlib.sha256(token.reveal().encode()).hexdigest()
-        return Caller(account_id, token, way, f"{account_id}:{digest}")
+        return Caller(account_id, token, way, (account_id, token.digest()))
 
 
 def _booked(entry: Entry) -> Caller:
@@ -111,7 +109,7 @@ def _booked(entry: Entry) -> Caller:
         entry.account_id,
         entry.token,
         Way.BOOK,
-        f"{entry.subdomain}/{login_key(entry.login)}",
+        (entry.subdomain, login_key(entry.login)),
         entry.dialect,
         entry.label,
     )

@@ -34,7 +34,7 @@ def origin(
     one of its own, the last that is no trusted proxy counts: what stands before it, anyone may have
     written.
     """
-    if not _is_trusted(peer, trusted_proxies):
+    if not trusted_proxies or not _is_trusted(peer, trusted_proxies):
         return Origin(peer, host)
     hops = [_without_port(hop.strip()) for hop in ",".join(forwarded_for).split(",") if hop.strip()]
     address = next((hop for hop in reversed(hops) if not _is_trusted(hop, trusted_proxies)), peer)

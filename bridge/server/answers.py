@@ -1,110 +1,99 @@
 """From a v1 answer, a value, to the HTTP response that carries it."""
 
-import asyncio
-from collections import deque
-from collections.abc import Mapping, Sequence
+import re
+import uuid
+from collections.abc import Sequence
 from datetime import UTC, datetime
-from email.utils import format_datetime
-from typing import NamedTuple
+from email.utils import format_datetime, formatdate
+from http import HTTPStatus
 
 from aiohttp import web
-from aiohttp.abc import AbstractStreamWriter
-from aiohttp.payload import Payload
+from multidict import CIMultiDict
 
-from bridge.v1.notes import Notes
 from bridge.v1.wire import V1Response
 
 CONTENT_TYPE = "application/xml; charset=utf-8"
 
-_V1_DEPRECATED = datetime(2019, 1, 1, tzinfo=UTC)
-"""When the vendor stopped to support v1."""
-
 _SUCCESSOR = "https://api.harvestapp.com/v2"
 
+# RFC 9745, section 2.1: a structured-field date, seconds since the epoch. 1 January 2019 is when
+# the vendor stopped to support v1.
+_DEPRECATED = f"@{int(datetime(2019, 1, 1, tzinfo=UTC).timestamp())}"
 
-class Rendered(NamedTuple):
-    """A whole answer, written and validated, that may be sent to several."""
-
-    status: int
-    headers: Mapping[str, str]
-    parts: Sequence[bytes] | None
-    """The body; None is none."""
-    notes: Notes
+_SANE_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
 
 
-async def render(answer: V1Response, notes: Notes, turn: asyncio.Lock) -> Rendered:
-    """Write the whole answer, validated, giving other work a turn after each part of it.
+def request_id_of(offered: str | None) -> str:
+    """Return the client's own request id if it is a sane one, else a new one."""
+    if offered is not None and _SANE_ID.fullmatch(offered):
+        return offered
+    return uuid.uuid4().hex
 
-    Those who share `turn` write one part in all between two turns of the event loop. Raises
-    whatever the document's `parts` raise; nothing has left by then.
+
+_STANDING = CIMultiDict({"Server": "harvest-bridge", "Deprecation": _DEPRECATED})
+
+
+def headers_of(
+    answer: V1Response, request_id: str, successor: str | None, sunset: str | None = None
+) -> CIMultiDict[str]:
+    """Return the headers of an answer, with those that every answer carries.
+
+    See schemas/README.md, "Every answer". `sunset` is an HTTP-date (RFC 8594, section 3).
     """
-    written: list[bytes] | None = None
-    if answer.document is not None:
-        written = []
-        parts = answer.document.parts(notes)
-        while True:
-            async with turn:
-                part = next(parts, None)
-                await asyncio.sleep(0)
-            if part is None:
-                break
-            written.append(part)
-    return Rendered(answer.status, answer.headers, written, notes)
+    headers = _STANDING.copy()
+    headers["X-Request-Id"] = request_id
+    headers["Link"] = f'<{_SUCCESSOR}{successor or ""}>; rel="successor-version"'
+    if sunset is not None:
+        headers["Sunset"] = sunset
+    if answer.body:
+        headers["Content-Type"] = CONTENT_TYPE
+    if answer.headers:
+        headers.update(answer.headers)
+    return headers
 
 
-def http_response(rendered: Rendered) -> web.Response:
-    """Return what carries the answer to one client."""
-    if rendered.parts is None:
-        return web.Response(status=rendered.status, headers=rendered.headers)
-    return web.Response(
-        status=rendered.status, headers=rendered.headers, body=_Parts(deque(rendered.parts))
-    )
+def http_date(moment: datetime) -> str:
+    """Spell a moment as an HTTP-date (RFC 9110, section 5.6.7)."""
+    return format_datetime(moment, usegmt=True)
 
 
-def short_answer(answer: V1Response) -> web.Response:
-    """Write an answer that is known to be short, such as an error, without waiting."""
-    parts = tuple(answer.document.parts(Notes())) if answer.document else ()
-    return http_response(Rendered(answer.status, answer.headers, parts, Notes()))
+async def send(
+    request: web.BaseRequest, response: web.StreamResponse, parts: Sequence[bytes]
+) -> None:
+    """Send all of an answer, at the pace at which the client takes it.
+
+    Raises:
+        ConnectionError: the client is gone.
+    """
+    await response.prepare(request)
+    if request.method != "HEAD":
+        for part in parts:
+            await response.write(part)
+    await response.write_eof()
 
 
-class _Parts(Payload):
-    """A body in parts, each let go of as soon as it has been handed to the transport.
+def http_response(answer: V1Response, headers: CIMultiDict[str]) -> web.StreamResponse:
+    """Return what carries an answer to one client, without a body of several parts.
 
-    aiohttp holds on to a response until the next request on its connection, and to the body of it:
+    aiohttp holds on to a response, and to the body in it, until the next request on its connection:
     a long list would stay in memory for as long as its client idles.
     """
-
-    def __init__(self, parts: deque[bytes]) -> None:
-        super().__init__(parts, content_type=CONTENT_TYPE)
-        self._size = sum(len(part) for part in parts)
-
-    def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:
-        """Return the body as text."""
-        return b"".join(self._value).decode(encoding, errors)
-
-    async def write(self, writer: AbstractStreamWriter) -> None:
-        """Send the body, at the pace at which the client takes it."""
-        while self._value:
-            await writer.write(self._value.popleft())
-            await asyncio.sleep(0)
-
-    async def close(self) -> None:
-        """Let go of what has not been sent."""
-        self._value.clear()
+    if len(answer.body) <= 1:
+        return web.Response(
+            status=answer.status, headers=headers, body=answer.body[0] if answer.body else None
+        )
+    response = web.StreamResponse(status=answer.status, headers=headers)
+    response.content_length = sum(map(len, answer.body))
+    return response
 
 
-def standing_headers(
-    request_id: str, successor: str | None, sunset: datetime | None
-) -> Mapping[str, str]:
-    """Return what every legacy answer carries (schemas/README.md, "Every answer")."""
-    headers = {
-        "Server": "harvest-bridge",
-        "X-Request-Id": request_id,
-        # RFC 9745, section 2.1: a structured-field date, seconds since the epoch.
-        "Deprecation": f"@{int(_V1_DEPRECATED.timestamp())}",
-        "Link": f'<{_SUCCESSOR}{successor or ""}>; rel="successor-version"',
-    }
-    if sunset is not None:
-        # RFC 8594, section 3: an HTTP-date.
-        headers["Sunset"] = format_datetime(sunset, usegmt=True)
-    return headers
+def raw_response(answer: V1Response, request_id: str) -> bytes:
+    """Write an answer for which there is no request: its head could not be read."""
+    body = b"".join(answer.body)
+    headers = headers_of(answer, request_id, None)
+    headers["Date"] = formatdate(usegmt=True)
+    headers["Content-Length"] = str(len(body))
+    headers["Connection"] = "close"
+    lines = [f"HTTP/1.1 {answer.status} {HTTPStatus(answer.status).phrase}"]
+    lines += [f"{name}: {value}" for name, value in headers.items()]
+    return "\r\n".join([*lines, "", ""]).encode("latin-1") + body

@@ -1,8 +1,7 @@
 """Stopping without dropping a call: what is under way is finished, what is new is refused."""
 
 import asyncio
-from collections.abc import Iterator
-from contextlib import contextmanager
+from typing import Self
 
 from bridge.v1.errors import Leaving
 
@@ -18,29 +17,24 @@ class Departure:
         self.begun = False
         """Whether no more calls are taken."""
 
-    @contextmanager
-    def call(self) -> Iterator[None]:
-        """Count a call for as long as the block takes.
+    def call(self) -> Self:
+        """Return what counts a call for as long as its block runs.
 
         Raises:
             Leaving: no more calls are taken.
         """
         if self.begun:
             raise Leaving("The bridge is about to stop: call again in a moment.", retry_after=1)
-        with self.work():
-            yield
+        return self
 
-    @contextmanager
-    def work(self) -> Iterator[None]:
-        """Count what a call that was taken has left to do."""
+    def __enter__(self) -> None:
         self._under_way += 1
         self._quiet.clear()
-        try:
-            yield
-        finally:
-            self._under_way -= 1
-            if not self._under_way:
-                self._quiet.set()
+
+    def __exit__(self, *_raised: object) -> None:
+        self._under_way -= 1
+        if not self._under_way:
+            self._quiet.set()
 
     def begin(self) -> None:
         """Take no more calls from now on."""

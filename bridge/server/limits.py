@@ -1,13 +1,14 @@
 """What a client may take of the bridge: bytes, time, connections and calls at once.
 
-How connections are held to their limits is written in `bridge.server.protocol`.
+How connections are held to their limits is written in `bridge.server.front`.
 """
 
 import asyncio
 import resource
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from enum import StrEnum
 
 from aiohttp import web
 from aiohttp.http_exceptions import PayloadEncodingError
@@ -108,7 +109,7 @@ class BodyBudget:
 
 
 async def read_body(
-    request: web.Request, limits: BodyLimits, take: Callable[[int], None] = lambda _count: None
+    request: web.BaseRequest, limits: BodyLimits, take: Callable[[int], None] = lambda _count: None
 ) -> bytes:
     """Read the body of `request`, as long as it keeps within `limits`.
 
@@ -125,12 +126,18 @@ async def read_body(
     if (request.content_length or 0) > limits.size:
         raise too_large
     await _tell_to_continue(request)
-    started = asyncio.get_running_loop().time()
+    started: float | None = None
     body = bytearray()
     while True:
         try:
-            async with asyncio.timeout_at(started + limits.due(len(body))):
-                chunk = await request.content.readany()
+            if request.content.is_eof():
+                # All of it has come, most often with its head: there is nothing to wait for.
+                chunk = request.content.read_nowait()
+            else:
+                if started is None:
+                    started = asyncio.get_running_loop().time()
+                async with asyncio.timeout_at(started + limits.due(len(body))):
+                    chunk = await request.content.readany()
         except TimeoutError:
             raise RequestTimeout("The body took too long to arrive.") from None
         except (PayloadEncodingError, web.RequestPayloadError, ConnectionError) as error:
@@ -145,46 +152,80 @@ async def read_body(
         body += chunk
 
 
-async def _tell_to_continue(request: web.Request) -> None:
+async def _tell_to_continue(request: web.BaseRequest) -> None:
     if request.headers.get("Expect", "").lower() == "100-continue":
         # Only now: what is refused by its head alone need not be sent (RFC 9110, 10.1.1).
         await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         request.writer.output_size = 0
 
 
-class CallLimiter:
-    """Bounds how many calls are served at once, in all and for each caller."""
+class Share(StrEnum):
+    """Whose calls are counted together."""
 
-    def __init__(self, total: int, per_key: int, *, retry_after: int = 1) -> None:
-        """Allow `total` calls, `per_key` of one caller; `retry_after` is in seconds."""
+    LOGIN = "login"
+    """Those of one login or token."""
+    ADDRESS = "address"
+    """Those from one address."""
+    ACCOUNT = "account"
+    """Those of one Harvest account."""
+
+
+class Admission:
+    """Bounds how many calls are served at once, in all and for each who shares something.
+
+    Nobody queues: who waits holds a connection and memory, and may be gone when served.
+    """
+
+    def __init__(self, total: int, shares: Mapping[Share, int], *, retry_after: int = 1) -> None:
+        """Allow `total` calls, and of each key as many as its share; `retry_after` is in seconds."""
         self._total = total
-        self._per_key = per_key
+        self._shares = shares
         self._retry_after = retry_after
-        self._running: dict[str, int] = {}
+        self._running: dict[tuple[Share, Hashable], int] = {}
         self.running = 0
         """How many calls are being served."""
 
-    @asynccontextmanager
-    async def slot(self, key: str) -> AsyncIterator[None]:
-        """Hold a place for one call of the caller that `key` stands for.
+    def place(self, *keys: tuple[Share, Hashable]) -> "Place":
+        """Return a place for one call, which is taken for as long as its block runs.
 
-        Nobody queues: who waits holds a connection and memory, and may be gone when served.
-
-        Raises:
-            Overloaded: there is no place.
+        Entering the block raises `Overloaded` where there is none.
         """
-        running = self._running.get(key, 0)
-        if running >= self._per_key:
-            raise Overloaded("Too many calls of yours at once: wait for some.", self._retry_after)
+        return Place(self, keys)
+
+    def _take(self, keys: Sequence[tuple[Share, Hashable]]) -> None:
+        for key in keys:
+            if self._running.get(key, 0) >= self._shares[key[0]]:
+                raise Overloaded(
+                    "Too many calls of yours at once: wait for some.", self._retry_after
+                )
         if self.running >= self._total:
             raise Overloaded("Too many calls at once: try again soon.", self._retry_after)
-        self._running[key] = running + 1
         self.running += 1
-        try:
-            yield
-        finally:
-            self.running -= 1
-            self._running[key] -= 1
-            if not self._running[key]:
+        for key in keys:
+            self._running[key] = self._running.get(key, 0) + 1
+
+    def _give_back(self, keys: Sequence[tuple[Share, Hashable]]) -> None:
+        self.running -= 1
+        for key in keys:
+            left = self._running[key] - 1
+            if left:
+                self._running[key] = left
+            else:
                 # Keys are the callers' to make up: none may outlive its calls.
                 del self._running[key]
+
+
+class Place:
+    """A place for one call."""
+
+    __slots__ = ("_admission", "_keys")
+
+    def __init__(self, admission: Admission, keys: Sequence[tuple[Share, Hashable]]) -> None:
+        self._admission = admission
+        self._keys = keys
+
+    def __enter__(self) -> None:
+        self._admission._take(self._keys)  # noqa: SLF001 - two halves of one thing
+
+    def __exit__(self, *_raised: object) -> None:
+        self._admission._give_back(self._keys)  # noqa: SLF001

@@ -1,6 +1,5 @@
 """The whole service of `harvest-bridge serve`: both sides listening, and what they keep fresh."""
 
-import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -13,11 +12,11 @@ from aiohttp import web
 from bridge.identity.book_keeper import BookKeeper
 from bridge.record.journal import Journal, open_journal
 from bridge.server.admin import OK, Check, create_admin_app, upstream_check
-from bridge.server.app import create_app
+from bridge.server.endpoint import NO_BOOK, Endpoint
+from bridge.server.front import Front, listening_front
 from bridge.server.leaving import Departure
 from bridge.server.limits import ConnectionLimits, allow_connections
-from bridge.server.parts import NO_BOOK, Parts
-from bridge.server.protocol import LegacyRunner
+from bridge.server.logs import call_log
 from bridge.server.serving import listening
 from bridge.server.tls import CertificateReloader
 from bridge.settings import Settings
@@ -29,9 +28,6 @@ _log = structlog.get_logger("bridge")
 
 PATIENCE_AFTER = 0.1
 """Seconds for what is left when all waiting is over; to aiohttp, 0 would be for ever."""
-
-LEAVING_INTERVAL = 0.05
-"""Seconds between two looks at whether all clients have their answers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,20 +81,30 @@ async def running(settings: Settings) -> AsyncIterator[Service]:
             )
         )
         departure = Departure()
-        book = (lambda: NO_BOOK) if keeper is None else lambda: keeper.book
-        runner = LegacyRunner(
-            create_app(Parts(settings, gateway, journal, book, departure)),
-            limits=_connection_limits(settings),
-            access_log=None,
-            auto_decompress=False,
-            shutdown_timeout=PATIENCE_AFTER,
+        log_call = call_log()
+        endpoint = Endpoint(
+            settings,
+            gateway,
+            journal,
+            departure=departure,
+            book=(lambda: NO_BOOK) if keeper is None else lambda: keeper.book,
+            sinks=(log_call,),
         )
-        port = await stack.enter_async_context(
-            listening(
-                runner, settings.host, settings.port, tls=None if tls is None else tls.context
+        stack.push_async_callback(endpoint.close)
+        port, stop_listening = await stack.enter_async_context(
+            listening_front(
+                Front(endpoint, _connection_limits(settings), log_call),
+                settings.host,
+                settings.port,
+                tls=None if tls is None else tls.context,
+                shutdown_timeout=PATIENCE_AFTER,
             )
         )
-        stack.push_async_callback(_leave, runner, departure, phase, settings.stop_timeout)
+        stack.push_async_callback(_leave, stop_listening, departure, phase, settings.stop_timeout)
+        # What is there now stays: the garbage collector need not look at it again and again.
+        gc.collect()
+        gc.freeze()
+        stack.callback(gc.unfreeze)
         phase.now = OK
 
         async def reload() -> None:
@@ -111,19 +117,14 @@ async def running(settings: Settings) -> AsyncIterator[Service]:
 
 
 async def _leave(
-    runner: LegacyRunner, departure: Departure, phase: "_Phase", seconds: float
+    stop_listening: Callable[[], None], departure: Departure, phase: "_Phase", seconds: float
 ) -> None:
     """Finish the calls under way; meanwhile new ones are refused, where they still get through."""
     phase.now = "stopping"
     departure.begin()
     _log.info("stopping", seconds=seconds)
-    clock = asyncio.get_running_loop().time
-    end = clock() + seconds
-    await runner.stop_listening()
+    stop_listening()
     unfinished = await departure.until_quiet(seconds)
-    # Then, for clients to take their answers: aiohttp could not be told to hurry.
-    while runner.busy and clock() < end and not departure.hurried:  # noqa: ASYNC110
-        await asyncio.sleep(LEAVING_INTERVAL)
     _log.info("stopped", unfinished=unfinished)
 
 

@@ -2,22 +2,17 @@
 
 import asyncio
 import signal
-import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 import structlog
 from aiohttp import web
 
-from bridge.server.protocol import LegacyRunner, LegacySite
-
 _log = structlog.get_logger("bridge")
 
 
 @asynccontextmanager
-async def listening(
-    runner: web.BaseRunner, host: str, port: int, *, tls: ssl.SSLContext | None = None
-) -> AsyncIterator[int]:
+async def listening(runner: web.BaseRunner, host: str, port: int) -> AsyncIterator[int]:
     """Serve `runner` on `host` and `port` (0 takes a free one) and yield the port it got.
 
     Raises:
@@ -25,16 +20,10 @@ async def listening(
     """
     await runner.setup()
     try:
-        await _site(runner, host, port, tls).start()
+        await web.TCPSite(runner, host, port).start()
         yield runner.addresses[0][1]
     finally:
         await runner.cleanup()
-
-
-def _site(runner: web.BaseRunner, host: str, port: int, tls: ssl.SSLContext | None) -> web.BaseSite:
-    if isinstance(runner, LegacyRunner):
-        return LegacySite(runner, host, port, tls)
-    return web.TCPSite(runner, host, port, ssl_context=tls)
 
 
 class Signals:

@@ -4,17 +4,16 @@ Meant to be shared by every legacy call of a process; how one v2 call travels is
 """
 
 import asyncio
-import hashlib
-from collections.abc import AsyncIterator, Callable, Hashable, Mapping
-from contextlib import asynccontextmanager
+import random
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple
+from functools import partial
+from itertools import count
 
 import structlog
-from tenacity import AsyncRetrying, RetryCallState, wait_random_exponential
 
 from bridge.secret import Secret
-from bridge.upstream.breaker import Attempt, Breaker, State
+from bridge.upstream.breaker import Breaker, State
 from bridge.upstream.calls import UpstreamCall
 from bridge.upstream.retries import (
     FIRST_PAUSE,
@@ -23,7 +22,7 @@ from bridge.upstream.retries import (
     RetryBudget,
     worth_another_try,
 )
-from bridge.upstream.single_flight import SingleFlight
+from bridge.upstream.sharing import Abandoned, Sharing, Worker
 from bridge.upstream.throttle import Throttle
 from bridge.v2.client import V2Client
 from bridge.v2.errors import (
@@ -40,19 +39,18 @@ from bridge.v2.wire import V2Request, V2Response
 _log = structlog.get_logger("bridge.upstream")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Credential:
     """For whom a call is made. Two that have the same account and token are one."""
 
     account_id: int
     token: Secret
-    vouched: bool = field(default=False, compare=False)
+    vouched: bool = False
     """Whether the operator has put the token in place; anybody can make up another."""
     key: Hashable = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        digest = hashlib.sha256(self.token.reveal().encode()).digest()
-        object.__setattr__(self, "key", (self.account_id, digest))
+        self.key = (self.account_id, self.token.digest())
 
 
 STRANGERS = 5
@@ -84,14 +82,21 @@ class _Account:
     writes: int = 0
 
 
-class _Asked(NamedTuple):
-    """One call that is to be made, as `Gateway.send` has it."""
+@dataclass(slots=True)
+class Errand:
+    """A legacy call as the gateway knows it: for whom v2 is asked, until when, and who is told."""
 
-    request: V2Request
     credential: Credential
     deadline: float
-    leave_by: float
-    calls: list[UpstreamCall]
+    """When the call's time is up, by the event loop's clock."""
+    worker: Worker
+    """The call's task: others may wait for what it is answered."""
+    calls: list[UpstreamCall] = field(default_factory=list)
+    """Every try to call v2, in their order."""
+
+
+_Outcome = V2Response | UpstreamUnreachable | UpstreamUnavailable
+"""Of one try."""
 
 
 class Gateway:
@@ -112,7 +117,7 @@ class Gateway:
         self._throttle = Throttle(self._clock)
         self._reach = Breaker(self._clock, changed=_tell("upstream"))
         self._accounts: dict[int, _Account] = {}
-        self._flights: SingleFlight[V2Response] = SingleFlight()
+        self._reads: Sharing[V2Response] = Sharing()
         self._accepted: set[Hashable] = set()
         self._places = asyncio.Semaphore(policy.calls)
 
@@ -151,162 +156,191 @@ class Gateway:
     async def send(
         self,
         request: V2Request,
-        credential: Credential,
-        deadline: float,
-        calls: list[UpstreamCall],
+        errand: Errand,
         *,
+        deadline: float | None = None,
         leave_by: float | None = None,
     ) -> V2Response:
         """Make one call, with whatever belongs to it.
 
         Args:
             request: what to ask.
-            credential: for whom.
-            deadline: when the answer must be there, by the event loop's clock.
-            calls: is told of every try, in their order.
-            leave_by: when it must have left, by the same clock; else it is not made at all.
+            errand: for which legacy call.
+            deadline: when the answer must be there, if before the legacy call's time is up.
+            leave_by: when the call must have left, by the same clock; else it is not made at all.
 
         Raises:
             UpstreamError: there is no answer; `UpstreamUnavailable`: v2 was not even asked.
         """
-        asked = _Asked(request, credential, deadline, leave_by or deadline, calls)
+        deadline = errand.deadline if deadline is None else deadline
+        leave_by = deadline if leave_by is None else leave_by
+        make = partial(self._make, request, errand, deadline, leave_by)
         if request.method != "GET" or request.settles:
-            return await self._make(asked)
+            return await make()
+        credential = errand.credential
         key = (credential.key, self.writes(credential.account_id), request)
-        while key in self._flights:
-            call = UpstreamCall(request.method, request.path, shared=True)
-            calls.append(call)
-            try:
-                async with asyncio.timeout_at(deadline):
-                    response = await self._flights.join(key)
-            except TimeoutError:
-                call.ended(error=UpstreamTimeout.__name__)
-                raise _time_is_up() from None
-            except UpstreamError as error:
-                call.ended(error=type(error).__name__)
-                # It may have ended with the time of whoever began it: there is some left here.
-                if not (isinstance(error, UpstreamSilence) and error.time_is_up):
-                    raise
-            else:
-                call.ended(status=response.status)
+        while key in self._reads:
+            # Whoever works may be stopped, or run out of time: there may be some left here.
+            if (response := await self._follow(key, request, errand, deadline)) is not None:
                 return response
-        return await self._flights.begin(key, self._make(asked))
+        return await self._reads.work(key, errand.worker, make)
 
-    async def _make(self, asked: _Asked) -> V2Response:
-        account = self._account(asked.credential.account_id)
+    async def _follow(
+        self, key: Hashable, request: V2Request, errand: Errand, deadline: float
+    ) -> V2Response | None:
+        """Wait for the answer to the same call of another; None if it was given up."""
+        call = UpstreamCall(request.method, request.path, shared=True)
+        errand.calls.append(call)
+        try:
+            async with asyncio.timeout_at(deadline):
+                response = await self._reads.follow(key)
+        except TimeoutError:
+            call.ended(error=UpstreamTimeout.__name__)
+            raise _time_is_up() from None
+        except Abandoned:
+            call.ended(error=Abandoned.__name__)
+            return None
+        except UpstreamError as error:
+            call.ended(error=type(error).__name__)
+            if isinstance(error, UpstreamSilence) and error.time_is_up:
+                return None
+            raise
+        call.ended(status=response.status)
+        return response
+
+    async def _make(
+        self, request: V2Request, errand: Errand, deadline: float, leave_by: float
+    ) -> V2Response:
+        """Make a call, and make it again as long as that may help."""
+        account = self._account(errand.credential.account_id)
         account.retries.earn()
-        earlier: UpstreamUnreachable | V2Response | None = None  # that may have been served
-
-        async def attempt() -> V2Response:
-            nonlocal earlier
+        earlier: _Outcome | None = None
+        """The latest try that v2 may have served."""
+        for tries in count(1):
+            outcome: _Outcome
             try:
-                response = await self._try(asked)
+                response = await self._try(request, errand, account, deadline, leave_by)
+                outcome = response if earlier is None else replace(response, repeated=True)
+                was_refused = response.status == 429
             except UpstreamUnreachable as error:
-                if error.request_left:
-                    earlier = error
-                raise
-            except UpstreamUnavailable:
-                if asked.request.method == "GET" or earlier is None:
-                    raise
-                return _as_before(earlier)
-            if response.status == 429 and asked.request.method != "GET" and earlier is not None:
-                return _as_before(earlier)
-            repeated = earlier is not None
-            earlier = response
-            return replace(response, repeated=True) if repeated else response
+                outcome, was_refused = error, False
+            except UpstreamUnavailable as error:
+                outcome, was_refused = error, True
+            if was_refused and earlier is not None and request.method != "GET":
+                # The earlier try may have been served, so this is not "not asked".
+                return _as_it_ended(earlier)
+            if tries == TRIES or not worth_another_try(request, outcome):
+                break
+            pause = _backoff(tries)
+            if isinstance(outcome, V2Response):
+                pause = max(pause, outcome.retry_after or 0.0)
+            if self._clock() + pause >= deadline or not account.retries.spend():
+                break
+            if isinstance(outcome, V2Response) or outcome.request_left:
+                earlier = outcome
+            await asyncio.sleep(pause)
+        return _as_it_ended(outcome)
 
-        def give_up(state: RetryCallState) -> bool:
-            return (
-                state.attempt_number >= TRIES
-                or self._clock() + state.upcoming_sleep >= asked.deadline
-                or not account.retries.spend()
-            )
-
-        retrying = AsyncRetrying(
-            sleep=asyncio.sleep,
-            retry=lambda state: worth_another_try(asked.request, _outcome(state)),
-            wait=_pause,
-            stop=give_up,
-            retry_error_callback=_as_it_ended,
-        )
-        return await retrying(attempt)
-
-    async def _try(self, asked: _Asked) -> V2Response:
-        account = self._account(asked.credential.account_id)
+    async def _try(
+        self,
+        request: V2Request,
+        errand: Errand,
+        account: _Account,
+        deadline: float,
+        leave_by: float,
+    ) -> V2Response:
+        """Ask v2 once, or again where it is to be waited for: in turn, and if it is of use."""
+        key = errand.credential.key
         while True:
-            await self._wait_as_told(asked)
-            places = account.places if self.knows(asked.credential) else account.strangers
-            async with _place(places, asked.leave_by), _place(self._places, asked.leave_by):
-                if self._throttle.left(asked.credential.key):
-                    continue  # the token was told so in the meantime
-                with (
-                    self._reach.admit(urgent=asked.request.settles) as reaching,
-                    account.breaker.admit(urgent=asked.request.settles) as answering,
-                ):
-                    response = await self._judged(asked, reaching, answering)
+            while wait := self._throttle.left(key):
+                if not self._may_wait(wait, leave_by):
+                    raise UpstreamUnavailable("v2 has told this token to wait", whole_seconds(wait))
+                await asyncio.sleep(wait)
+            places = account.places if self.knows(errand.credential) else account.strangers
+            await _take(places, leave_by)
+            try:
+                await _take(self._places, leave_by)
+                try:
+                    if self._throttle.left(key):
+                        continue  # the token was told so in the meantime
+                    response = await self._judged(request, errand, account, deadline, leave_by)
+                finally:
+                    self._places.release()
+            finally:
+                places.release()
             if response.status != 429:
                 return response
             wait = response.retry_after or THROTTLE_WINDOW
-            self._throttle.told(asked.credential.key, wait)
-            if not self._may_wait(wait, asked.leave_by):
+            self._throttle.told(key, wait)
+            if not self._may_wait(wait, leave_by):
                 return response
 
-    async def _judged(self, asked: _Asked, reaching: Attempt, answering: Attempt) -> V2Response:
-        """Make a try, and let the breakers know what it says of v2."""
-        try:
-            response = await self._call(asked)
-        except UpstreamTimeout as error:
-            # Where the time went, nobody knows; but it was v2's to answer, if it was asked.
-            if error.request_left:
+    async def _judged(
+        self,
+        request: V2Request,
+        errand: Errand,
+        account: _Account,
+        deadline: float,
+        leave_by: float,
+    ) -> V2Response:
+        """Ask v2 if the breakers let that through, and let them know what it says of v2."""
+        urgent = request.settles
+        with (
+            self._reach.admit(urgent=urgent) as reaching,
+            account.breaker.admit(urgent=urgent) as answering,
+        ):
+            try:
+                response = await self._ask(request, errand, deadline, leave_by)
+            except UpstreamTimeout as error:
+                # Where the time went, nobody knows; but it was v2's to answer, if it was asked.
+                if error.request_left:
+                    answering.ended(failed=True)
+                raise
+            except UpstreamUnreachable as error:
+                reaching.ended(failed=not error.request_left)
+                if error.request_left:
+                    answering.ended(failed=True)
+                raise
+            except UpstreamFault:
+                reaching.ended(failed=False)
                 answering.ended(failed=True)
-            raise
-        except UpstreamUnreachable as error:
-            reaching.ended(failed=not error.request_left)
-            if error.request_left:
-                answering.ended(failed=True)
-            raise
-        except UpstreamFault:
+                raise
             reaching.ended(failed=False)
-            answering.ended(failed=True)
-            raise
-        reaching.ended(failed=False)
-        # That a stranger is refused says nothing of how others fare.
-        if response.status >= 500 or self.knows(asked.credential):
-            answering.ended(failed=response.status >= 500)
-        return response
-
-    async def _wait_as_told(self, asked: _Asked) -> None:
-        while wait := self._throttle.left(asked.credential.key):
-            if not self._may_wait(wait, asked.leave_by):
-                raise UpstreamUnavailable("v2 has told this token to wait", whole_seconds(wait))
-            await asyncio.sleep(wait)
+            # That a stranger is refused says nothing of how others fare.
+            if response.status >= 500 or self.knows(errand.credential):
+                answering.ended(failed=response.status >= 500)
+            return response
 
     def _may_wait(self, seconds: float, deadline: float) -> bool:
         return seconds <= self._policy.throttle_wait and self._clock() + seconds < deadline
 
-    async def _call(self, asked: _Asked) -> V2Response:
-        left = asked.deadline - self._clock()
-        if left <= 0:
+    async def _ask(
+        self, request: V2Request, errand: Errand, deadline: float, leave_by: float
+    ) -> V2Response:
+        """Ask v2 now, and note what comes of it."""
+        now = self._clock()
+        if now >= deadline:
             raise _time_is_up()
-        if self._clock() > asked.leave_by:
+        if now > leave_by:
             raise UpstreamUnavailable("too little of the call's time is left to send", 1)
-        call = UpstreamCall(asked.request.method, asked.request.path)
-        asked.calls.append(call)
+        credential = errand.credential
+        call = UpstreamCall(request.method, request.path)
+        errand.calls.append(call)
         try:
             response = await self._client.send(
-                asked.request,
-                account_id=asked.credential.account_id,
-                token=asked.credential.token,
-                seconds=left,
+                request,
+                account_id=credential.account_id,
+                token=credential.token,
+                seconds=deadline - now,
             )
         except BaseException as error:
             call.ended(error=type(error).__name__)
             raise
         call.ended(status=response.status)
         if response.status // 100 == 2:
-            self._accepted.add(asked.credential.key)
+            self._accepted.add(credential.key)
         elif response.status == 401:
-            self._accepted.discard(asked.credential.key)
+            self._accepted.discard(credential.key)
         return response
 
     def _account(self, account_id: int) -> _Account:
@@ -320,45 +354,26 @@ class Gateway:
         return account
 
 
-@asynccontextmanager
-async def _place(places: asyncio.Semaphore, deadline: float) -> AsyncIterator[None]:
+async def _take(places: asyncio.Semaphore, deadline: float) -> None:
+    if not places.locked():
+        await places.acquire()  # which does not wait
+        return
     try:
         async with asyncio.timeout_at(deadline):
             await places.acquire()
     except TimeoutError:
         raise UpstreamUnavailable("too many calls are under way", 1, time_is_up=True) from None
-    try:
-        yield
-    finally:
-        places.release()
 
 
-def _outcome(state: RetryCallState) -> V2Response | BaseException:
-    assert state.outcome is not None  # noqa: S101 - tenacity has it at every hook used here
-    return state.outcome.exception() or state.outcome.result()
+def _as_it_ended(outcome: _Outcome) -> V2Response:
+    if isinstance(outcome, V2Response):
+        return outcome
+    raise outcome
 
 
-def _as_before(earlier: UpstreamUnreachable | V2Response) -> V2Response:
-    """Let an earlier try be the answer: it may have been served, so v2 was not "not asked"."""
-    if isinstance(earlier, V2Response):
-        return earlier
-    raise earlier
-
-
-def _as_it_ended(state: RetryCallState) -> V2Response:
-    """Return the last answer or raise the last error: neither is tenacity's to replace."""
-    assert state.outcome is not None  # noqa: S101
-    response: V2Response = state.outcome.result()
-    return response
-
-
-_backoff = wait_random_exponential(multiplier=FIRST_PAUSE, max=LONGEST_PAUSE)
-
-
-def _pause(state: RetryCallState) -> float:
-    outcome = _outcome(state)
-    asked = outcome.retry_after if isinstance(outcome, V2Response) else None
-    return max(_backoff(state), asked or 0.0)
+def _backoff(tries: int) -> float:
+    """Return the seconds to pause after so many tries: at random, and twice as long each time."""
+    return random.uniform(0, min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** (tries - 1)))  # noqa: S311
 
 
 def _time_is_up() -> UpstreamTimeout:

@@ -2,17 +2,12 @@
 
 import asyncio
 from dataclasses import dataclass
-from types import SimpleNamespace
 
 import aiohttp
 import yarl
 
 from bridge.secret import Secret
-from bridge.v2.errors import (
-    UpstreamFault,
-    UpstreamTimeout,
-    UpstreamUnreachable,
-)
+from bridge.v2.errors import UpstreamFault, UpstreamTimeout, UpstreamUnreachable
 from bridge.v2.wire import V2Request, V2Response
 
 
@@ -32,24 +27,47 @@ class Upstream:
     """The most that are open at once."""
 
 
-@dataclass(slots=True)
-class _Progress:
-    """How far a call has come."""
+class _Request(aiohttp.ClientRequest):
+    """A request that knows whether it has got a connection to leave on."""
 
-    request_left: bool = False
+    has_left = False
+
+    async def send(self, conn: aiohttp.connector.Connection) -> aiohttp.ClientResponse:
+        self.has_left = True
+        return await super().send(conn)
 
 
-def _tracing() -> aiohttp.TraceConfig:
-    async def headers_sent(
-        _session: aiohttp.ClientSession,
-        context: SimpleNamespace,
-        _sent: aiohttp.TraceRequestHeadersSentParams,
-    ) -> None:
-        context.trace_request_ctx.request_left = True
+class _Broken(Exception):
+    """The connection broke; `str()` is the class of the error."""
 
-    tracing = aiohttp.TraceConfig()
-    tracing.on_request_headers_sent.append(headers_sent)
-    return tracing
+
+class _OnlyOnce:
+    """A call's own middleware: keeps its request, and keeps aiohttp from sending it again.
+
+    aiohttp makes a GET or DELETE a second time when a kept-alive connection breaks, and tells
+    nobody: a DELETE that was done the first time then comes back as 404. It does so after errors of
+    its own only.
+    """
+
+    __slots__ = ("request",)
+
+    def __init__(self) -> None:
+        self.request: aiohttp.ClientRequest | None = None
+
+    async def __call__(
+        self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
+    ) -> aiohttp.ClientResponse:
+        self.request = request
+        try:
+            return await handler(request)
+        except aiohttp.ClientConnectorError:
+            raise
+        except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
+            raise _Broken(type(error).__name__) from None
+
+    @property
+    def has_left(self) -> bool:
+        return isinstance(self.request, _Request) and self.request.has_left
 
 
 class V2Client:
@@ -62,13 +80,8 @@ class V2Client:
             # One caller's cookies are none of the next one's business.
             cookie_jar=aiohttp.DummyCookieJar(),
             headers={"User-Agent": upstream.user_agent, "Accept": "application/json"},
-            trace_configs=[_tracing()],
+            request_class=_Request,
         )
-
-        # aiohttp would send a GET or DELETE again when a kept-alive connection breaks, and tell
-        # nobody: a DELETE that was done the first time then comes back as 404. There is no public
-        # switch; aiohttp's own test client uses this one.
-        self._session._retry_connection = False  # noqa: SLF001
 
     async def close(self) -> None:
         """Close the connections."""
@@ -93,7 +106,7 @@ class V2Client:
         }
         if request.body is not None:
             headers["Content-Type"] = "application/json"
-        progress = _Progress()
+        progress = _OnlyOnce()
         try:
             async with self._session.request(
                 request.method,
@@ -101,7 +114,7 @@ class V2Client:
                 data=request.body,
                 headers=headers,
                 allow_redirects=False,
-                trace_request_ctx=progress,
+                middlewares=(progress,),
                 timeout=aiohttp.ClientTimeout(
                     total=seconds, sock_connect=self._upstream.connect_timeout
                 ),
@@ -113,25 +126,24 @@ class V2Client:
         except (aiohttp.ConnectionTimeoutError, aiohttp.ClientConnectorError) as error:
             raise UpstreamUnreachable(type(error).__name__, request_left=False) from None
         except TimeoutError as error:
-            raise UpstreamTimeout(
-                type(error).__name__, request_left=progress.request_left
-            ) from None
+            raise UpstreamTimeout(type(error).__name__, request_left=progress.has_left) from None
+        except _Broken as broken:
+            raise UpstreamUnreachable(str(broken)) from None
         except (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError, OSError) as error:
             raise UpstreamUnreachable(type(error).__name__) from None
         except (aiohttp.ClientError, ValueError) as error:
             raise UpstreamFault(type(error).__name__) from None
 
     async def _read(self, response: aiohttp.ClientResponse) -> bytes:
-        chunks = []
-        left = self._upstream.body_limit
-        async for chunk in response.content.iter_any():
+        limit = self._upstream.body_limit
+        chunks: list[bytes] = []
+        length = 0
+        while chunk := await response.content.readany():
+            if chunks:
+                # What is being inflated is ready at once: without this, it is so in one turn.
+                await asyncio.sleep(0)
             chunks.append(chunk)
-            left -= len(chunk)
-            if left < 0:
-                raise UpstreamFault(f"v2's answer exceeds {self._upstream.body_limit} bytes")
-            # What is being inflated is ready at once: without this, it is so in one turn.
-            await asyncio.sleep(0)
-        body = b"".join(chunks)
-        # Putting a long page together, and scanning it, are a turn's work each.
-        await asyncio.sleep(0)
-        return body
+            length += len(chunk)
+            if length > limit:
+                raise UpstreamFault(f"v2's answer exceeds {limit} bytes")
+        return chunks[0] if len(chunks) == 1 else b"".join(chunks)

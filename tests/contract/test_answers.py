@@ -6,7 +6,7 @@ from datetime import date
 import pytest
 
 from bridge.sandbox.app import create_sandbox
-from bridge.server import handler
+from bridge.server import endpoint
 from tests.support.legacy import LegacyClient
 from tests.support.running import running_app, running_bridge
 from tests.support.upstream import Reply, ScriptedUpstream, page
@@ -156,10 +156,10 @@ class TestRefusals:
 async def test_an_unexpected_defect_is_500_and_says_nothing_of_itself(
     upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def fail(*_: object) -> None:
+    async def fail(*_: object, **__: object) -> None:
         raise RuntimeError("sesame")
 
-    monkeypatch.setattr(handler, "render", fail)
+    monkeypatch.setattr(endpoint, "run", fail)
     upstream.says(page())
     async with running_bridge(upstream.base_url) as client:
         answer = await client.get(LIST)

@@ -225,7 +225,7 @@ class Client:
                 return await sending
             noticed = self._bridge.told(
                 lambda line: (
-                    line["event"] == "legacy_call" and line["request_id"] == _attempt_id(write)
+                    line["event"] == "client_left" and line["request_id"] == _attempt_id(write)
                 )
             )
             answer = await self._cut_off(sending)

@@ -96,7 +96,7 @@ async def before_the_client_is_told(storm: Storm, dice: Random) -> None:
         )
     ) as applied:
         await applied.reached
-        noticed = storm.bridge.told(_about("legacy_call", client.attempt))
+        noticed = storm.bridge.told(_about("client_left", client.attempt))
         ended = storm.bridge.told(_about("client_gone", client.attempt))
         async with storm.moments.hold(_of(Moment.TRYING, LONE_INVOICE)):
             client.hang_up()

@@ -1,0 +1,406 @@
+"""One legacy call, top to bottom: from an HTTP request to its answer, sent and recorded.
+
+How connections are held, what a call means, and how v2 is asked, is written elsewhere.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Hashable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any
+
+import structlog
+from aiohttp import web
+
+from bridge.identity.book import Book
+from bridge.identity.callers import Caller, Identification, Way
+from bridge.identity.credentials import ACCESS_TOKEN, credentials
+from bridge.identity.hosts import Origin, origin, subdomain
+from bridge.identity.passwords import PasswordChecker
+from bridge.record.journal import Journal
+from bridge.resources import RESOURCES
+from bridge.resources.failures import answer_to
+from bridge.resources.flow import Step, run
+from bridge.resources.reuse import Reuse
+from bridge.resources.routes import Match, Router
+from bridge.server.answers import headers_of, http_date, http_response, request_id_of, send
+from bridge.server.front import Connection
+from bridge.server.leaving import Departure
+from bridge.server.limits import Admission, BodyBudget, BodyLimits, Place, Share, read_body
+from bridge.server.logs import REQUEST_ID
+from bridge.server.negotiation import admits_xml
+from bridge.server.records import CallRecord, Sink
+from bridge.server.writes import Turns, Writing
+from bridge.settings import Settings
+from bridge.upstream.gateway import Credential, Errand, Gateway
+from bridge.upstream.sharing import Abandoned, Sharing, Worker
+from bridge.v1.errors import (
+    BodyTooLarge,
+    InvalidAnswer,
+    LegacyCallError,
+    NotAcceptable,
+    NotFound,
+    NotTranslated,
+    RequestTimeout,
+    UnsupportedMediaType,
+)
+from bridge.v1.notes import Notes
+from bridge.v1.wire import V1Request, V1Response
+from bridge.v2.errors import OwnTokenRefused, UpstreamError, UpstreamRefusal, UpstreamSilence
+
+_log = structlog.get_logger("bridge.calls")
+
+TRANSLATORS = 2
+"""Threads that read long bodies and translate long lists, so that the event loop goes on."""
+
+SHORT_BODY = 4096
+"""Bytes of a request that are read at once: what is longer, and made to be, can take a second."""
+
+REUSE = 64 * 1024 * 1024
+"""Bytes of translations that are kept for lists that are asked for again and have not changed."""
+
+NO_BOOK = Book(())
+
+
+class Call:
+    """A legacy call that is being served."""
+
+    __slots__ = (
+        "client_is_gone",
+        "is_last",
+        "is_write",
+        "record",
+        "request",
+        "response",
+        "worker",
+    )
+
+    def __init__(self, request: web.BaseRequest, record: CallRecord) -> None:
+        self.request = request
+        self.record = record
+        self.worker = Worker(request.task)
+        self.is_write = False
+        """Whether it is a write that has begun, which goes on to its end."""
+        self.is_last = False
+        """Whether the connection has to be closed after the answer."""
+        self.client_is_gone = False
+        self.response: web.StreamResponse | None = None
+        """The answer that was sent, or that nobody was there to take."""
+
+    def client_left(self) -> None:
+        """Give the call up, unless it is a write, or others wait for what it finds out."""
+        self.client_is_gone = True
+        if not self.is_write:
+            self.worker.leave()
+        elif self.response is None:
+            _log.info("client_left", request_id=self.record.request_id)
+
+
+class Endpoint:
+    """Serves legacy calls, any number at once."""
+
+    def __init__(  # noqa: PLR0913 - the parts that outlive a call
+        self,
+        settings: Settings,
+        gateway: Gateway,
+        journal: Journal,
+        *,
+        departure: Departure,
+        book: Callable[[], Book] = lambda: NO_BOOK,
+        sinks: Iterable[Sink] = (),
+    ) -> None:
+        """Serve calls with these parts; `sinks` are told of every call that has ended."""
+        self._settings = settings
+        self._gateway = gateway
+        self._journal = journal
+        self._departure = departure
+        self._sinks = tuple(sinks)
+        self._loop = asyncio.get_running_loop()
+        self._passwords = PasswordChecker(lambda: book().usual_cost)
+        self._identification = Identification(
+            settings.auth, settings.account_id, book, self._passwords
+        )
+        self._router = Router(RESOURCES)
+        self._admission = Admission(
+            settings.calls,
+            {
+                Share.LOGIN: settings.calls_per_login,
+                Share.ADDRESS: settings.calls_per_address,
+                Share.ACCOUNT: settings.calls_per_account,
+            },
+        )
+        self._bodies = BodyBudget(settings.bodies_limit)
+        self._body_limits = BodyLimits(settings.body_limit, settings.body_timeout)
+        self._reads: Sharing[tuple[V1Response, Notes]] = Sharing()
+        self._reuse = Reuse(REUSE)
+        self._turns = Turns()
+        self._translators = ThreadPoolExecutor(TRANSLATORS, "translator")
+        self._under_way: set[asyncio.Task[Any]] = set()
+        sunset = settings.sunset_time()
+        self._sunset = None if sunset is None else http_date(sunset)
+
+    async def close(self) -> None:
+        """Give up the calls that are still under way; the journal has their writes as open."""
+        tasks = list(self._under_way)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self._translators.shutdown(cancel_futures=True)
+        await self._passwords.close()
+
+    async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Answer one legacy call, whatever becomes of it, and tell the sinks."""
+        headers = request.headers
+        record = CallRecord(
+            request_id_of(headers.get("X-Request-Id")), request.method, headers.get("User-Agent")
+        )
+        # For this call alone: aiohttp serves each in a task of its own.
+        REQUEST_ID.set(record.request_id)
+        call = Call(request, record)
+        connection = request.protocol
+        assert isinstance(connection, Connection)  # noqa: S101 - the front makes no others
+        connection.begin(call)
+        self._under_way.add(request.task)
+        try:
+            try:
+                with self._departure.call():
+                    await self._serve(call)
+            except Exception as error:  # noqa: BLE001 - the one place that answers every failure
+                await self._send(call, self._failed(call, error))
+        finally:
+            self._under_way.discard(request.task)
+            response = call.response
+            connection.end(is_last=response is None or not response.keep_alive)
+            for sink in self._sinks:
+                sink(record)
+        assert response is not None  # noqa: S101 - it was sent
+        return response
+
+    async def _serve(self, call: Call) -> None:
+        """Find out what is called, and who calls; then read or write."""
+        request, record = call.request, call.record
+        path = request.rel_url.raw_path
+        if not path.startswith("/"):  # such as `OPTIONS *`
+            raise NotFound("Nothing is at this path.")
+        match = self._router.match(request.method, path, record.notes)
+        record.route = match.call.path
+        record.successor = match.resource.successor.format_map(match.ids)
+        record.dialect = self._settings.dialect or match.call.dialect
+        address, host = self._origin(request)
+        caller = await self._identification.identify(
+            credentials(request.headers.get("Authorization"), request.query),
+            subdomain(host, self._settings.domains) or self._settings.subdomain,
+            address,
+        )
+        record.told_of(caller)
+        record.dialect = caller.dialect or record.dialect
+        if not admits_xml(request.headers.get("Accept")):
+            raise NotAcceptable("Only XML is spoken here: send Accept: application/xml.")
+        serve = self._read if match.call.method == "GET" else self._write
+        await serve(call, match, caller, address)
+
+    def _origin(self, request: web.BaseRequest) -> Origin:
+        return origin(
+            request.remote or "",
+            request.host,
+            request.headers.getall("X-Forwarded-For", ()),
+            request.headers.getall("X-Forwarded-Host", ()),
+            self._settings.trusted_proxies,
+        )
+
+    async def _read(self, call: Call, match: Match, caller: Caller, address: str) -> None:
+        """Answer a call that changes nothing, together with all who ask the same just now."""
+        record = call.record
+        # Notes of its own, for they go to all who share the answer.
+        legacy = self._v1_request(call, match, b"", Notes())
+        errand = self._errand(call, caller)
+        key = (
+            errand.credential.key,
+            caller.key,
+            legacy.path,
+            match.call.name,
+            tuple(legacy.query.items()),
+            legacy.dialect,
+            # Who has written something gets to read it.
+            self._gateway.writes(caller.account_id),
+        )
+        answer, notes = await self._shared(
+            key, call, errand, partial(self._translate, legacy, match, caller, address, errand)
+        )
+        record.notes.merge(notes)
+        await self._send(call, answer)
+
+    async def _shared(
+        self,
+        key: tuple[object, ...],
+        call: Call,
+        errand: Errand,
+        work: Callable[[], Awaitable[tuple[V1Response, Notes]]],
+    ) -> tuple[V1Response, Notes]:
+        """Do `work`, unless somebody is at it: then share what they find out."""
+        record = call.record
+        while key in self._reads:
+            record.shared_with = self._reads.name_of(key)
+            try:
+                return await self._reads.follow(key)
+            except Abandoned:
+                pass
+            except UpstreamSilence as silence:
+                # It may have been the time of whoever began it that was up.
+                if not silence.time_is_up or self._loop.time() >= errand.deadline:
+                    raise
+        record.shared_with = None
+        return await self._reads.work(key, call.worker, work, record.request_id)
+
+    async def _translate(
+        self, legacy: V1Request, match: Match, caller: Caller, address: str, errand: Errand
+    ) -> tuple[V1Response, Notes]:
+        # Only who works takes a place: to share costs nothing.
+        with self._place(caller, address, errand.credential):
+            answer = await self._run(
+                legacy, match, caller, partial(self._gateway.send, errand=errand)
+            )
+            return answer, legacy.notes
+
+    async def _write(self, call: Call, match: Match, caller: Caller, address: str) -> None:
+        """Answer a call that changes something, and go on with it even if its client hangs up."""
+        request, posts = call.request, match.call.method == "POST"
+        with self._bodies.share() as take:
+            # Before a place is taken: a client that sends slowly would keep it from those who have
+            # asked.
+            body = await self._read_body(request, take) if posts else b""
+            errand = self._errand(call, caller)
+            with self._place(caller, address, errand.credential):
+                call.is_write = True
+                legacy = self._v1_request(call, match, body, call.record.notes)
+                writing = Writing(
+                    gateway=self._gateway,
+                    journal=self._journal,
+                    turns=self._turns,
+                    errand=errand,
+                    seconds=self._settings.call_timeout,
+                    what=(match.resource.name, tuple(match.ids.items())),
+                    request_id=call.record.request_id,
+                )
+                try:
+                    if posts:
+                        await writing.take_turns()
+                    try:
+                        answer = await self._run(
+                            legacy,
+                            match,
+                            caller,
+                            writing.perform,
+                            begins_elsewhere=len(body) > SHORT_BODY,
+                        )
+                    finally:
+                        if self._gateway.knows(errand.credential):
+                            self._gateway.wrote(caller.account_id)
+                    await asyncio.sleep(0)  # for the loop to hear of those who hung up just now
+                    if await self._send(call, answer):
+                        await writing.handed_over()
+                finally:
+                    writing.give_turns_back()
+
+    async def _read_body(self, request: web.BaseRequest, take: Callable[[int], None]) -> bytes:
+        if request.headers.get("Content-Encoding", "identity").lower() != "identity":
+            # No v1 client compresses what it sends, and what is not inflated is no bomb.
+            raise UnsupportedMediaType("Send the body without a Content-Encoding.")
+        return await read_body(request, self._body_limits, take)
+
+    async def _run(
+        self,
+        legacy: V1Request,
+        match: Match,
+        caller: Caller,
+        perform: Callable[[Step], Awaitable[Any]],
+        *,
+        begins_elsewhere: bool = False,
+    ) -> V1Response:
+        try:
+            return await run(
+                match.call.flow(legacy), perform, self._elsewhere, begins_elsewhere=begins_elsewhere
+            )
+        except UpstreamRefusal as refusal:
+            if refusal.message is not None:
+                # Of the book's token, its client must not learn even from v2.
+                refusal.message = refusal.message.replace(caller.token.reveal(), "…")
+            if refusal.status == 401 and caller.way is Way.BOOK:
+                _log.error("book_token_refused", account_id=caller.account_id)
+                raise OwnTokenRefused("v2 refuses the token that the book has") from refusal
+            raise
+
+    def _elsewhere(self, work: Callable[[], Any]) -> Awaitable[Any]:
+        return self._loop.run_in_executor(self._translators, work)
+
+    def _v1_request(self, call: Call, match: Match, body: bytes, notes: Notes) -> V1Request:
+        request = call.request
+        return V1Request(
+            path=match.call.path.format_map(match.ids),
+            ids=match.ids,
+            dialect=call.record.dialect or match.call.dialect,
+            query={name: text for name, text in request.query.items() if name != ACCESS_TOKEN},
+            body=body,
+            content_type=request.headers.get("Content-Type"),
+            page_limit=self._settings.page_limit,
+            notes=notes,
+            reuse=self._reuse,
+        )
+
+    def _errand(self, call: Call, caller: Caller) -> Errand:
+        return Errand(
+            Credential(caller.account_id, caller.token, vouched=caller.way is Way.BOOK),
+            self._loop.time() + self._settings.call_timeout,
+            call.worker,
+            call.record.upstream_calls,
+        )
+
+    def _place(self, caller: Caller, address: str, credential: Credential) -> Place:
+        keys: list[tuple[Share, Hashable]] = [(Share.LOGIN, caller.key)]
+        if caller.way is not Way.BOOK:
+            # Tokens are the callers' to make up, one for each call if they like.
+            keys.append((Share.ADDRESS, address))
+        if self._gateway.knows(credential):
+            keys.append((Share.ACCOUNT, caller.account_id))
+        return self._admission.place(*keys)
+
+    def _failed(self, call: Call, error: Exception) -> V1Response:
+        """Return the answer to a call that failed, and note why."""
+        record = call.record
+        if isinstance(error, NotTranslated):
+            record.route = error.route
+        if isinstance(error, LegacyCallError):
+            # Its sentence may quote the call.
+            record.cause = type(error).__name__
+        elif isinstance(error, UpstreamError | InvalidAnswer):
+            record.cause = f"{type(error).__name__}: {error}"
+        else:
+            record.cause = type(error).__name__
+            _log.error("defect", exc_info=error)
+        if isinstance(error, BodyTooLarge | RequestTimeout):
+            # The rest of the body may be long in coming (RFC 9110, sections 15.5.9 and 15.5.14).
+            call.is_last = True
+        return answer_to(error)
+
+    async def _send(self, call: Call, answer: V1Response) -> bool:
+        """Send an answer, and tell whether there was anybody to take it."""
+        record = call.record
+        if call.response is not None:
+            # A defect after the answer was under way: there is no second one.
+            return False
+        headers = headers_of(answer, record.request_id, record.successor, self._sunset)
+        call.response = response = http_response(answer, headers)
+        if self._departure.begun or call.is_last:
+            response.headers["Connection"] = "close"
+            response.force_close()
+        if call.is_write or not call.client_is_gone:
+            record.status = answer.status
+        record.outlived_client = call.is_write and call.client_is_gone
+        if call.client_is_gone:
+            return False
+        try:
+            await send(call.request, response, answer.body if len(answer.body) > 1 else ())
+        except ConnectionError:
+            record.outlived_client = call.is_write
+            return False
+        return True

@@ -1,0 +1,213 @@
+"""What a legacy call that writes takes beside its v2 calls: its turn, and entries in the journal.
+
+The steps of a write, and what follows from an answer, are its flow's business.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Hashable
+from contextlib import suppress
+from typing import Any
+
+import structlog
+
+from bridge.record.journal import Journal
+from bridge.record.store import JournalError
+from bridge.resources.flow import Begin, Pause, Settle, Step
+from bridge.upstream.gateway import Errand, Gateway
+from bridge.v1.errors import NotOnRecord, Overloaded
+from bridge.v2.errors import OutcomeUnknown
+from bridge.v2.wire import V2Request, V2Response, require_status
+from bridge.v2.writes import Intent, Write
+
+_log = structlog.get_logger("bridge.calls")
+
+LOOK_SHARE = 1 / 3
+"""Of a call's time, what is kept back from a write for the look that may have to settle it."""
+
+LEAST_SHARE = 1 / 6
+"""Of a call's time, what a write must have: none leaves that is likely to be cut off."""
+
+LAST_SHARE = 1 / 15
+"""Of a call's time, what the last look for a write must have."""
+
+
+class Turns:
+    """Gives each key to one at a time, in the order they ask."""
+
+    def __init__(self) -> None:
+        self._waiting: dict[Hashable, deque[asyncio.Future[None]]] = {}
+        """Those who wait for each key that is taken."""
+
+    async def take(self, key: Hashable, deadline: float) -> None:
+        """Take `key`; give it back with `give_back`.
+
+        Raises:
+            Overloaded: it was not to be had before `deadline`, by the event loop's clock.
+        """
+        if key not in self._waiting:
+            self._waiting[key] = deque()
+            return
+        turn = asyncio.get_running_loop().create_future()
+        self._waiting[key].append(turn)
+        try:
+            async with asyncio.timeout_at(deadline):
+                await turn
+        except BaseException as error:
+            if turn.done() and not turn.cancelled():
+                self.give_back(key)  # it came just when there was no more waiting for it
+            else:
+                with suppress(KeyError, ValueError):  # passed over already
+                    self._waiting[key].remove(turn)
+            if isinstance(error, TimeoutError):
+                raise Overloaded(
+                    "An earlier write to the same is still under way: try again soon.",
+                    retry_after=1,
+                ) from None
+            raise
+
+    def give_back(self, key: Hashable) -> None:
+        """Let the next one have `key`."""
+        waiting = self._waiting[key]
+        while waiting:
+            if not (turn := waiting.popleft()).done():
+                turn.set_result(None)
+                return
+        del self._waiting[key]
+
+
+class Writing:
+    """One legacy call that writes: carries out the steps of its flow."""
+
+    def __init__(  # noqa: PLR0913 - what steps are carried out with
+        self,
+        *,
+        gateway: Gateway,
+        journal: Journal,
+        turns: Turns,
+        errand: Errand,
+        seconds: float,
+        what: Hashable,
+        request_id: str,
+    ) -> None:
+        """Prepare to write.
+
+        Args:
+            gateway: what v2 is asked by.
+            journal: where the write is put on record.
+            turns: for writes to the same to wait for each other.
+            errand: the legacy call, to the gateway.
+            seconds: what a legacy call may take in all.
+            what: what is written to, the same for every write to it.
+            request_id: that of the legacy call.
+        """
+        self._gateway = gateway
+        self._journal = journal
+        self._turns = turns
+        self._errand = errand
+        self._seconds = seconds
+        self._what = what
+        self._request_id = request_id
+        self._held: list[Hashable] = []
+        self._leave_by = errand.deadline - seconds * (LOOK_SHARE + LEAST_SHARE)
+        """When a write must leave, by the event loop's clock."""
+        self.intent: Intent | None = None
+        """The write that was made, if any."""
+
+    async def take_turns(self) -> None:
+        """Wait until nobody else writes to the same; see schemas/README.md, "Unknown outcomes".
+
+        In the order in which they came, whose clients are gone among them. Strangers must not keep
+        the account from its own invoice, so only who is known waits for all of the account.
+
+        Raises:
+            Overloaded: the turn does not come in time.
+        """
+        credential = self._errand.credential
+        await self._take_turn(credential.key)
+        if self._gateway.knows(credential):
+            await self._take_turn(credential.account_id)
+
+    def give_turns_back(self) -> None:
+        """Let the next one write."""
+        while self._held:
+            self._turns.give_back(self._held.pop())
+
+    async def _take_turn(self, whose: Hashable) -> None:
+        key = (whose, self._what)
+        if key not in self._held:
+            await self._turns.take(key, self._leave_by)
+            self._held.append(key)
+
+    async def perform(self, step: Step) -> Any:  # noqa: ANN401 - what the step says
+        """Carry out a step, and return the answer to it; raises what a flow has to know."""
+        match step:
+            case V2Request():
+                return await self._ask(step)
+            case Begin(write):
+                return await self._begin(write)
+            case Settle():
+                return await self._settle(step)
+            case Pause(share):
+                return await self._pause(share * self._seconds)
+
+    async def _ask(self, request: V2Request) -> V2Response:
+        if request.method != "POST":
+            return await self._gateway.send(request, self._errand)
+        return await self._gateway.send(
+            request,
+            self._errand,
+            deadline=self._errand.deadline - self._seconds * LOOK_SHARE,
+            leave_by=self._leave_by,
+        )
+
+    async def _begin(self, write: Write) -> Intent:
+        try:
+            self.intent = await self._put_on_record(write)
+        except JournalError as error:
+            _log.error("not_on_record", error=str(error))
+            raise NotOnRecord(
+                "The bridge cannot keep its journal: nothing was sent.", retry_after=5
+            ) from error
+        return self.intent
+
+    async def _put_on_record(self, write: Write) -> Intent:
+        credential = self._errand.credential
+        account_id, request_id = credential.account_id, self._request_id
+        if not self._gateway.knows(credential):
+            if intent := await self._journal.begin_new(
+                write, account_id=account_id, request_id=request_id
+            ):
+                return intent
+            # Somebody has asked for the same before. That is not for strangers to interfere with.
+            require_status(await self._ask(V2Request("GET", write.request.path, "per_page=1")), 200)
+            await self._take_turn(account_id)
+        return await self._journal.begin(write, account_id=account_id, request_id=request_id)
+
+    async def _settle(self, step: Settle) -> bool:
+        try:
+            return await self._journal.settle(
+                step.intent.id, step.outcome, step.made_id, found=step.found
+            )
+        except JournalError as error:
+            _log.error("not_settled", intent=step.intent.id, outcome=step.outcome, error=str(error))
+            if step.found:
+                raise OutcomeUnknown("the journal cannot say whether it is another's") from error
+            # What happened has happened, and the client is told; the journal makes up for it later.
+            return True
+
+    async def _pause(self, seconds: float) -> bool:
+        left = self._errand.deadline - asyncio.get_running_loop().time()
+        if left - seconds < self._seconds * LAST_SHARE:
+            return False
+        await asyncio.sleep(seconds)
+        return True
+
+    async def handed_over(self) -> None:
+        """Note that the client has been told what was made."""
+        if self.intent is None:
+            return
+        try:
+            await self._journal.delivered(self.intent.id)
+        except JournalError as error:
+            _log.error("delivery_not_noted", intent=self.intent.id, error=str(error))
