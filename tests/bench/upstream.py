@@ -26,7 +26,7 @@ _BODY = (
 )
 
 
-def _message(number: int) -> msgspec.Raw:
+def message_of_list(number: int) -> bytes:
     """Return a message of about 1 KB, as Rails encodes it."""
     name = _NAMES[number % len(_NAMES)]
     text = json.dumps(
@@ -44,12 +44,12 @@ def _message(number: int) -> msgspec.Raw:
         ensure_ascii=False,
         separators=(",", ":"),
     )
-    return msgspec.Raw(text.replace("&", r"\u0026").encode())
+    return text.replace("&", r"\u0026").encode()
 
 
 @cache
 def _messages() -> list[msgspec.Raw]:
-    return [_message(number) for number in range(PER_PAGE)]
+    return [msgspec.Raw(message_of_list(number)) for number in range(PER_PAGE)]
 
 
 def body(count: int, cursor: int, base: str) -> bytes:
