@@ -1,5 +1,6 @@
 """The whole service of `harvest-bridge serve`: both sides listening, and what they keep fresh."""
 
+import gc
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
