@@ -5,11 +5,12 @@ The tables themselves are the resources' own.
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal
-from functools import cache
+from functools import cache, partial
+from operator import attrgetter
 from typing import Annotated, Any, NamedTuple
 
 import msgspec
@@ -17,10 +18,10 @@ import msgspec
 from bridge.v1 import elements
 from bridge.v1.dialects import Dialect
 from bridge.v1.elements import Column, ElementType, Layout, PerDialect
-from bridge.v1.notes import Note, Notes
+from bridge.v1.notes import Notes
 from bridge.v1.reader import Form
 from bridge.v1.wire import V1Request
-from bridge.v1.writer import BATCH, DECLARATION, Columns, Writer, list_tags
+from bridge.v1.writer import BATCH, DECLARATION, Writer, list_tags
 from bridge.v2.decoding import convert, decode
 from bridge.v2.paging import page_type
 
@@ -111,8 +112,8 @@ class Entity:
             UpstreamFault: `data` is not such an object.
             InvalidAnswer: the object cannot be told in the call's dialect.
         """
-        shape = _shape(self, call.dialect)
-        return _write(shape, _item_writer(self, call.dialect), [decode(data, shape.unread)], call)
+        shape, writer = _item_writer(self, call.dialect)
+        return writer.write([decode(data, shape.as_told)], call.ids, shape.read, call.notes)
 
 
 class Page(NamedTuple):
@@ -122,11 +123,6 @@ class Page(NamedTuple):
     """Its items as validated parts of a list."""
     next: str | None
     """The link to the page after it."""
-
-
-class _KeptPage(NamedTuple):
-    page: Page
-    notes: tuple[tuple[Note, int], ...]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -150,31 +146,30 @@ class Collection:
             InvalidAnswer: one of them cannot be told in the call's dialect.
         """
         if call.reuse is None:
-            return self._translate(body, call)
+            return self._translate(body, call, call.notes)
         # SHA-256 takes a third of BLAKE2b's time where processors know it, as most do.
-        digest = hashlib.sha256(body).digest()
-        key = (self, call.dialect, *sorted(call.ids.items()), digest)
-        kept: _KeptPage | None = call.reuse.get(key)
-        if kept is None:
-            made = msgspec.structs.replace(call, notes=Notes())
+        digest = hashlib.sha256(f"{self.entity.schema} {call.dialect} {call.ids}\n".encode())
+        digest.update(body)
+        key = digest.digest()
+        if (kept := call.reuse.get(key)) is None:
+            notes = Notes()
             try:
-                page = self._translate(body, made)
+                page = self._translate(body, call, notes)
             finally:
-                call.notes.merge(made.notes)
-            kept = _KeptPage(page, tuple(made.notes))
-            call.reuse.put(key, kept, sum(map(len, (*page.parts, page.next or ""))))
-        else:
-            call.notes.merge(kept.notes)
-        return kept.page
+                call.notes.merge(notes)
+            call.reuse.put(key, (*page, *notes), sum(map(len, page.parts)))
+            return page
+        parts, following, *noted = kept
+        call.notes.merge(noted)
+        return Page(parts, following)
 
-    def _translate(self, body: bytes, call: V1Request) -> Page:
-        shape = _shape(self.entity, call.dialect)
-        writer = _part_writer(self, call.dialect)
-        page = decode(body, page_type(self.key, shape.unread))
-        parts = tuple(
-            _write(shape, writer, page.items[at : at + BATCH], call)
+    def _translate(self, body: bytes, call: V1Request, notes: Notes) -> Page:
+        shape, writer = _part_writer(self, call.dialect)
+        page = decode(body, page_type(self.key, shape.as_told))
+        parts = tuple([
+            writer.write(page.items[at : at + BATCH], call.ids, shape.read, notes)
             for at in range(0, len(page.items), BATCH)
-        )
+        ])  # fmt: skip
         return Page(parts, page.links.next)
 
     def document(self, parts: Sequence[bytes], call: V1Request) -> tuple[bytes, ...]:
@@ -201,52 +196,14 @@ def form(root: str, schema: str, given: Sequence[Given]) -> Form:
     return Form(root, {each.element: each.type for each in given}, schema)
 
 
-class _Reading(NamedTuple):
-    """How the value of a column is found in an object of v2 and the ids of the path."""
-
-    sources: tuple[tuple[str, ...], ...]
-    """Each as the names that lead down to it."""
-    choose: Callable[..., Any] | None
-    from_path: bool
-
-    def values(
-        self, told: Mapping[str, Sequence[Any]], ids: Mapping[str, int], count: int
-    ) -> Sequence[Any]:
-        """Return the values for `count` items, of which v2 has `told` these columns."""
-        if self.from_path:
-            return [ids[self.sources[0][0]]] * count
-        columns = [_values(names, told) for names in self.sources]
-        return columns[0] if self.choose is None else list(map(self.choose, *columns))
-
-
 class _Shape(NamedTuple):
     """An entity in v2 and in one dialect."""
 
     layout: Layout
-    columns: tuple[_Reading, ...]
-    unread: Any
+    as_told: Any
     """The v2 object with all that can be written without being understood left as it is told."""
-    read: Any
-    """The v2 object, understood."""
-
-
-def _write(shape: _Shape, writer: Writer, items: Sequence[Any], call: V1Request) -> bytes:
-    def columns(items: Sequence[Any]) -> Columns:
-        rows = map(msgspec.structs.astuple, items)
-        told = dict(zip(items[0].__struct_fields__, zip(*rows, strict=True), strict=True))
-        return [column.values(told, call.ids, len(items)) for column in shape.columns]
-
-    def read() -> Columns:
-        return columns([convert(item, shape.read) for item in items])
-
-    return writer.write(columns(items), read, call.notes)
-
-
-def _values(names: tuple[str, ...], told: Mapping[str, Sequence[Any]]) -> Sequence[Any]:
-    values = told[names[0]]
-    for name in names[1:]:
-        values = [None if value is None else getattr(value, name) for value in values]
-    return values
+    read: Callable[[Any], Any]
+    """Makes of such an object one that is understood."""
 
 
 @cache
@@ -260,42 +217,48 @@ def _shape(entity: Entity, dialect: Dialect) -> _Shape:
     layout = Layout(
         dialect,
         root=entity.element,
-        columns=tuple(Column(field.element, field.kind.v1) for field in fields),
-    )
-    columns = tuple(
-        _Reading(
-            tuple(tuple(source.path.split(".")) for source in field.sources),
-            field.choose,
-            from_path=field.kind.v2 is None,
-        )
-        for field in fields
+        columns=tuple(Column(field.element, field.kind.v1, _value(field)) for field in fields),
     )
     sources = [
         source for field in entity.fields for source in field.sources if source.kind.v2 is not None
     ]
     written = {source.path for field in fields for source in field.sources}
-    return _Shape(
-        layout,
-        columns,
-        # What is not written is not seen by an XSD either, and so is understood at once.
-        unread=_model(
-            entity.element,
-            [_member(source, read=source.path not in written) for source in sources],
-        ),
-        read=_model(entity.element, [_member(source, read=True) for source in sources]),
-    )
+    # What is not written is not seen by an XSD either, and so is understood at once.
+    told = [_member(source, read=source.path not in written) for source in sources]
+    read = _model(entity.element, [_member(source, read=True) for source in sources])
+    return _Shape(layout, _model(entity.element, told), partial(convert, type_=read))
+
+
+def _value(field: Field) -> Callable[[Any], Any] | str:
+    """Return what finds a field's value in a v2 object, or the id of the path that it is."""
+    if field.kind.v2 is None:
+        return field.source
+    values = [_finding(source.path) for source in field.sources]
+    if (choose := field.choose) is None:
+        return values[0]
+    return lambda item: choose(*[value(item) for value in values])
+
+
+def _finding(path: str) -> Callable[[Any], Any]:
+    first, _, below = path.partition(".")
+    find = attrgetter(first)
+    if not below:
+        return find
+    go_on = _finding(below)
+    return lambda item: None if (inner := find(item)) is None else go_on(inner)
 
 
 @cache
-def _item_writer(entity: Entity, dialect: Dialect) -> Writer:
-    return Writer(_shape(entity, dialect).layout, f"{entity.schema}/{dialect}-item")
+def _item_writer(entity: Entity, dialect: Dialect) -> tuple[_Shape, Writer]:
+    shape = _shape(entity, dialect)
+    return shape, Writer(shape.layout, f"{entity.schema}/{dialect}-item")
 
 
 @cache
-def _part_writer(collection: Collection, dialect: Dialect) -> Writer:
-    entity = collection.entity
-    layout = _shape(entity, dialect).layout
-    return Writer(layout, f"{entity.schema}/{dialect}-list", collection.root.of(dialect))
+def _part_writer(collection: Collection, dialect: Dialect) -> tuple[_Shape, Writer]:
+    shape, entity = _shape(collection.entity, dialect), collection.entity
+    root = collection.root.of(dialect)
+    return shape, Writer(shape.layout, f"{entity.schema}/{dialect}-list", root)
 
 
 class _Member(NamedTuple):

@@ -5,12 +5,11 @@ work.
 """
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from bridge.v1.dialects import Dialect
-from bridge.v1.notes import Notes
 from bridge.v1.values import boolean_text, date_text, datetime_text, decimal_text
 
 T = TypeVar("T")
@@ -32,11 +31,8 @@ class PerDialect(NamedTuple, Generic[T]):
         return value
 
 
-Texts = Callable[[Sequence[Any], Notes, str], Sequence[str | None]]
-"""Turns the values of a column into the texts of its elements, null into None.
-
-Also takes where to note what had to be changed, and the name of the elements.
-"""
+Remark = Callable[[str], None]
+"""Takes the code of a note about the element that is being written."""
 
 
 class NotCanonical(ValueError):
@@ -49,13 +45,10 @@ class ElementType:
 
     attribute: PerDialect[str | None]
     """Its `type` attribute; None: it has none."""
-    texts: PerDialect[Texts]
-    """The texts of typed values."""
-    unread: Texts | None = None
-    """The texts of values that are still text, as v2 spells them; None: they come typed.
-
-    Raises `NotCanonical`.
-    """
+    text: PerDialect[Callable[[Any, Remark], str]]
+    """The text of a typed value that is not null."""
+    as_told: PerDialect[Callable[[Any], str]]
+    """The text of a value, not null, that is still as v2 spells it; raises `NotCanonical`."""
     markup: bool = False
     """Whether a text may hold characters that XML has to escape, or cannot hold."""
 
@@ -65,31 +58,27 @@ def _typed(
     final: str | None,
     spell: Callable[[Any], str],
     canonical: str | None = None,
+    *,
+    markup: bool = False,
 ) -> ElementType:
-    def texts(values: Sequence[Any], _notes: Notes, _element: str) -> list[str | None]:
-        return [None if value is None else spell(value) for value in values]
+    def text(value: Any, _remark: Remark) -> str:  # noqa: ANN401 - each type has its own values
+        return spell(value)
 
+    as_told = spell if canonical is None else _if_canonical(canonical)
     return ElementType(
-        PerDialect(classic, final),
-        PerDialect(texts, texts),
-        None if canonical is None else _unread(canonical),
+        PerDialect(classic, final), PerDialect(text, text), PerDialect(as_told, as_told), markup
     )
 
 
-def _unread(canonical: str) -> Texts:
+def _if_canonical(canonical: str) -> Callable[[str], str]:
     is_canonical = re.compile(canonical).fullmatch
 
-    def texts(values: Sequence[str | None], _notes: Notes, _element: str) -> Sequence[str | None]:
-        for value in {*values}:  # most are alike in a list that was made at once
-            if value is not None and not is_canonical(value):
-                raise NotCanonical
-        return values
+    def as_told(value: str) -> str:
+        if is_canonical(value) is None:
+            raise NotCanonical
+        return value
 
-    return texts
-
-
-def _as_it_is(values: Sequence[str | None], _notes: Notes, _element: str) -> Sequence[str | None]:
-    return values
+    return as_told
 
 
 # The XSDs judge which days there are.
@@ -101,7 +90,7 @@ DECIMAL = _typed("decimal", "decimal", decimal_text)
 BOOLEAN = _typed("boolean", "boolean", boolean_text)
 DATE = _typed("date", "date", date_text, _DAY)
 DATETIME = _typed("datetime", "dateTime", datetime_text, _UTC_SECOND)
-STRING = ElementType(PerDialect(None, None), PerDialect(_as_it_is, _as_it_is), markup=True)
+STRING = _typed(None, None, str, markup=True)
 
 
 class Column(NamedTuple):
@@ -109,6 +98,8 @@ class Column(NamedTuple):
 
     element: str
     type: ElementType
+    value: Callable[[Any], Any] | str
+    """Finds the value in an item; or the name of the id of the path that it is."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,12 +7,12 @@ list's content model is any number of independent items.
 """
 
 import re
-from collections.abc import Callable, Iterable, Sequence
-from itertools import chain
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 from bridge.v1.dialects import Dialect
-from bridge.v1.elements import Column, Layout, NotCanonical, Texts
+from bridge.v1.elements import BOOLEAN, Column, Layout, NotCanonical
 from bridge.v1.errors import InvalidAnswer
 from bridge.v1.notes import NoteCode, Notes
 from bridge.v1.xsd import is_valid, require_valid_document
@@ -23,9 +23,6 @@ BATCH = 200
 """Items in a part of a list. Each takes about the same time in parts of 50 to 400; in one of 2,000
 a quarter more; alone, four times as much."""
 
-Columns = Sequence[Sequence[Any]]
-"""The values of some items, by columns in the layout's order."""
-
 _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 """Characters a JSON string can hold and XML 1.0 cannot (XML 1.0, production 2)."""
 
@@ -33,43 +30,70 @@ _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _REFERENCES = (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;"), ("\r", "&#13;"))
 
 
-class _Cells(NamedTuple):
-    """A column of elements as they are written."""
+class _Cell(NamedTuple):
+    """An element as it is written."""
 
-    element: str
+    column: Column
+    dialect: Dialect
     opening: str
     closing: str
     nil: str
-    markup: bool
-    unread: Texts
-    read: Texts
 
-    def plain(self, values: Sequence[Any], notes: Notes) -> list[str]:
-        """Write values as they were told; what XML cannot hold is left for the parser to find.
+    def as_told(self) -> Callable[[Any], str]:
+        """Return what writes the element of a value that is still as v2 told it.
 
-        Raises:
-            NotCanonical: one of them has to be read first.
+        What XML cannot hold is left for the parser to find. Raises `NotCanonical`.
         """
-        texts = self.unread(values, notes, self.element)
-        return self._written(_escaped(texts) if self.markup else texts)
-
-    def careful(self, values: Sequence[Any], notes: Notes) -> list[str]:
-        """Write values that have been read, with what XML cannot hold replaced.
-
-        Raises:
-            InvalidAnswer: one of them cannot be told.
-        """
-        try:
-            texts = self.read(values, notes, self.element)
-        except OverflowError as error:
-            raise InvalidAnswer(self.element, "value outside the range of its type") from error
-        if self.markup:
-            texts = _escaped([text and _xml_text(text, self.element, notes) for text in texts])
-        return self._written(texts)
-
-    def _written(self, texts: Sequence[str | None]) -> list[str]:
         opening, closing, nil = self.opening, self.closing, self.nil
-        return [nil if text is None else f"{opening}{text}{closing}" for text in texts]
+        type_ = self.column.type
+        text = type_.as_told.of(self.dialect)
+        if type_ is BOOLEAN:
+            texts: dict[bool | None, str] = {
+                value: f"{opening}{text(value)}{closing}" for value in (True, False)
+            }
+            texts[None] = nil
+            return texts.__getitem__
+        is_text = text is str
+
+        def write(value: Any) -> str:  # noqa: ANN401 - each column has its own
+            return nil if value is None else f"{opening}{text(value)}{closing}"
+
+        def write_escaped(value: Any) -> str:  # noqa: ANN401
+            if value is None:
+                return nil
+            written = value if is_text else text(value)
+            # Most texts hold none of these: to look for each takes a third of a translation's time.
+            if "&" in written:
+                written = written.replace("&", "&amp;")
+            if "<" in written:
+                written = written.replace("<", "&lt;")
+            if ">" in written:
+                written = written.replace(">", "&gt;")
+            if "\r" in written:
+                # In the open, it would be read as a line feed (XML 1.0, section 2.11).
+                written = written.replace("\r", "&#13;")
+            return f"{opening}{written}{closing}"
+
+        return write_escaped if type_.markup else write
+
+    def careful(self, value: Any, notes: Notes) -> str:  # noqa: ANN401
+        """Write the element of a value that has been read, with what XML cannot hold replaced.
+
+        Raises:
+            InvalidAnswer: it cannot be told.
+        """
+        if value is None:
+            return self.nil
+        element, type_, _ = self.column
+        try:
+            text = type_.text.of(self.dialect)(value, lambda code: notes.add(code, element))
+        except OverflowError as error:
+            raise InvalidAnswer(element, "value outside the range of its type") from error
+        if type_.markup:
+            if _NOT_XML.search(text) is not None:
+                notes.add(NoteCode.CHARACTER_REPLACED, element)
+            text = _escaped(text)
+        return f"{self.opening}{text}{self.closing}"
 
 
 class Writer:
@@ -81,51 +105,74 @@ class Writer:
         self._document = root is None
         self._before, self._after = (DECLARATION, b"\n") if root is None else list_tags(root)
         margin = "\n" if root is None else "\n  "
-        cells = [_cells(column, layout.dialect, f"{margin}  ") for column in layout.columns]
+        cells = [_cell(column, layout.dialect, f"{margin}  ") for column in layout.columns]
         cells[0] = _opened(cells[0], f"{margin}<{layout.root}>")
         cells[-1] = _closed(cells[-1], f"{margin}</{layout.root}>")
         self._cells = cells
+        self._as_told: _Columns = [(_value_of(cell), cell.as_told()) for cell in cells]
+        self._ids = [
+            (at, cell.column.value)
+            for at, cell in enumerate(cells)
+            if isinstance(cell.column.value, str)
+        ]
 
-    def write(self, plain: Columns, read: Callable[[], Columns], notes: Notes) -> bytes:
-        """Write the items that have these values, and validate what was written.
+    def write(
+        self,
+        items: Sequence[Any],
+        ids: Mapping[str, int],
+        read: Callable[[Any], Any],
+        notes: Notes,
+    ) -> bytes:
+        """Write some items, and validate what was written.
 
         Args:
-            plain: the values as v2 told them.
-            read: makes typed values of them, for items that cannot be written as they were told;
+            items: as v2 told them.
+            ids: those of the path.
+            read: makes typed values of an item, where some cannot be written as they were told;
                 what it raises is raised.
             notes: takes the notes of what is returned.
 
         Raises:
             InvalidAnswer: what was written is not valid.
         """
-        document = self._as_told(plain, notes) or self._carefully(read(), notes)
+        try:
+            document = self._build(items, self._as_told, ids)
+            valid = is_valid(document, self._schema)
+        except NotCanonical:
+            valid = False
+        if not valid:
+            cells: _Columns = [
+                (_value_of(cell), partial(cell.careful, notes=notes)) for cell in self._cells
+            ]
+            document = self._build([read(item) for item in items], cells, ids)
+            require_valid_document(document, self._schema)
         return document if self._document else document[len(self._before) : -len(self._after)]
 
-    def _as_told(self, columns: Columns, notes: Notes) -> bytes | None:
-        made = Notes()
-        try:
-            cells = [cells.plain(column, made) for cells, column in self._paired(columns)]
-        except NotCanonical:
-            return None
-        document = self._build(cells)
-        if not is_valid(document, self._schema):
-            return None
-        notes.merge(made)
-        return document
-
-    def _carefully(self, columns: Columns, notes: Notes) -> bytes:
-        document = self._build([
-            cells.careful(column, notes) for cells, column in self._paired(columns)
-        ])  # fmt: skip
-        require_valid_document(document, self._schema)
-        return document
-
-    def _paired(self, columns: Columns) -> Iterable[tuple[_Cells, Sequence[Any]]]:
-        return zip(self._cells, columns, strict=True)
-
-    def _build(self, cells: Sequence[Sequence[str]]) -> bytes:
-        text = "".join(chain.from_iterable(zip(*cells, strict=True)))
+    def _build(
+        self,
+        items: Sequence[Any],
+        columns: "_Columns",
+        ids: Mapping[str, int],
+    ) -> bytes:
+        for at, name in self._ids:
+            text = columns[at][1](ids[name])
+            columns = columns.copy()
+            columns[at] = (_value_of(self._cells[at]), lambda _value, text=text: text)  # type: ignore[misc]
+        text = "".join([write(value(item)) for item in items for value, write in columns])
         return b"".join((self._before, text.encode(), self._after))
+
+
+_Columns = list[tuple[Callable[[Any], Any], Callable[[Any], str]]]
+"""What finds the value of each element in an item, and what writes the element."""
+
+
+def _value_of(cell: _Cell) -> Callable[[Any], Any]:
+    value = cell.column.value
+    return _nothing if isinstance(value, str) else value
+
+
+def _nothing(_item: object) -> None:
+    """Stand for what no item has: an id of the path."""
 
 
 def list_tags(root: str) -> tuple[bytes, bytes]:
@@ -139,49 +186,34 @@ def write_errors(*sentences: str) -> bytes:
     Raises:
         InvalidAnswer: there is no sentence, or an empty one.
     """
-    errors = "".join(
-        f"<error>{_escaped([_NOT_XML.sub('�', each)])[0]}</error>" for each in sentences
-    )
+    errors = "".join(f"<error>{_escaped(sentence)}</error>" for sentence in sentences)
     document = DECLARATION + f"\n<errors>{errors}</errors>\n".encode()
     require_valid_document(document, "errors")
     return document
 
 
-def _cells(column: Column, dialect: Dialect, margin: str) -> _Cells:
-    element, type_ = column
-    attribute = type_.attribute.of(dialect)
-    tag = element if attribute is None else f'{element} type="{attribute}"'
-    read = type_.texts.of(dialect)
-    return _Cells(
-        element,
+def _cell(column: Column, dialect: Dialect, margin: str) -> _Cell:
+    attribute = column.type.attribute.of(dialect)
+    tag = column.element if attribute is None else f'{column.element} type="{attribute}"'
+    return _Cell(
+        column,
+        dialect,
         opening=f"{margin}<{tag}>",
-        closing=f"</{element}>",
+        closing=f"</{column.element}>",
         nil=f'{margin}<{tag} nil="true"/>',
-        markup=type_.markup,
-        unread=type_.unread or read,
-        read=read,
     )
 
 
-def _opened(cells: _Cells, tag: str) -> _Cells:
-    return cells._replace(opening=tag + cells.opening, nil=tag + cells.nil)
+def _opened(cell: _Cell, tag: str) -> _Cell:
+    return cell._replace(opening=tag + cell.opening, nil=tag + cell.nil)
 
 
-def _closed(cells: _Cells, tag: str) -> _Cells:
-    return cells._replace(closing=cells.closing + tag, nil=cells.nil + tag)
+def _closed(cell: _Cell, tag: str) -> _Cell:
+    return cell._replace(closing=cell.closing + tag, nil=cell.nil + tag)
 
 
-def _xml_text(text: str, element: str, notes: Notes) -> str:
-    if _NOT_XML.search(text) is None:
-        return text
-    notes.add(NoteCode.CHARACTER_REPLACED, element)
-    return _NOT_XML.sub("�", text)
-
-
-def _escaped(texts: Sequence[str | None]) -> Sequence[str | None]:
-    # To look for a character in all of them at once takes a third of the time.
-    together = "".join([text for text in texts if text])
+def _escaped(text: str) -> str:
+    """Return what XML may hold of a text, escaped."""
     for character, reference in _REFERENCES:
-        if character in together:
-            texts = [text and text.replace(character, reference) for text in texts]
-    return texts
+        text = text.replace(character, reference)
+    return _NOT_XML.sub("\N{REPLACEMENT CHARACTER}", text)

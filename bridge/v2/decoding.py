@@ -1,7 +1,8 @@
 """v2's JSON into typed values. Which types is the caller's business."""
 
 import re
-from typing import TypeVar
+from functools import cache
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -23,13 +24,14 @@ def decode(data: bytes | msgspec.Raw, type_: type[T]) -> T:
         UpstreamFault: the data is not JSON, or not of this type. Names the place, not the value.
     """
     try:
-        return _decode(data, type_)
+        decoded: T = _decode(data, type_)
     except msgspec.ValidationError as error:
         raise UpstreamFault(f"v2 sent JSON of the wrong shape: {error}") from None
     except (ValueError, RecursionError) as error:
         # UnicodeDecodeError prints the bytes it stumbled over; its class says enough.
         reason = error if isinstance(error, msgspec.DecodeError) else type(error).__name__
         raise UpstreamFault(f"v2 sent no JSON: {reason}") from None
+    return decoded
 
 
 def convert(value: object, type_: type[T]) -> T:
@@ -44,16 +46,21 @@ def convert(value: object, type_: type[T]) -> T:
         raise UpstreamFault(f"v2 sent JSON of the wrong shape: {error}") from None
 
 
-def _decode(data: bytes | msgspec.Raw, type_: type[T]) -> T:
+def _decode(data: bytes | msgspec.Raw, type_: Any) -> Any:  # noqa: ANN401 - what `type_` is
     try:
-        return msgspec.json.decode(data, type=type_)
+        return _decoder(type_).decode(data)
     except msgspec.ValidationError:
         raise
     except msgspec.DecodeError:
         repaired = _replace_lone_surrogates(bytes(data))
         if repaired == data:
             raise
-        return msgspec.json.decode(repaired, type=type_)
+        return _decoder(type_).decode(repaired)
+
+
+@cache
+def _decoder(type_: Any) -> "msgspec.json.Decoder[Any]":  # noqa: ANN401 - whatever is decoded
+    return msgspec.json.Decoder(type_)
 
 
 def _replace_lone_surrogates(data: bytes) -> bytes:

@@ -13,7 +13,7 @@ from lxml import etree
 
 from bridge.resources.invoice_messages import MESSAGE, MESSAGES
 from bridge.resources.invoice_payments import PAYMENTS
-from bridge.resources.table import DATE, DATETIME, STRING, Collection, Kind
+from bridge.resources.table import DATE, DATETIME, STRING, Collection, Field, Kind
 from bridge.v1 import elements, writer
 from bridge.v1.dialects import Dialect
 from bridge.v1.elements import Column, Layout, PerDialect
@@ -482,34 +482,35 @@ class TestNotes:
         }
 
 
-def as_they_are(*columns: Sequence[Any]) -> Callable[[], list[Sequence[Any]]]:
-    return lambda: list(columns)
+def as_it_is(item: Any) -> Any:
+    return item
 
 
 class TestWhatIsNotValid:
     """Whoever hands the writer something else than the tables allow."""
 
-    LAYOUT = Layout(Dialect.FINAL, "error", (Column("id", elements.INTEGER),))
+    LAYOUT = Layout(Dialect.FINAL, "error", (Column("id", elements.INTEGER, as_it_is),))
 
     @pytest.mark.parametrize("dialect", Dialect)
     def test_it_is_refused_and_named_without_its_value(self, dialect: Dialect) -> None:
+        def value_of(field: Field) -> Callable[[Any], Any] | str:
+            if field.kind.v2 is None:
+                return field.source
+            return lambda _: "sesame" if field.element == "id" else None
+
         layout = Layout(
             dialect,
             "invoice-message",
             tuple(
-                Column(field.element, field.kind.v1)
+                Column(field.element, field.kind.v1, value_of(field))
                 for field in sorted(MESSAGE.fields, key=lambda field: field.places.of(dialect) or 0)
                 if field.places.of(dialect) is not None
             ),
         )
-        values: list[list[Any]] = [
-            ["sesame" if column.element == "id" else 7 if column.element == "invoice-id" else None]
-            for column in layout.columns
-        ]
         written = Writer(layout, f"invoice-messages/{dialect}-list", MESSAGES.root.of(dialect))
 
         with pytest.raises(InvalidAnswer) as refused:
-            written.write(values, as_they_are(*values), Notes())
+            written.write([None], {"invoice_id": 7}, as_it_is, Notes())
 
         assert refused.value.element.endswith("/id")
         assert "sesame" not in str(refused.value)
@@ -520,13 +521,13 @@ class TestWhatIsNotValid:
         refusing = Writer(self.LAYOUT, "errors", "errors")
 
         with pytest.raises(InvalidAnswer) as refused:
-            refusing.write([[value]], as_they_are([value]), Notes())
+            refusing.write([value], {}, as_it_is, Notes())
 
         assert value not in str(refused.value)
 
     def test_a_valid_item_of_another_schema_is_none(self) -> None:
         with pytest.raises(InvalidAnswer):
-            Writer(self.LAYOUT, "errors").write([[1]], as_they_are([1]), Notes())
+            Writer(self.LAYOUT, "errors").write([1], {}, as_it_is, Notes())
 
     def test_no_sentence_is_no_error(self) -> None:
         with pytest.raises(InvalidAnswer):
