@@ -1,35 +1,48 @@
 """Every setting once: its type, its default and its meaning. How it is given is said in README.md.
 
-A setting comes from a flag, else from `HARVEST_BRIDGE_…` in the environment, else from a TOML
-file, else it has its default.
+What differs from one installation to another is a setting. What does not is a constant beside the
+code that it holds for; the limits among those are in `bridge.server.limits`.
 """
 
+import os
 import re
 import tomllib
 from collections.abc import Mapping
 from datetime import UTC, date, datetime, time
-from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Self, TypeVar
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    IPvAnyNetwork,
+    StringConstraints,
+    ValidationError,
+    model_validator,
+)
 from pydantic_settings import (
     BaseSettings,
     EnvSettingsSource,
-    NoDecode,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
 )
 
 from bridge import __version__
 from bridge.identity.callers import Way
-from bridge.identity.hosts import Network
-from bridge.upstream.gateway import Policy
 from bridge.v1.dialects import Dialect
 from bridge.v2.client import Upstream
 
 PREFIX = "HARVEST_BRIDGE_"
+
+WITHDRAWN = (
+    "bodies_limit", "body_timeout", "calls", "calls_per_address", "calls_per_login",
+    "connect_timeout", "head_timeout", "idle_timeout", "page_limit", "upstream_body_limit",
+    "upstream_calls_per_account", "upstream_connections",
+)  # fmt: skip
+"""Settings of old. Their variables are refused, as unknown keys of a file are; other variables with
+the prefix are not, for the tokens of a credential book may be in such."""
 
 
 class WrongSetting(Exception):
@@ -49,36 +62,6 @@ def _base_url(text: str) -> str:
     return text.rstrip("/")
 
 
-def _contact(text: str) -> str:
-    if not re.fullmatch("[ -~]+", text) or not text.strip() or set(text) & set("()"):
-        raise ValueError("must be an e-mail address or a URL, in ASCII and without parentheses")
-    return text.strip()
-
-
-_LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
-
-
-def _label(text: str) -> str:
-    label = text.strip().lower()
-    if not re.fullmatch(_LABEL, label):
-        raise ValueError("must be what stands before the first dot of a host name, such as acme")
-    return label
-
-
-def _domain(text: str) -> str:
-    domain = text.strip().lower().strip(".")
-    if not re.fullmatch(rf"{_LABEL}(?:\.{_LABEL})*", domain):
-        raise ValueError("must be a host name such as harvestapp.com")
-    return domain
-
-
-def _network(value: object) -> Network:
-    try:
-        return ip_network(str(value))
-    except ValueError:
-        raise ValueError("must be addresses or networks such as 10.0.0.0/8") from None
-
-
 def _comma_list(value: object) -> object:
     """Read `a, b` as a list; nothing is an empty one."""
     if not isinstance(value, str):
@@ -86,199 +69,127 @@ def _comma_list(value: object) -> object:
     return [part.strip() for part in value.split(",") if part.strip()]
 
 
-class UpstreamSettings(BaseSettings):
-    """What it takes to call v2."""
+def _like(pattern: str, meaning: str) -> AfterValidator:
+    def check(text: str) -> str:
+        if not re.fullmatch(pattern, text):
+            raise ValueError(f"must be {meaning}")
+        return text
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="ignore", env_ignore_empty=True)
+    return AfterValidator(check)
 
-    contact: Annotated[
-        str,
-        AfterValidator(_contact),
-        Field(description="Whom Harvest may ask about this bridge: an e-mail address or a URL."),
-    ]
-    upstream: Annotated[
-        str,
-        AfterValidator(_base_url),
-        Field(description="The base URL of v2."),
-    ] = "https://api.harvestapp.com/v2"
-    connect_timeout: Annotated[
-        float, Field(gt=0, le=3600, description="Seconds that a connection to v2 may take.")
-    ] = 5.0
-    upstream_body_limit: Annotated[
-        int, Field(ge=1024, description="The most bytes that one answer of v2 may have.")
-    ] = 64 * 1024 * 1024
-    upstream_connections: Annotated[
-        int, Field(ge=1, description="The most connections to v2 at once.")
-    ] = 100
+
+_LABEL = "[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
+_LOWER = StringConstraints(strip_whitespace=True, to_lower=True)
+
+CommaList = BeforeValidator(_comma_list)
+Contact = Annotated[
+    str,
+    StringConstraints(strip_whitespace=True),
+    _like("[ -'*-~]+", "an e-mail address or a URL, in ASCII and without parentheses"),
+]
+Label = Annotated[
+    str, _LOWER, _like(_LABEL, "what stands before the first dot of a host name, such as acme")
+]
+Domain = Annotated[
+    str, _LOWER, _like(rf"{_LABEL}(?:\.{_LABEL})*", "a host name such as harvestapp.com")
+]
+Host = Annotated[str, Field(min_length=1)]
+Port = Annotated[int, Field(ge=0, le=65535)]
+Count = Annotated[int, Field(ge=1)]
+Seconds = Annotated[float, Field(gt=0, le=3600)]
+SecondsOrZero = Annotated[float, Field(ge=0, le=3600)]
+
+
+class _Part(BaseSettings):
+    """Some of the settings; where they are gathered, the others do not matter."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX,
+        env_ignore_empty=True,
+        enable_decoding=False,
+        extra="ignore",
+        use_attribute_docstrings=True,
+    )
 
     @classmethod
     def settings_customise_sources(
         cls,
         settings_cls: type[BaseSettings],  # noqa: ARG003
         init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003
-        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
-        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        *_: Any,  # noqa: ANN401
+        **__: Any,  # noqa: ANN401
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Take what is handed over and nothing else: gathering is `load`'s business."""
         return (init_settings,)
 
+
+class UpstreamSettings(_Part):
+    """What it takes to call v2."""
+
+    contact: Contact
+    """Whom Harvest may ask about this bridge: an e-mail address or a URL."""
+    upstream: Annotated[str, AfterValidator(_base_url)] = "https://api.harvestapp.com/v2"
+    """The base URL of v2."""
+
     def upstream_client(self) -> Upstream:
         """Return what the v2 client has to know."""
-        return Upstream(
-            base_url=self.upstream,
-            user_agent=f"harvest-bridge/{__version__} ({self.contact})",
-            connect_timeout=self.connect_timeout,
-            body_limit=self.upstream_body_limit,
-            connections=self.upstream_connections,
-        )
+        return Upstream(self.upstream, f"harvest-bridge/{__version__} ({self.contact})")
 
 
-class Settings(UpstreamSettings):
+class FileSettings(_Part):
+    """Where the bridge keeps what it knows."""
+
+    book: Path | None = None
+    """The credential book, a TOML file."""
+    journal: Path = Path("harvest-bridge-journal.sqlite")
+    """The file that keeps what is known of writes, an SQLite database."""
+
+
+class Settings(FileSettings, UpstreamSettings):
     """What an operator can set."""
 
     model_config = SettingsConfigDict(extra="forbid")
 
-    auth: Annotated[
-        frozenset[Way],
-        NoDecode,
-        BeforeValidator(_comma_list),
-        Field(
-            min_length=1,
-            description="The ways of calling to accept, separated by commas: "
-            + ", ".join(Way)
-            + ".",
-        ),
-    ]
-    account_id: Annotated[
-        int | None,
-        Field(
-            ge=1,
-            description="The Harvest account of tokens that come for a subdomain which the book "
-            "does not know.",
-        ),
-    ] = None
-    book: Annotated[Path | None, Field(description="The credential book, a TOML file.")] = None
-    domains: Annotated[
-        tuple[Annotated[str, AfterValidator(_domain)], ...],
-        NoDecode,
-        BeforeValidator(_comma_list),
-        Field(description="What follows the subdomain in host names, separated by commas."),
-    ] = ("harvestapp.com",)
-    subdomain: Annotated[
-        Annotated[str, AfterValidator(_label)] | None,
-        Field(description="The subdomain of calls whose host name has none."),
-    ] = None
-    trusted_proxies: Annotated[
-        tuple[Annotated[Network, BeforeValidator(_network)], ...],
-        NoDecode,
-        BeforeValidator(_comma_list),
-        Field(
-            description="The addresses or networks whose X-Forwarded-For and X-Forwarded-Host "
-            "count, separated by commas."
-        ),
-    ] = ()
-    host: Annotated[str, Field(min_length=1, description="The address to listen on.")] = "127.0.0.1"
-    port: Annotated[
-        int, Field(ge=0, le=65535, description="The port to listen on; 0 takes a free one.")
-    ] = 8080
-    tls_certificate: Annotated[
-        Path | None, Field(description="The server's certificate and its chain, a PEM file.")
-    ] = None
-    tls_key: Annotated[
-        Path | None, Field(description="The private key of that certificate, a PEM file.")
-    ] = None
-    admin_host: Annotated[
-        str, Field(min_length=1, description="The address that the admin side listens on.")
-    ] = "127.0.0.1"
-    admin_port: Annotated[
-        int, Field(ge=0, le=65535, description="The port of the admin side; 0 takes a free one.")
-    ] = 8090
-    dialect: Annotated[
-        Dialect | None,
-        Field(description="The dialect to answer in, whatever the path says: classic or final."),
-    ] = None
-    sunset: Annotated[
-        date | None,
-        Field(description="The day this service ends, for the Sunset header: 2027-06-30."),
-    ] = None
-    body_limit: Annotated[
-        int, Field(ge=1, description="The most bytes that the body of a legacy call may have.")
-    ] = 1024 * 1024
-    bodies_limit: Annotated[
-        int, Field(ge=1, description="The most bytes that all bodies together may have at once.")
-    ] = 128 * 1024 * 1024
-    body_timeout: Annotated[
-        float, Field(gt=0, le=3600, description="Seconds that a body may take to arrive.")
-    ] = 30.0
-    head_timeout: Annotated[
-        float, Field(gt=0, le=3600, description="Seconds that a head may take to arrive.")
-    ] = 20.0
-    idle_timeout: Annotated[
-        float, Field(gt=0, le=3600, description="Seconds that a connection may wait for a call.")
-    ] = 75.0
-    connections: Annotated[
-        int, Field(ge=1, description="The most connections of legacy clients at once.")
-    ] = 10_000
-    calls: Annotated[int, Field(ge=1, description="The most legacy calls at once.")] = 500
-    calls_per_login: Annotated[
-        int, Field(ge=1, description="The most legacy calls at once of one login or token.")
-    ] = 50
-    calls_per_address: Annotated[
-        int,
-        Field(
-            ge=1,
-            description="The most legacy calls at once from one address, with logins that are not "
-            "the book's.",
-        ),
-    ] = 100
-    calls_per_account: Annotated[
-        int, Field(ge=1, description="The most legacy calls at once of one Harvest account.")
-    ] = 100
-    call_timeout: Annotated[
-        float,
-        Field(gt=0, le=3600, description="Seconds that a legacy call may take, all v2 calls in."),
-    ] = 30.0
-    throttle_wait: Annotated[
-        float,
-        Field(
-            ge=0,
-            le=3600,
-            description="Seconds that a call waits where v2 asks to; longer is a 503 at once.",
-        ),
-    ] = 0.0
-    upstream_calls_per_account: Annotated[
-        int, Field(ge=1, description="The most v2 calls at once of one Harvest account.")
-    ] = 25
-    journal: Annotated[
-        Path, Field(description="The file that keeps what is known of writes, an SQLite database.")
-    ] = Path("harvest-bridge-journal.sqlite")
-    repeat_window: Annotated[
-        float,
-        Field(
-            ge=0,
-            le=366 * 86400,
-            description="Seconds in which a write is taken for the repetition of one like it "
-            "whose outcome its client was not told.",
-        ),
-    ] = 12 * 3600.0
-    stop_timeout: Annotated[
-        float,
-        Field(
-            ge=0, le=3600, description="Seconds that calls under way are given when told to stop."
-        ),
-    ] = 30.0
-    page_limit: Annotated[
-        int, Field(ge=1, description="The most pages of 2,000 that a list may have.")
-    ] = 1000
-
-    def gateway_policy(self) -> Policy:
-        """Return what the gateway to v2 has to know."""
-        return Policy(
-            throttle_wait=self.throttle_wait,
-            calls=self.upstream_connections,
-            calls_per_account=self.upstream_calls_per_account,
-        )
+    auth: Annotated[frozenset[Way], CommaList, Field(min_length=1)]
+    """The ways of calling to accept, separated by commas: book, token-as-password, bearer."""
+    account_id: Count | None = None
+    """The Harvest account of tokens that come for a subdomain which the book does not know."""
+    domains: Annotated[tuple[Domain, ...], CommaList] = ("harvestapp.com",)
+    """What follows the subdomain in host names, separated by commas."""
+    subdomain: Label | None = None
+    """The subdomain of calls whose host name has none."""
+    trusted_proxies: Annotated[tuple[IPvAnyNetwork, ...], CommaList] = ()
+    """The addresses or networks whose X-Forwarded-For and -Host count, separated by commas."""
+    host: Host = "127.0.0.1"
+    """The address to listen on."""
+    port: Port = 8080
+    """The port to listen on; 0 takes a free one."""
+    tls_certificate: Path | None = None
+    """The server's certificate and its chain, a PEM file."""
+    tls_key: Path | None = None
+    """The private key of that certificate, a PEM file."""
+    admin_host: Host = "127.0.0.1"
+    """The address that the admin side listens on."""
+    admin_port: Port = 8090
+    """The port of the admin side; 0 takes a free one."""
+    dialect: Dialect | None = None
+    """The dialect to answer in, whatever the path says: classic or final."""
+    sunset: date | None = None
+    """The day this service ends, for the Sunset header: 2027-06-30."""
+    body_limit: Count = 1024 * 1024
+    """The most bytes that the body of a legacy call may have."""
+    connections: Count = 10_000
+    """The most connections of legacy clients at once."""
+    calls_per_account: Count = 100
+    """The most legacy calls at once of one Harvest account."""
+    call_timeout: Seconds = 30.0
+    """Seconds that a legacy call may take, all v2 calls in."""
+    throttle_wait: SecondsOrZero = 0.0
+    """Seconds that a call waits where v2 asks to; longer is a 503 at once."""
+    repeat_window: Annotated[float, Field(ge=0, le=366 * 86400)] = 12 * 3600.0
+    """Seconds in which a write counts as a repetition of one like it whose outcome was not told."""
+    stop_timeout: SecondsOrZero = 30.0
+    """Seconds that calls under way are given when told to stop."""
 
     @model_validator(mode="after")
     def _make_sense_together(self) -> Self:
@@ -295,46 +206,28 @@ class Settings(UpstreamSettings):
         return None if self.sunset is None else datetime.combine(self.sunset, time(), UTC)
 
 
-def load(flags: Mapping[str, Any], file: Path | None) -> Settings:
-    """Gather the settings from `flags` (None: not given), the environment and a TOML file.
+Part = TypeVar("Part", bound=_Part)
+
+
+def load(part: type[Part], flags: Mapping[str, Any], file: Path | None) -> Part:
+    """Gather settings: from `flags` (None: not given), else the environment, else a TOML file.
+
+    Of `Settings` that is all of them; otherwise, those that are not asked for do not matter.
 
     Raises:
         WrongSetting: one is missing, unknown or makes no sense, or the file cannot be read.
     """
-    return _gather(Settings, flags, file)
-
-
-def load_upstream(flags: Mapping[str, Any], file: Path | None) -> UpstreamSettings:
-    """Gather what it takes to call v2, from the same places; other settings do not matter.
-
-    Raises:
-        WrongSetting: as `load` does, of the settings about v2.
-    """
-    return _gather(UpstreamSettings, flags, file)
-
-
-_Gathered = TypeVar("_Gathered", bound=UpstreamSettings)
-
-
-def _gather(wanted: type[_Gathered], flags: Mapping[str, Any], file: Path | None) -> _Gathered:
+    withdrawn = {name: "" for name in WITHDRAWN if os.environ.get(PREFIX + name.upper())}
     given = {name: value for name, value in flags.items() if value is not None}
     try:
-        return wanted(**{**read_file(file), **EnvSettingsSource(wanted)(), **given})
+        return part(**{**_read(file), **EnvSettingsSource(part)(), **withdrawn, **given})
     except ValidationError as error:
         raise WrongSetting("; ".join(_complaint(each) for each in error.errors())) from None
 
 
-def read_file(file: Path | None) -> dict[str, Any]:
-    """Return what stands in a TOML file, right or wrong; no file is nothing.
-
-    Raises:
-        WrongSetting: it cannot be read, or is no TOML.
-    """
-    if file is None:
-        return {}
+def _read(file: Path | None) -> dict[str, Any]:
     try:
-        with file.open("rb") as opened:
-            return tomllib.load(opened)
+        return {} if file is None else tomllib.loads(file.read_text("utf-8"))
     except OSError as error:
         raise WrongSetting(f"{file}: {error.strerror}") from None
     except ValueError as error:

@@ -20,10 +20,11 @@ from typer.testing import CliRunner
 from yarl import URL
 
 from bridge import __version__
-from bridge.cli import app
+from bridge.cli import COMMANDS, app
 from bridge.sandbox.app import SANDBOX_ACCOUNT_ID, SANDBOX_TOKEN
 from bridge.settings import PREFIX, Settings
 from tests.support.legacy import Answer, LegacyClient, assert_valid
+from tests.support.payments import payment
 from tests.support.running import LOOPBACK
 from tests.support.upstream import message, page
 
@@ -116,6 +117,30 @@ def test_version() -> None:
     )
 
 
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_command_says_of_itself_what_the_list_says_of_it(command: str) -> None:
+    assert COMMANDS[command][1] in " ".join(run_here(command, "--help").stdout.decode().split())
+
+
+def test_help_imports_no_part_of_the_bridge() -> None:
+    code = "import sys; from bridge.cli import app; app(['--help'], standalone_mode=False); print(*sys.modules, file=sys.stderr)"
+
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, check=True, timeout=PATIENCE
+    )
+
+    imported = set(done.stderr.decode().split())
+    assert {name for name in imported if name.startswith("bridge.")} == {"bridge.cli"}
+    assert imported.isdisjoint({"aiohttp", "lxml", "pydantic", "structlog"})
+
+
+def test_an_unknown_command_is_told() -> None:
+    done = run_here("serv")
+
+    assert done.returncode == 2
+    assert b"Did you mean 'serve'?" in done.stderr
+
+
 class TestTranslate:
     @pytest.mark.parametrize(
         ("given", "dialect", "schema"),
@@ -158,6 +183,24 @@ class TestTranslate:
             == run_here("translate", "--invoice-id", "7", given=given).stdout
             != b""
         )
+
+    @pytest.mark.parametrize("form", ["page", "object"])
+    def test_a_payment_is_told_from_a_message(self, form: str) -> None:
+        listed = {"invoice_payments": [payment()], "links": {"next": None}}
+        given = listed if form == "page" else payment()
+        flags = () if form == "page" else ("--resource", "invoice-payments")
+
+        done = run_here("translate", "--invoice-id", "7", *flags, given=json.dumps(given).encode())
+
+        assert (done.returncode, done.stderr) == (0, b"")
+        schema = "list" if form == "page" else "item"
+        assert_valid(done.stdout, f"invoice-payments/classic-{schema}")
+
+    def test_a_resource_that_there_is_not(self) -> None:
+        done = run_here("translate", "--invoice-id", "7", "--resource", "expenses")
+
+        assert done.returncode == 2
+        assert the_line(done.stderr) == "--resource: must be invoice-messages or invoice-payments"
 
     def test_broken_json_ends_it_with_one_line(self) -> None:
         done = run("translate", "--invoice-id", "7", given=b'{"id": 1, "body": "s3cret')

@@ -16,16 +16,15 @@ import aiohttp
 import pytest
 from typer.testing import CliRunner, Result
 
-from bridge import journal_cli
 from bridge.cli import app
+from bridge.cli import journal as journal_command
 from bridge.record.inspection import Inspection
 from bridge.record.journal import Journal, open_journal
 from bridge.record.store import Entry, JournalError
+from bridge.resources import invoice_payments
 from bridge.resources.invoice_messages import likeness
 from bridge.sandbox.app import SANDBOX_ACCOUNT_ID, SANDBOX_TOKEN, create_sandbox
-from bridge.secret import Secret
 from bridge.settings import PREFIX, Settings
-from bridge.v2.client import Upstream, V2Client
 from bridge.v2.wire import V2Request
 from bridge.v2.writes import Intent, Outcome, Write
 from tests.support.books import enter, write_token
@@ -140,7 +139,7 @@ class TestFile:
     @pytest.mark.parametrize(
         ("text", "expected"),
         [
-            pytest.param("journal = 7", "journal: must be a path", id="number"),
+            pytest.param("journal = 7", "journal: Input is not a valid path", id="number"),
             pytest.param("journal =", "bridge.toml: Invalid value", id="no-toml"),
             pytest.param(None, "bridge.toml: No such file", id="no-file"),
         ],
@@ -263,7 +262,7 @@ def results(done: Result) -> dict[int, str]:
 @pytest.fixture(autouse=True)
 def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
     """What v2 bears is nothing to a test's own server."""
-    monkeypatch.setattr(journal_cli, "PACE", 0.0)
+    monkeypatch.setattr(journal_command, "PACE", 0.0)
 
 
 class TestReconcile:
@@ -278,13 +277,23 @@ class TestReconcile:
 
         done = await reconcile(path, v2.url)
 
-        assert results(done) == {made.id: f"done, message {made_id}", absent.id: NOT_THERE}
+        assert results(done) == {made.id: f"done, invoice-message {made_id}", absent.id: NOT_THERE}
         assert done.exit_code == 0
         assert await asyncio.to_thread(unsettled, path) == []
         async with opened(path) as journal:
             assert (await begun(journal, "made")).made_id == made_id
             assert (await begun(journal, "absent")).outcome is Outcome.ABSENT
         assert (await reconcile(path, v2.url)).exit_code == 0
+
+    async def test_a_payment_is_told_as_one(self, path: Path, v2: Sandbox) -> None:
+        parameters = {"amount": 12.5, "notes": "By cheque"}
+        request = V2Request("POST", "/invoices/1420/payments", body=json.dumps(parameters).encode())
+        write = Write("invoice-payments", request, invoice_payments.likeness(parameters))
+        async with opened(path) as journal:
+            intent = await journal.begin(write, account_id=1000, request_id="r")
+            made = await v2.call("/v2/invoices/1420/payments", parameters)
+
+        assert results(await reconcile(path, v2.url)) == {intent.id: f"done, payment {made['id']}"}
 
     async def test_two_equal_writes_are_two_messages(self, path: Path, v2: Sandbox) -> None:
         async with opened(path) as journal:
@@ -295,7 +304,7 @@ class TestReconcile:
         done = await reconcile(path, v2.url)
 
         assert sorted(results(done).values()) == sorted(
-            [*(f"done, message {made_id}" for made_id in ids), NOT_THERE]
+            [*(f"done, invoice-message {made_id}" for made_id in ids), NOT_THERE]
         )
 
     async def test_after_a_504_of_a_real_bridge(self, path: Path, v2: Sandbox) -> None:
@@ -325,7 +334,7 @@ class TestReconcile:
             done = await reconcile(path, v2.url)
 
         assert done.exit_code == 0
-        assert re.fullmatch(r"done, message \d+", results(done)[1])
+        assert re.fullmatch(r"done, invoice-message \d+", results(done)[1])
 
     @pytest.mark.parametrize("known", ["better-than-the-flag", "alone"])
     async def test_the_book_knows_an_accounts_token(
@@ -459,34 +468,33 @@ class TestReconcile:
         assert results(await reconcile(path, upstream.base_url)) == {1: NOT_THERE}
         assert len(upstream.received) == 2
 
-    async def test_its_pace_leaves_a_running_bridge_half_of_what_v2_bears(
-        self, upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch
+    def test_its_pace_leaves_a_running_bridge_half_of_what_v2_bears(
+        self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.undo()
-        upstream.says(page())
+
+        assert 15 / journal_command.PACE <= 50
+
+    async def test_it_keeps_its_pace(
+        self, path: Path, upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(journal_command, "PACE", 1 / 8)
+        await asyncio.to_thread(interrupted, path, "one", "two")
+        upstream.says(Reply(b"{}", 429, {"Retry-After": "0"}), page())
         waited: list[float] = []
 
         async def wait(seconds: float) -> None:
             waited.append(seconds)
 
-        client = V2Client(
-            Upstream(upstream.base_url, "Tests", connect_timeout=5, body_limit=2**20, connections=1)
-        )
-        calls = journal_cli._Calls(client, wait)
-        try:
-            async with asyncio.timeout(60) as patience:
-                for _ in range(51):
-                    await calls.make(V2Request("GET", "/x"), 1, Secret("t0ken"), patience)
-        finally:
-            await client.close()
+        monkeypatch.setattr("bridge.cli.journal.asyncio.sleep", wait)
+        await reconcile(path, upstream.base_url)
 
-        # None of them was waited for, so that each one's wait counts from about the first call on.
-        assert sum(seconds < 14 for seconds in waited) <= 50
+        assert waited.count(1 / 8) == len(upstream.received) == 3
 
     async def test_but_not_for_ever(
         self, path: Path, upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(journal_cli, "TRIES", 2)
+        monkeypatch.setattr(journal_command, "TRIES", 2)
         await asyncio.to_thread(interrupted, path, "one")
         for wait, calls in (("0", 2), ("900", 1)):
             upstream.says(Reply(b"{}", 429, {"Retry-After": wait}))
@@ -499,7 +507,7 @@ class TestReconcile:
     async def test_a_v2_that_never_answers_is_given_up(
         self, path: Path, v2: Sandbox, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(journal_cli, "PATIENCE", 0.2)
+        monkeypatch.setattr(journal_command, "PATIENCE", 0.2)
         await v2.call("/sandbox/faults", {"fault": "hang"})
         await asyncio.to_thread(interrupted, path, "one")
 
@@ -517,7 +525,7 @@ class TestReconcile:
 
         assert len(found) == 120
         assert [each for each in found.values() if each != NOT_THERE] == [
-            f"done, message {made_id}"
+            f"done, invoice-message {made_id}"
         ]
 
     async def test_a_resource_that_the_bridge_does_not_know_is_told(
@@ -542,10 +550,10 @@ class TestReconcile:
     @pytest.mark.parametrize(
         ("arguments", "expected"),
         [
-            (["--token=s3cret"], "--token: must be env:NAME or file:/absolute/path"),
-            (["--token=env:"], "--token: must be env:NAME or file:/absolute/path"),
-            (["--token=env:NO_SUCH"], "--token: the environment variable NO_SUCH is not set"),
-            (["--token=file:/no/such"], "--token: /no/such: No such file or directory"),
+            (["--token=s3cret"], "token: must be env:NAME or file:/absolute/path"),
+            (["--token=env:"], "token: must be env:NAME or file:/absolute/path"),
+            (["--token=env:NO_SUCH"], "the environment variable NO_SUCH is not set"),
+            (["--token=file:/no/such"], "/no/such: No such file or directory"),
             (["--book=/no/such"], "/no/such: No such file or directory"),
             (["--upstream=x"], "upstream: must be an http"),
         ],

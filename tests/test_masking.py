@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.masking import without_addresses
+from bridge.identity.masking import without_addresses
 
 
 @pytest.mark.parametrize(

@@ -5,28 +5,38 @@ What a book may say is in `bridge.identity.book`, which also reads every edit be
 
 import fcntl
 import os
+import re
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import tomlkit
-from tomlkit.exceptions import TOMLKitError
-from tomlkit.items import AoT
 
 from bridge.identity.book import (
     BOOK_LIMIT,
     BookError,
-    PrivateFiles,
     Row,
     describe,
     login_key,
     parse,
+    read_private,
     subdomain_key,
+    written,
 )
 
 _HEADER = "# The credential book of harvest-bridge. `harvest-bridge credentials` edits it.\n"
+
+_CREDENTIAL = re.compile(
+    r"(?P<comment>(?:^[ \t]*#.*\n)*)"
+    r"(?P<lines>^[ \t]*\[\[.*(?:\n|\Z)(?:(?:[ \t\r]*(?:#.*)?\n)*[ \t]*[^\s#\[].*(?:\n|\Z))*)",
+    re.MULTILINE,
+)
+"""A credential from `[[credential]]` to its last field, and the comment that stands right above it.
+
+Blank lines and comments below its last field belong to what comes after.
+"""
 
 
 def add(path: Path, row: Row, *, replace: bool = False) -> bool:
@@ -38,20 +48,19 @@ def add(path: Path, row: Row, *, replace: bool = False) -> bool:
         BookError: the pair is in the book already, the book cannot be read or written, or it would
             not be one afterwards.
     """
-    with _editing(path) as edit:
-        position = _position(edit.rows, row.pair)
+    with _editing(path) as book:
+        position = book.position(row.pair)
         if position is None:
-            expected = (*edit.rows, row)
-            text = f"{_ended(edit.text)}\n{_block(row)}"
-        elif not replace:
-            raise BookError(
-                f"{path}: {describe(position + 1, edit.rows[position])}: it is in the book already"
-            )
-        else:
-            expected = (*edit.rows[:position], row, *edit.rows[position + 1 :])
-            text = _replaced(edit, position, row)
-        edit.write(text, expected)
-    return position is not None
+            book.write(f"{_ended(book.text)}\n{_block(row)}", (*book.rows, row))
+            return False
+        if not replace:
+            place = describe(position + 1, book.rows[position].subdomain, book.rows[position].login)
+            raise BookError(f"{path}: {place}: it is in the book already")
+        old = book.credential(position)
+        lines = _changed(old["lines"], row)
+        text = book.text[: old.start("lines")] + lines + book.text[old.end() :]
+        book.write(text, (*book.rows[:position], row, *book.rows[position + 1 :]))
+        return True
 
 
 def remove(path: Path, subdomain: str, login: str) -> None:
@@ -60,41 +69,65 @@ def remove(path: Path, subdomain: str, login: str) -> None:
     Raises:
         BookError: it is not in the book, or the book cannot be read or written.
     """
-    with _editing(path) as edit:
-        position = _position(edit.rows, (subdomain_key(subdomain), login_key(login)))
+    with _editing(path) as book:
+        position = book.position((subdomain_key(subdomain), login_key(login)))
         if position is None:
             raise BookError(f"{path}: it has no credential of this subdomain and login")
-        before, _, after = _split(edit, position)
-        kept = _joined(_without_last_comment(before), after)
-        text = kept if kept.strip() else _HEADER
-        edit.write(text, (*edit.rows[:position], *edit.rows[position + 1 :]))
-
-
-def _position(rows: tuple[Row, ...], pair: tuple[str, str]) -> int | None:
-    return next((index for index, row in enumerate(rows) if row.pair == pair), None)
+        old = book.credential(position)
+        # At the very top of a file, a comment speaks of the whole of it.
+        start = old.start() or old.start("lines")
+        text = _joined(book.text[:start], book.text[old.end() :])
+        rows = (*book.rows[:position], *book.rows[position + 1 :])
+        book.write(text if text.strip() else _HEADER, rows)
 
 
 @dataclass(frozen=True, slots=True)
-class _Edit:
+class _OpenBook:
     """A book while nobody else edits it."""
 
     path: Path
     """Its own, not that of a link to it."""
-    text: str
-    rows: tuple[Row, ...]
-    status: os.stat_result | None
-    """None for a book that does not exist yet."""
+    directory: int
+    """A handle of the directory that it is in."""
+    text: str = _HEADER
+    rows: tuple[Row, ...] = ()
+    owner: tuple[int, int] | None = None
+    """User and group; None for a book that does not exist yet."""
+
+    def position(self, pair: tuple[str, str]) -> int | None:
+        return next((index for index, row in enumerate(self.rows) if row.pair == pair), None)
+
+    def credential(self, position: int) -> re.Match[str]:
+        """Return where a credential is in the text."""
+        found = list(_CREDENTIAL.finditer(self.text))
+        if len(found) != len(self.rows):
+            raise _not_editable(self.path)
+        return found[position]
 
     def write(self, text: str, expected: tuple[Row, ...]) -> None:
-        """Put `text` in the book's place, if it reads as what is expected."""
+        """Put `text` in the book's place, if it reads as what is expected.
+
+        After a crash, the file is the old one or the new one, whole.
+        """
         octets = text.encode("utf-8")
         if parse(self.path, octets) != expected:
             raise _not_editable(self.path)
-        _write(self.path, octets, self.status)
+        handle, name = tempfile.mkstemp(prefix=f".{self.path.name}.", dir=self.path.parent)
+        with os.fdopen(handle, "wb") as file, ExitStack() as cleaning:
+            cleaning.callback(Path(name).unlink)
+            if self.owner is not None and self.owner[0] != os.geteuid():
+                # Whoever owns the book has to be able to read it again.
+                os.fchown(handle, *self.owner)
+            file.write(octets)
+            file.flush()
+            os.fsync(handle)
+            Path(name).replace(self.path)
+            cleaning.pop_all()
+        os.fsync(self.directory)
 
 
 @contextmanager
-def _editing(path: Path) -> Iterator[_Edit]:
+def _editing(path: Path) -> Iterator[_OpenBook]:
     """Read a book to edit it, and let no other edit in between.
 
     The lock is one on its directory, which unlike the book is never replaced, and needs no file
@@ -102,128 +135,42 @@ def _editing(path: Path) -> Iterator[_Edit]:
     """
     real = path.resolve()
     try:
-        with _locked(real.parent):
-            status = real.stat() if real.exists() else None
-            if status is None:
-                yield _Edit(real, _HEADER, (), None)
+        directory = os.open(real.parent, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            fcntl.flock(directory, fcntl.LOCK_EX)
+            if real.exists():
+                status = real.stat()
+                octets = read_private(real, BOOK_LIMIT)
+                rows, owner = parse(real, octets), (status.st_uid, status.st_gid)
+                yield _OpenBook(real, directory, octets.decode("utf-8"), rows, owner)
             else:
-                octets = PrivateFiles().read(real, BOOK_LIMIT)
-                rows = parse(real, octets)
-                yield _Edit(real, octets.decode("utf-8"), rows, status)
+                yield _OpenBook(real, directory)
+        finally:
+            os.close(directory)
     except OSError as error:
         raise BookError(f"{path}: {error.strerror}") from None
-
-
-@contextmanager
-def _locked(directory: Path) -> Iterator[None]:
-    handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)
-
-
-def _write(path: Path, octets: bytes, status: os.stat_result | None) -> None:
-    """Replace the file at `path`; after a crash it is the old one or the new one, whole."""
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)  # mode 0600
-    try:
-        with os.fdopen(handle, "wb") as file:
-            if status is not None and status.st_uid != os.geteuid():
-                # Whoever owns the book has to be able to read it again.
-                os.fchown(handle, status.st_uid, status.st_gid)
-            file.write(octets)
-            file.flush()
-            os.fsync(handle)
-        Path(name).replace(path)
-    except BaseException:
-        with suppress(OSError):
-            Path(name).unlink()
-        raise
-    _sync_directory(path.parent)
-
-
-def _sync_directory(directory: Path) -> None:
-    handle = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def _fields(row: Row) -> dict[str, object]:
-    written = {
-        "subdomain": row.subdomain,
-        "login": row.login,
-        "password": row.password_hash.reveal(),
-        "account_id": row.account_id,
-        "token": str(row.reference),
-        "dialect": None if row.dialect is None else str(row.dialect),
-        "label": row.label,
-    }
-    return {name: value for name, value in written.items() if value is not None}
-
-
-def _block(row: Row) -> str:
-    table = tomlkit.table()
-    for name, value in _fields(row).items():
-        table.add(name, value)
-    tables = tomlkit.aot()
-    tables.append(table)
-    document = tomlkit.document()
-    document.add("credential", tables)
-    return document.as_string()
-
-
-def _replaced(edit: _Edit, position: int, row: Row) -> str:
-    """Change one credential in place: the comments on its lines stay."""
-    before, block, after = _split(edit, position)
-    document = tomlkit.parse(block)
-    table = document["credential"][0]
-    fields = _fields(row)
-    for name in [name for name in table if name not in fields]:
-        table.remove(name)
-    table.update(fields)
-    return before + _ended(document.as_string()) + after
-
-
-def _split(edit: _Edit, position: int) -> tuple[str, str, str]:
-    """Return what stands before a credential, its own lines, and what comes after them.
-
-    Blank lines and comments below its last line belong to what comes after.
-    """
-    try:
-        document = tomlkit.parse(edit.text)
-        tables = document["credential"]
-        if not isinstance(tables, AoT):
-            raise _not_editable(edit.path)
-        del tables[position + 1 :]
-        end = len(document.as_string())
-        if position:
-            del tables[position]
-        else:
-            document.remove("credential")
-        start = len(document.as_string())
-    except TOMLKitError:
-        raise _not_editable(edit.path) from None
-    lines = edit.text[start:end].splitlines(keepends=True)
-    while lines and (not lines[-1].strip() or lines[-1].lstrip().startswith("#")):
-        end -= len(lines.pop())
-    return edit.text[:start], edit.text[start:end], edit.text[end:]
 
 
 def _not_editable(path: Path) -> BookError:
     return BookError(f"{path}: to be edited, each credential must begin with [[credential]]")
 
 
-def _without_last_comment(text: str) -> str:
-    """Drop the comment lines at the end of `text`, unless a blank line sets them apart."""
-    lines = text.splitlines(keepends=True)
-    comment = len(lines)
-    while comment and lines[comment - 1].lstrip().startswith("#"):
-        comment -= 1
-    # At the very top of a file, a comment speaks of the whole of it.
-    return "".join(lines[:comment] if comment else lines)
+def _block(row: Row) -> str:
+    lines = (
+        f"{name} = {tomlkit.item(value).as_string()}\n" for name, value in written(row).items()
+    )
+    return "".join(["[[credential]]\n", *lines])
+
+
+def _changed(lines: str, row: Row) -> str:
+    """Change one credential in place: the comments on its lines stay."""
+    document = tomlkit.parse(lines)
+    table = document["credential"][0]
+    fields = written(row)
+    for name in [name for name in table if name not in fields]:
+        table.remove(name)
+    table.update(fields)
+    return _ended(document.as_string())
 
 
 def _joined(before: str, after: str) -> str:

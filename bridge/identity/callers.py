@@ -4,7 +4,7 @@ from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from bridge.identity.book import Book, Entry, login_key
+from bridge.identity.book import Book, login_key
 from bridge.identity.credentials import Basic, Bearer, Credential, is_token
 from bridge.identity.passwords import PasswordChecker
 from bridge.secret import Secret
@@ -38,28 +38,17 @@ class Caller:
     label: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
 class Identification:
     """Tells who is calling, by the ways that are enabled."""
 
-    def __init__(
-        self,
-        ways: frozenset[Way],
-        account_id: int | None,
-        book: Callable[[], Book],
-        passwords: PasswordChecker,
-    ) -> None:
-        """Accept callers by `ways`.
-
-        Args:
-            ways: the ways of calling that are enabled.
-            account_id: the account of tokens that come for a subdomain the book does not know.
-            book: answers the credential book in force.
-            passwords: judges the passwords of the book's logins.
-        """
-        self._ways = ways
-        self._account_id = account_id
-        self._book = book
-        self._passwords = passwords
+    ways: frozenset[Way]
+    account_id: int | None
+    """That of tokens which come for a subdomain that the book does not know."""
+    book: Callable[[], Book]
+    """Answers the credential book in force."""
+    passwords: PasswordChecker
+    """Judges the passwords of the book's logins."""
 
     async def identify(
         self, offered: Iterable[Credential], subdomain: str | None, address: str
@@ -72,7 +61,7 @@ class Identification:
             NotIdentified: no credential is of an enabled way, or none is right.
             Overloaded: too many passwords are being checked.
         """
-        book = self._book()
+        book = self.book()
         for credential in offered:
             match credential:
                 case Basic(login, password):
@@ -87,29 +76,21 @@ class Identification:
         self, book: Book, subdomain: str | None, login: str, password: Secret, address: str
     ) -> Caller | None:
         entry = None if subdomain is None else book.find(subdomain, login)
-        if Way.BOOK in self._ways and (
+        if Way.BOOK in self.ways and (
             # What comes with a login of the book must never reach v2 as if it were a token.
-            book.knows(login) or Way.TOKEN_AS_PASSWORD not in self._ways
+            book.knows(login) or Way.TOKEN_AS_PASSWORD not in self.ways
         ):
-            right = await self._passwords.check(entry, subdomain, login, password, address)
-            return _booked(entry) if right and entry is not None else None
+            right = await self.passwords.check(entry, subdomain, login, password, address)
+            if not right or entry is None:
+                return None
+            key = (entry.subdomain, login_key(entry.login))
+            return Caller(entry.account_id, entry.token, Way.BOOK, key, entry.dialect, entry.label)
         return self._by_token(book, subdomain, password, Way.TOKEN_AS_PASSWORD)
 
     def _by_token(
         self, book: Book, subdomain: str | None, token: Secret, way: Way
     ) -> Caller | None:
-        account_id = book.accounts.get(subdomain or "", self._account_id)
-        if way not in self._ways or account_id is None or not is_token(token.reveal()):
+        account_id = book.accounts.get(subdomain or "", self.account_id)
+        if way not in self.ways or account_id is None or not is_token(token.reveal()):
             return None
         return Caller(account_id, token, way, (account_id, token.digest()))
-
-
-def _booked(entry: Entry) -> Caller:
-    return Caller(
-        entry.account_id,
-        entry.token,
-        Way.BOOK,
-        (entry.subdomain, login_key(entry.login)),
-        entry.dialect,
-        entry.label,
-    )

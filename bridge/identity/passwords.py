@@ -8,36 +8,29 @@ in `bridge.identity.book`.
 import asyncio
 import base64
 import hmac
-import ipaddress
 import os
 import secrets
 import time
 import unicodedata
-from collections import OrderedDict, deque
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import partial
-from typing import Generic, TypeVar
+from functools import lru_cache, partial
 
 from argon2 import PasswordHasher
 from argon2.exceptions import Argon2Error, VerifyMismatchError
 from argon2.low_level import Type, verify_secret
-from argon2.profiles import RFC_9106_LOW_MEMORY
+from cachetools import TTLCache
 
 from bridge.identity.book import Cost, Entry, login_key, subdomain_key
+from bridge.identity.hosts import network_of
 from bridge.secret import Secret
 from bridge.v1.errors import Overloaded
 
-COST = Cost(
-    memory=RFC_9106_LOW_MEMORY.memory_cost,
-    passes=RFC_9106_LOW_MEMORY.time_cost,
-    lanes=RFC_9106_LOW_MEMORY.parallelism,
-    salt_length=RFC_9106_LOW_MEMORY.salt_len,
-    tag_length=RFC_9106_LOW_MEMORY.hash_len,
-)
-"""RFC 9106, section 4, the second recommended option: 64 MiB, 3 passes, 4 lanes; 16-byte salt,
-32-byte tag. argon2-cffi's default; a verification holds that much memory while it runs."""
+COST = Cost(memory=64 * 1024, passes=3, lanes=4, salt_length=16, tag_length=32)
+"""RFC 9106, section 4, the second recommended option, which is also argon2-cffi's default; a
+verification holds that much memory while it runs."""
 
 
 def hash_password(password: Secret, cost: Cost = COST) -> str:
@@ -49,14 +42,10 @@ def hash_password(password: Secret, cost: Cost = COST) -> str:
     octets = _octets(password)
     if not octets:
         raise ValueError("a password must not be empty")
-    return PasswordHasher(
-        time_cost=cost.passes,
-        memory_cost=cost.memory,
-        parallelism=cost.lanes,
-        hash_len=cost.tag_length,
-        salt_len=cost.salt_length,
-        type=Type.ID,
-    ).hash(octets)
+    hasher = PasswordHasher(
+        cost.passes, cost.memory, cost.lanes, cost.tag_length, cost.salt_length, type=Type.ID
+    )
+    return hasher.hash(octets)
 
 
 def _octets(password: Secret) -> bytes:
@@ -75,6 +64,7 @@ def _matches(encoded: str, octets: bytes) -> bool:
         return False
 
 
+@lru_cache(maxsize=1)
 def _nobody(cost: Cost) -> str:
     """Return a hash that no password is known to have, and that costs as much as any other."""
     salt, tag = (
@@ -84,225 +74,143 @@ def _nobody(cost: Cost) -> str:
     return f"$argon2id$v=19$m={cost.memory},t={cost.passes},p={cost.lanes}${salt}${tag}"
 
 
-# Pairs that were right.
+FIRST_PAUSE = 1.0
+"""Seconds; each further failure doubles it."""
 
-Clock = Callable[[], float]
-"""Answers seconds that never go back."""
+LONGEST_PAUSE = 60.0
+"""Seconds."""
 
-_Key = TypeVar("_Key", bound=Hashable)
-_Value = TypeVar("_Value")
-
-
-class _Recent(Generic[_Key, _Value]):
-    """The values that were put last, each for a time, and no more than a number of them."""
-
-    def __init__(self, size: int, seconds: float, clock: Clock) -> None:
-        self._size = size
-        self._seconds = seconds
-        self._clock = clock
-        self._values: OrderedDict[_Key, tuple[float, _Value]] = OrderedDict()
-
-    def __len__(self) -> int:
-        return len(self._values)
-
-    def get(self, key: _Key, *, touch: bool = False) -> _Value | None:
-        """Return a value; with `touch` it is then the last to be pushed out. Its time runs on."""
-        put = self._values.get(key)
-        if put is None:
-            return None
-        if self._clock() - put[0] >= self._seconds:
-            del self._values[key]
-            return None
-        if touch:
-            self._values.move_to_end(key)
-        return put[1]
-
-    def put(self, key: _Key, value: _Value) -> None:
-        self._values[key] = (self._clock(), value)
-        self._values.move_to_end(key)
-        if len(self._values) > self._size:
-            self._values.popitem(last=False)
-
-    def drop(self, key: _Key) -> None:
-        self._values.pop(key, None)
+RETRY_AFTER = 2
+"""Seconds that whoever is turned away should wait."""
 
 
-# Attempts that fail.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """How much a checker computes, refuses and remembers."""
 
-
-@dataclass(frozen=True, slots=True)
-class BackOff:
-    """How failed attempts slow the next ones down."""
-
+    running: int = 2
+    """Verifications at once, with 64 MiB each. An address may have all of these but one, if there
+    are more."""
+    waiting: int = 64
+    """Verifications that wait, altogether."""
+    of_address: int = 16
+    """Running and waiting, of one address."""
     failures: int = 5
     """As many failures of one login from one address bring the first pause."""
     failures_of_address: int = 25
     """As many from one address, whatever the logins. Of one login, only those count here that come
     before its own pauses: one job with an old password does not shut out its neighbours."""
-    first: float = 1.0
-    """Seconds of the first pause; each further failure doubles it."""
-    longest: float = 60.0
-    """Seconds."""
-    quiet: float = 900.0
-    """Seconds without a failure, after which all is forgotten."""
     remembered: int = 10_000
-    """The most logins, and the most addresses, that are kept in mind."""
-
-    def pause(self, failures: int, threshold: int) -> float:
-        """Return how many seconds to refuse for, after that many failures."""
-        if failures < threshold:
-            return 0.0
-        # An exponent beyond this would only overflow.
-        return min(self.longest, self.first * 2.0 ** min(failures - threshold, 64))
+    """The most right pairs, the most logins and the most addresses that are kept in mind."""
+    seconds: float = 900.0
+    """How long a right pair is kept in mind, and failures after the last one."""
 
 
-@dataclass(slots=True)
-class _Failures:
-    count: int
-    open_again: float
-    """On the clock: attempts before that are refused."""
+class _Failing(TTLCache[bytes, tuple[int, float]]):
+    """By some key, how many attempts have failed, and when on the clock the next is looked at."""
 
-
-class _Failing:
-    """Counts failures by some key, against one threshold."""
-
-    def __init__(self, policy: BackOff, threshold: int, clock: Clock) -> None:
-        self._policy = policy
+    def __init__(self, threshold: int, limits: Limits, clock: Callable[[], float]) -> None:
+        super().__init__(limits.remembered, limits.seconds, clock)
         self._threshold = threshold
-        self._clock = clock
-        self._failures: _Recent[bytes, _Failures] = _Recent(policy.remembered, policy.quiet, clock)
+
+    def __missing__(self, _key: bytes) -> tuple[int, float]:
+        return 0, 0.0
 
     def refused(self, key: bytes) -> bool:
-        failures = self._failures.get(key)
-        return failures is not None and self._clock() < failures.open_again
+        return self.timer() < self[key][1]
 
     def failed(self, key: bytes) -> bool:
         """Count a failure, and return whether there had been enough of them already."""
-        before = self._failures.get(key)
-        count = 1 if before is None else before.count + 1
-        pause = self._policy.pause(count, self._threshold)
-        self._failures.put(key, _Failures(count, self._clock() + pause))
+        count = self[key][0] + 1
+        self[key] = count, self.timer() + _pause(count - self._threshold)
         return count > self._threshold
 
-    def succeeded(self, key: bytes) -> None:
-        self._failures.drop(key)
 
-
-# Attempts that wait.
-
-
-@dataclass(frozen=True, slots=True)
-class Turns:
-    """How many verifications may run and wait."""
-
-    running: int = 2
-    """At once, with 64 MiB each. An address may have all of these but one, if there are more."""
-    waiting: int = 64
-    """Altogether."""
-    of_address: int = 16
-    """Running and waiting, of one address."""
-    retry_after: int = 2
-    """Seconds that whoever is turned away should wait."""
-
-    def exceeded(self) -> Overloaded:
-        """Return what whoever is turned away is told."""
-        return Overloaded("Too many logins are being checked: try again soon.", self.retry_after)
+def _pause(more: int) -> float:
+    """Return how many seconds to refuse for, after so many failures more than are let pass."""
+    # An exponent beyond this would only overflow.
+    return 0.0 if more < 0 else min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** min(more, 64))
 
 
 @dataclass(eq=False, slots=True)
 class _Attempt:
-    """One verification, and everybody who waits for its outcome."""
+    """One verification, and how many wait for its outcome."""
 
-    key: bytes
-    address: bytes
-    login: bytes
-    encoded: str = field(repr=False)
-    octets: bytes = field(repr=False)
-    known: bool
-    """Whether there is such a login: the stand-in hash must not make anybody right."""
-    outcome: asyncio.Future[bool]
-    waiting: int = 0
-    started: bool = False
+    network: bytes
+    turn: asyncio.Future[None]
+    """Done when the attempt may run, or has been turned away."""
+    asking: int = 0
+    outcome: asyncio.Task[bool] = field(init=False)
 
 
 class _Queue:
-    """Attempts by address; the addresses take turns, so that none waits for all of another's."""
+    """Attempts that wait; networks take turns, so that none waits for all of another's."""
 
-    def __init__(self, turns: Turns) -> None:
-        self._turns = turns
-        self._waiting: OrderedDict[bytes, deque[_Attempt]] = OrderedDict()
-        self._running: dict[bytes, int] = {}
-        self._running_of_one = max(1, turns.running - 1)
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._waiting: dict[bytes, list[_Attempt]] = {}
+        """By network; the one whose turn is next comes first."""
+        self._running: list[bytes] = []
+        """The network of each that runs."""
+        self._closed = False
 
-    def put(self, attempt: _Attempt) -> _Attempt | None:
-        """Queue an attempt, and return the one that had to give way for it, if any.
+    def enter(self, network: bytes) -> _Attempt:
+        """Queue an attempt.
 
-        When the queue is full, that is the last one of the address that has most in it. With no
-        such address but its own, the attempt itself is turned away.
+        When the queue is full, the last one of the network that has most in it has to give way.
+        With no such network but its own, the attempt itself is turned away.
 
         Raises:
-            Overloaded: the attempt is turned away.
+            Overloaded: that is so, or the network has enough already, or this is closed.
         """
-        own = len(self._waiting.get(attempt.address, ()))
-        if own + self._running.get(attempt.address, 0) >= self._turns.of_address:
-            raise self._turns.exceeded()
-        given_way = None
-        if sum(map(len, self._waiting.values())) >= self._turns.waiting:
+        own = len(self._waiting.get(network, ()))
+        if self._closed or own + self._running.count(network) >= self._limits.of_address:
+            raise _overloaded()
+        if sum(map(len, self._waiting.values())) >= self._limits.waiting:
             longest = max(self._waiting.values(), key=len)
             if len(longest) <= own + 1:
-                raise self._turns.exceeded()
-            given_way = longest[-1]
-            self.drop(given_way)
-        self._waiting.setdefault(attempt.address, deque()).append(attempt)
-        return given_way
+                raise _overloaded()
+            longest.pop().turn.set_exception(_overloaded())
+        attempt = _Attempt(network, asyncio.get_running_loop().create_future())
+        self._waiting.setdefault(network, []).append(attempt)
+        self._start()
+        return attempt
 
-    def drop(self, attempt: _Attempt) -> None:
-        """Take out an attempt that waits."""
-        own = self._waiting[attempt.address]
-        own.remove(attempt)
-        if not own:
-            del self._waiting[attempt.address]
-
-    def start(self) -> _Attempt | None:
-        """Take out the attempt whose turn it is to run, if one may."""
-        if sum(self._running.values()) >= self._turns.running:
-            return None
-        for address in self._waiting:
-            if self._running.get(address, 0) < self._running_of_one:
-                attempt = self._waiting[address][0]
-                self.drop(attempt)
-                if address in self._waiting:
-                    self._waiting.move_to_end(address)
-                self._running[address] = self._running.get(address, 0) + 1
-                return attempt
-        return None
+    def leave(self, attempt: _Attempt) -> None:
+        """Take out one that waits."""
+        self._waiting[attempt.network].remove(attempt)
+        if not self._waiting[attempt.network]:
+            del self._waiting[attempt.network]
+        attempt.turn.cancel()
 
     def end(self, attempt: _Attempt) -> None:
-        """Give free the place of an attempt that ran."""
-        left = self._running[attempt.address] - 1
-        if left:
-            self._running[attempt.address] = left
-        else:
-            del self._running[attempt.address]
+        """Give free the place of one that ran."""
+        self._running.remove(attempt.network)
+        self._start()
 
-    def all(self) -> list[_Attempt]:
-        """Return every attempt that waits."""
-        return [attempt for own in self._waiting.values() for attempt in own]
+    def close(self) -> None:
+        """Turn away whoever waits, and whoever comes from now on."""
+        self._closed = True
+        while self._waiting:
+            for attempt in self._waiting.popitem()[1]:
+                attempt.turn.set_exception(_overloaded())
+
+    def _start(self) -> None:
+        """Let run what may."""
+        of_one = max(1, self._limits.running - 1)
+        while len(self._running) < self._limits.running:
+            free = [each for each in self._waiting if self._running.count(each) < of_one]
+            if not free:
+                return
+            attempt, *others = self._waiting.pop(free[0])
+            if others:
+                self._waiting[attempt.network] = others  # which makes it the last
+            self._running.append(attempt.network)
+            attempt.turn.set_result(None)
 
 
-# All of it together.
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """How much a checker computes, refuses and remembers."""
-
-    turns: Turns = field(default_factory=Turns)
-    back_off: BackOff = field(default_factory=BackOff)
-    right_pairs: int = 10_000
-    """The most right pairs to remember."""
-    right_seconds: float = 900.0
-    """How long to remember each."""
+def _overloaded() -> Overloaded:
+    return Overloaded("Too many logins are being checked: try again soon.", RETRY_AFTER)
 
 
 class PasswordChecker:
@@ -321,7 +229,7 @@ class PasswordChecker:
         usual_cost: Callable[[], Cost | None] = lambda: COST,
         limits: Limits | None = None,
         *,
-        clock: Clock = time.monotonic,
+        clock: Callable[[], float] = time.monotonic,
         executor: Executor | None = None,
     ) -> None:
         """Make a checker.
@@ -333,26 +241,19 @@ class PasswordChecker:
             executor: runs the verifications; by default, threads of the checker's own.
         """
         limits = limits or Limits()
-        failing, self._turns = limits.back_off, limits.turns
         self._usual_cost = usual_cost
-        self._nobody: dict[Cost, str] = {}
         self._secret = os.urandom(32)
-        self._right: _Recent[bytes, bool] = _Recent(limits.right_pairs, limits.right_seconds, clock)
-        self._failing_logins = _Failing(failing, failing.failures, clock)
-        self._failing_addresses = _Failing(failing, failing.failures_of_address, clock)
-        self._queue = _Queue(self._turns)
+        self._right: TTLCache[bytes, bool] = TTLCache(limits.remembered, limits.seconds, clock)
+        self._failing_logins = _Failing(limits.failures, limits, clock)
+        self._failing_addresses = _Failing(limits.failures_of_address, limits, clock)
+        self._queue = _Queue(limits)
         self._attempts: dict[tuple[bytes, bytes], _Attempt] = {}
-        self._own_threads = ThreadPoolExecutor(self._turns.running, "argon2")
-        self._threads = executor or self._own_threads
-        self._closed = False
+        self._threads = executor or ThreadPoolExecutor(limits.running, "argon2")
 
     async def close(self) -> None:
         """Turn away whoever waits, and let what runs come to its end unheard."""
-        self._closed = True
-        for attempt in self._queue.all():
-            self._queue.drop(attempt)
-            self._turn_away(attempt)
-        self._own_threads.shutdown(wait=False, cancel_futures=True)
+        self._queue.close()
+        self._threads.shutdown(wait=False)
 
     async def check(
         self,
@@ -376,133 +277,73 @@ class PasswordChecker:
             Overloaded: the password was not looked at.
         """
         octets = _octets(password)
-        hashed = "" if entry is None else entry.password_hash.reveal()
-        place = "" if subdomain is None else subdomain_key(subdomain)
-        key = self._digest(place, login_key(login), octets, hashed)
-        if entry is not None and self._right.get(key, touch=True):
-            return True
-        network = self._digest(_network(address))
+        encoded = None if entry is None else entry.password_hash.reveal()
+        pair = self._digest(subdomain_key(subdomain or ""), login_key(login), octets, encoded or "")
+        with suppress(KeyError):
+            return self._right[pair]
+        network = self._digest(network_of(address))
         failing = self._digest(login_key(login), network)
-        if self._refused(network, failing):
+        if self._refused(failing, network):
             return False
-        attempt = self._attempts.get((key, network))
+        attempt = self._attempts.get((pair, network))
         if attempt is None:
-            attempt = _Attempt(
-                key=key,
-                address=network,
-                login=failing,
-                encoded=hashed or self._stand_in(),
-                octets=octets,
-                known=entry is not None,
-                outcome=asyncio.get_running_loop().create_future(),
+            attempt = self._queue.enter(network)
+            attempt.outcome = asyncio.create_task(
+                self._verify(attempt, pair, failing, encoded, octets)
             )
-            self._enter(attempt)
-        return await self._outcome(attempt)
-
-    def _digest(self, *parts: str | bytes) -> bytes:
-        """Return a digest that tells nothing without this process; no two lists share one."""
-        message = bytearray()
-        for part in parts:
-            octets = part.encode("utf-8", "surrogatepass") if isinstance(part, str) else part
-            message += len(octets).to_bytes(8, "big") + octets
-        return hmac.digest(self._secret, message, "sha256")
-
-    def _stand_in(self) -> str:
-        cost = self._usual_cost() or COST
-        if cost not in self._nobody:
-            self._nobody = {cost: _nobody(cost)}
-        return self._nobody[cost]
-
-    def _refused(self, address: bytes, login: bytes) -> bool:
-        return self._failing_logins.refused(login) or self._failing_addresses.refused(address)
-
-    def _enter(self, attempt: _Attempt) -> None:
-        if self._closed:
-            raise self._turns.exceeded()
-        given_way = self._queue.put(attempt)
-        if given_way is not None:
-            self._turn_away(given_way)
-        self._attempts[attempt.key, attempt.address] = attempt
-        self._start()
-
-    async def _outcome(self, attempt: _Attempt) -> bool:
-        attempt.waiting += 1
+            attempt.outcome.add_done_callback(partial(self._ended, (pair, network)))
+            self._attempts[pair, network] = attempt
+        attempt.asking += 1
         try:
             return await asyncio.shield(attempt.outcome)
         finally:
-            attempt.waiting -= 1
-            if not attempt.waiting and not attempt.started and not attempt.outcome.done():
+            attempt.asking -= 1
+            if not attempt.asking and not attempt.turn.done():
                 # Everybody who asked has left: nobody needs to compute it.
-                self._queue.drop(attempt)
-                self._forget(attempt)
-                attempt.outcome.cancel()
+                self._queue.leave(attempt)
+                del self._attempts[pair, network]
 
-    def _start(self) -> None:
-        """Let run what may."""
-        while not self._closed and (attempt := self._queue.start()) is not None:
-            attempt.started = True
-            if self._refused(attempt.address, attempt.login):
+    def _digest(self, *parts: str | bytes) -> bytes:
+        """Return a digest that tells nothing without this process; no two lists share one."""
+        return hmac.digest(self._secret, ascii(parts).encode(), "sha256")
+
+    def _refused(self, login: bytes, network: bytes) -> bool:
+        return self._failing_logins.refused(login) or self._failing_addresses.refused(network)
+
+    async def _verify(
+        self, attempt: _Attempt, pair: bytes, failing: bytes, encoded: str | None, octets: bytes
+    ) -> bool:
+        """Compute a hash in turn, and remember what came of it; `encoded` is None for nobody's."""
+        await attempt.turn
+        try:
+            if self._refused(failing, attempt.network):
                 # Others that it waited for have failed meanwhile.
-                self._queue.end(attempt)
-                self._answer(attempt, right=False)
-                continue
-            try:
-                running = asyncio.get_running_loop().run_in_executor(
-                    self._threads, _matches, attempt.encoded, attempt.octets
-                )
-            except RuntimeError:  # no thread is to be had
-                self._queue.end(attempt)
-                self._turn_away(attempt)
-            else:
-                running.add_done_callback(partial(self._ended, attempt))
-
-    def _ended(self, attempt: _Attempt, done: asyncio.Future[bool]) -> None:
-        self._queue.end(attempt)
-        error = None if done.cancelled() else done.exception()
-        if done.cancelled() or isinstance(error, Argon2Error | MemoryError):
-            # A hash from the book can be computed: what fails is to get the memory or the threads.
-            self._turn_away(attempt)
-        elif error is not None:
-            self._fail(attempt, error)
-        else:
-            self._judge(attempt, right=done.result() and attempt.known)
-        self._start()
-
-    def _judge(self, attempt: _Attempt, *, right: bool) -> None:
+                return False
+            stand_in = _nobody(self._usual_cost() or COST)
+            right = await self._compute(encoded or stand_in, octets) and encoded is not None
+        finally:
+            self._queue.end(attempt)
         if right:
-            self._right.put(attempt.key, True)
-            self._failing_logins.succeeded(attempt.login)
-        elif not self._failing_logins.failed(attempt.login):
-            self._failing_addresses.failed(attempt.address)
-        self._answer(attempt, right=right)
+            self._right[pair] = True
+            with suppress(KeyError):
+                del self._failing_logins[failing]
+        elif not self._failing_logins.failed(failing):
+            self._failing_addresses.failed(attempt.network)
+        return right
 
-    def _turn_away(self, attempt: _Attempt) -> None:
-        self._fail(attempt, self._turns.exceeded())
+    async def _compute(self, encoded: str, octets: bytes) -> bool:
+        loop = asyncio.get_running_loop()
+        try:
+            computing = loop.run_in_executor(self._threads, _matches, encoded, octets)
+        except RuntimeError:  # no thread is to be had
+            raise _overloaded() from None
+        try:
+            return await computing
+        except (Argon2Error, MemoryError):
+            # A hash from the book can be computed: what fails is to get the memory or the threads.
+            raise _overloaded() from None
 
-    def _fail(self, attempt: _Attempt, error: BaseException) -> None:
-        self._forget(attempt)
-        attempt.outcome.set_exception(error)
-        if not attempt.waiting:
-            # Not to be reported as one that nobody has looked at.
-            attempt.outcome.exception()
-
-    def _answer(self, attempt: _Attempt, *, right: bool) -> None:
-        self._forget(attempt)
-        attempt.outcome.set_result(right)
-
-    def _forget(self, attempt: _Attempt) -> None:
-        """Have the next one who asks the same begin anew."""
-        del self._attempts[attempt.key, attempt.address]
-
-
-def _network(address: str) -> str:
-    """Return what to count attempts by: an IPv4 address, or the /64 network of an IPv6 one."""
-    try:
-        parsed = ipaddress.ip_address(address)
-    except ValueError:
-        return address
-    if isinstance(parsed, ipaddress.IPv4Address):
-        return str(parsed)
-    if parsed.ipv4_mapped is not None:
-        return str(parsed.ipv4_mapped)
-    return str(ipaddress.IPv6Address(int(parsed) >> 64 << 64))
+    def _ended(self, key: tuple[bytes, bytes], outcome: asyncio.Task[bool]) -> None:
+        if not outcome.cancelled():  # then it is forgotten already
+            del self._attempts[key]
+            outcome.exception()  # not to be reported as one that nobody has looked at

@@ -347,6 +347,7 @@ EVENTS = {
 RESOURCE = Resource(
     name="invoice-messages",
     successor="/invoices/{invoice_id}/messages",
+    collection=MESSAGES,
     look=look,
     calls=(
         *calls("list", "GET", COLLECTIONS, list_messages),

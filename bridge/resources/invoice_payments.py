@@ -271,6 +271,7 @@ MEMBERS = (
 RESOURCE = Resource(
     name="invoice-payments",
     successor="/invoices/{invoice_id}/payments",
+    collection=PAYMENTS,
     look=look,
     calls=(
         *calls("list", "GET", COLLECTIONS, list_payments),

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from bridge.resources.flow import Flow, Look
+from bridge.resources.table import Collection
 from bridge.v1.dialects import Dialect
 from bridge.v1.errors import MethodNotAllowed, NotFound, NotTranslated
 from bridge.v1.notes import Notes
@@ -47,6 +48,7 @@ class Resource:
 
     name: str
     calls: tuple[Call, ...]
+    collection: Collection
     look: Look
     """How to find what a write of this resource made."""
     successor: str

@@ -148,7 +148,8 @@ class Collection:
         if call.reuse is None:
             return self._translate(body, call, call.notes)
         # SHA-256 takes a third of BLAKE2b's time where processors know it, as most do.
-        digest = hashlib.sha256(f"{self.entity.schema} {call.dialect} {call.ids}\n".encode())
+        ids = " ".join(map(str, call.ids.values()))
+        digest = hashlib.sha256(f"{self.entity.schema} {call.dialect} {ids}\n".encode())
         digest.update(body)
         key = digest.digest()
         if (kept := call.reuse.get(key)) is None:
@@ -157,11 +158,13 @@ class Collection:
                 page = self._translate(body, call, notes)
             finally:
                 call.notes.merge(notes)
-            call.reuse.put(key, (*page, *notes), sum(map(len, page.parts)))
+            # Tuples of nothing but constants, which the garbage collector leaves alone.
+            kept = (tuple(page), tuple(notes))
+            call.reuse.put(key, kept, sum(map(len, page.parts)))
             return page
-        parts, following, *noted = kept
+        told, noted = kept
         call.notes.merge(noted)
-        return Page(parts, following)
+        return Page(*told)
 
     def _translate(self, body: bytes, call: V1Request, notes: Notes) -> Page:
         shape, writer = _part_writer(self, call.dialect)

@@ -1,11 +1,11 @@
 """From a v1 answer, a value, to the HTTP response that carries it."""
 
 import re
-import uuid
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from email.utils import format_datetime, formatdate
 from http import HTTPStatus
+from random import getrandbits
 
 from aiohttp import web
 from multidict import CIMultiDict
@@ -27,7 +27,7 @@ def request_id_of(offered: str | None) -> str:
     """Return the client's own request id if it is a sane one, else a new one."""
     if offered is not None and _SANE_ID.fullmatch(offered):
         return offered
-    return uuid.uuid4().hex
+    return f"{getrandbits(128):032x}"  # no secret, and thrice as quick as one
 
 
 _STANDING = CIMultiDict({"Server": "harvest-bridge", "Deprecation": _DEPRECATED})

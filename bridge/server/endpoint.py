@@ -4,7 +4,7 @@ How connections are held, what a call means, and how v2 is asked, is written els
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Hashable, Iterable
+from collections.abc import Awaitable, Callable, Hashable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
@@ -26,7 +26,16 @@ from bridge.resources.routes import Match, Router
 from bridge.server.answers import headers_of, http_date, http_response, request_id_of, send
 from bridge.server.front import Connection
 from bridge.server.leaving import Departure
-from bridge.server.limits import Admission, BodyBudget, BodyLimits, Place, Share, read_body
+from bridge.server.limits import (
+    LIMITS,
+    Admission,
+    BodyBudget,
+    BodyLimits,
+    Limits,
+    Place,
+    Share,
+    read_body,
+)
 from bridge.server.logs import REQUEST_ID
 from bridge.server.negotiation import admits_xml
 from bridge.server.records import CallRecord, Sink
@@ -62,23 +71,15 @@ REUSE = 64 * 1024 * 1024
 NO_BOOK = Book(())
 
 
-class Call:
-    """A legacy call that is being served."""
+class Call(Worker):
+    """A legacy call that is being served, by aiohttp's task for its connection."""
 
-    __slots__ = (
-        "client_is_gone",
-        "is_last",
-        "is_write",
-        "record",
-        "request",
-        "response",
-        "worker",
-    )
+    __slots__ = ("client_is_gone", "is_last", "is_write", "record", "request", "response")
 
     def __init__(self, request: web.BaseRequest, record: CallRecord) -> None:
+        super().__init__(request.task)
         self.request = request
         self.record = record
-        self.worker = Worker(request.task)
         self.is_write = False
         """Whether it is a write that has begun, which goes on to its end."""
         self.is_last = False
@@ -91,7 +92,7 @@ class Call:
         """Give the call up, unless it is a write, or others wait for what it finds out."""
         self.client_is_gone = True
         if not self.is_write:
-            self.worker.leave()
+            self.leave()
         elif self.response is None:
             _log.info("client_left", request_id=self.record.request_id)
 
@@ -108,9 +109,11 @@ class Endpoint:
         departure: Departure,
         book: Callable[[], Book] = lambda: NO_BOOK,
         sinks: Iterable[Sink] = (),
+        limits: Limits = LIMITS,
     ) -> None:
         """Serve calls with these parts; `sinks` are told of every call that has ended."""
         self._settings = settings
+        self._page_limit = limits.page_limit
         self._gateway = gateway
         self._journal = journal
         self._departure = departure
@@ -122,15 +125,15 @@ class Endpoint:
         )
         self._router = Router(RESOURCES)
         self._admission = Admission(
-            settings.calls,
+            limits.calls,
             {
-                Share.LOGIN: settings.calls_per_login,
-                Share.ADDRESS: settings.calls_per_address,
+                Share.LOGIN: limits.calls_per_login,
+                Share.ADDRESS: limits.calls_per_address,
                 Share.ACCOUNT: settings.calls_per_account,
             },
         )
-        self._bodies = BodyBudget(settings.bodies_limit)
-        self._body_limits = BodyLimits(settings.body_limit, settings.body_timeout)
+        self._bodies = BodyBudget(limits.bodies_limit)
+        self._body_limits = BodyLimits(settings.body_limit, limits.body_timeout)
         self._reads: Sharing[tuple[V1Response, Notes]] = Sharing()
         self._reuse = Reuse(REUSE)
         self._turns = Turns()
@@ -188,7 +191,10 @@ class Endpoint:
         record.dialect = self._settings.dialect or match.call.dialect
         address, host = self._origin(request)
         caller = await self._identification.identify(
-            credentials(request.headers.get("Authorization"), request.query),
+            credentials(
+                request.headers.get("Authorization"),
+                request.query if request.rel_url.raw_query_string else _NO_QUERY,
+            ),
             subdomain(host, self._settings.domains) or self._settings.subdomain,
             address,
         )
@@ -200,6 +206,8 @@ class Endpoint:
         await serve(call, match, caller, address)
 
     def _origin(self, request: web.BaseRequest) -> Origin:
+        if not self._settings.trusted_proxies:
+            return Origin(request.remote or "", request.host)
         return origin(
             request.remote or "",
             request.host,
@@ -215,8 +223,8 @@ class Endpoint:
         legacy = self._v1_request(call, match, b"", Notes())
         errand = self._errand(call, caller)
         key = (
-            errand.credential.key,
             caller.key,
+            caller.account_id,
             legacy.path,
             match.call.name,
             tuple(legacy.query.items()),
@@ -224,33 +232,23 @@ class Endpoint:
             # Who has written something gets to read it.
             self._gateway.writes(caller.account_id),
         )
-        answer, notes = await self._shared(
-            key, call, errand, partial(self._translate, legacy, match, caller, address, errand)
-        )
-        record.notes.merge(notes)
-        await self._send(call, answer)
-
-    async def _shared(
-        self,
-        key: tuple[object, ...],
-        call: Call,
-        errand: Errand,
-        work: Callable[[], Awaitable[tuple[V1Response, Notes]]],
-    ) -> tuple[V1Response, Notes]:
-        """Do `work`, unless somebody is at it: then share what they find out."""
-        record = call.record
         while key in self._reads:
             record.shared_with = self._reads.name_of(key)
             try:
-                return await self._reads.follow(key)
+                answer, notes = await self._reads.follow(key)
+                break
             except Abandoned:
                 pass
             except UpstreamSilence as silence:
                 # It may have been the time of whoever began it that was up.
                 if not silence.time_is_up or self._loop.time() >= errand.deadline:
                     raise
-        record.shared_with = None
-        return await self._reads.work(key, call.worker, work, record.request_id)
+        else:
+            record.shared_with = None
+            translating = self._translate(legacy, match, caller, address, errand)
+            answer, notes = await self._reads.work(key, call, translating, record.request_id)
+        record.notes.merge(notes)
+        await self._send(call, answer)
 
     async def _translate(
         self, legacy: V1Request, match: Match, caller: Caller, address: str, errand: Errand
@@ -339,10 +337,10 @@ class Endpoint:
             path=match.call.path.format_map(match.ids),
             ids=match.ids,
             dialect=call.record.dialect or match.call.dialect,
-            query={name: text for name, text in request.query.items() if name != ACCESS_TOKEN},
+            query=_query(request),
             body=body,
             content_type=request.headers.get("Content-Type"),
-            page_limit=self._settings.page_limit,
+            page_limit=self._page_limit,
             notes=notes,
             reuse=self._reuse,
         )
@@ -351,7 +349,7 @@ class Endpoint:
         return Errand(
             Credential(caller.account_id, caller.token, vouched=caller.way is Way.BOOK),
             self._loop.time() + self._settings.call_timeout,
-            call.worker,
+            call,
             call.record.upstream_calls,
         )
 
@@ -404,3 +402,13 @@ class Endpoint:
             record.outlived_client = call.is_write
             return False
         return True
+
+
+_NO_QUERY: Mapping[str, str] = {}
+
+
+def _query(request: web.BaseRequest) -> Mapping[str, str]:
+    """Return the parameters of a call, but for its token."""
+    if not request.rel_url.raw_query_string:
+        return _NO_QUERY  # to parse nothing takes aiohttp a few microseconds
+    return {name: text for name, text in request.query.items() if name != ACCESS_TOKEN}

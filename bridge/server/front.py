@@ -27,6 +27,7 @@ _BACKLOG = 1024
 _COMPLAINT_INTERVAL = 10.0
 """Seconds between two log lines about too many connections."""
 
+_END_OF_HEAD = b"\r\n\r\n"
 _ENDS_OF_HEADS = (b"\n\r\n", b"\n\n")
 """RFC 9112, section 2.2: a line may end in a lone LF."""
 
@@ -82,7 +83,7 @@ class Connection(web.RequestHandler):
     def begin(self, call: ServedCall) -> None:
         """Serve `call`: the connection waits no longer."""
         self._served = call
-        self._head_complete()
+        self._front.waits_no_longer(self)
 
     def end(self, *, is_last: bool) -> None:
         """Wait for the next call, since `call` has been answered; or close."""
@@ -128,6 +129,9 @@ class Connection(web.RequestHandler):
 
     def _head_goes_on(self, data: bytes) -> None:
         if self._head_length == 0:
+            if data.endswith(_END_OF_HEAD):  # and whole, as most are
+                self._head_complete()
+                return
             # Old clients send a line break after a body (RFC 9112, section 2.2): no head begins.
             data = data.lstrip(b"\r\n")
             if not data:

@@ -13,7 +13,10 @@ from enum import StrEnum
 from aiohttp import web
 from aiohttp.http_exceptions import PayloadEncodingError
 
+from bridge.upstream.gateway import Policy
 from bridge.v1.errors import BodyTooLarge, InvalidRequest, Overloaded, RequestTimeout
+from bridge.v1.wire import PAGE_LIMIT
+from bridge.v2.client import BODY_LIMIT, CONNECT_TIMEOUT, CONNECTIONS
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,9 +28,10 @@ class ConnectionLimits:
     handshake_timeout: float = 10.0
     """For a TLS handshake."""
     head_timeout: float = 20.0
-    """For a request's head: from the connection's start, later from the head's first byte."""
+    """For a request's head: from the connection's start, later from the head's first byte. Apache
+    gives as much (mod_reqtimeout)."""
     idle_timeout: float = 75.0
-    """Between an answer and the next request."""
+    """Between an answer and the next request: as nginx has it."""
     send_timeout: float = 60.0
     """For the client to take the next 300 KiB of an answer, about, or the rest of it."""
     lingering_time: float = 5.0
@@ -68,7 +72,7 @@ class BodyLimits:
     size: int = 1024 * 1024
     """The most bytes, after decompression."""
     seconds: float = 30.0
-    """From the end of the head to the end of the body."""
+    """From the end of the head to the end of the body: as long as a call may take after that."""
     grace: float = 5.0
     """Seconds without a minimum rate."""
     minimum_rate: float = 1024.0
@@ -159,6 +163,37 @@ async def _tell_to_continue(request: web.BaseRequest) -> None:
         request.writer.output_size = 0
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits(ConnectionLimits):
+    """All limits that no installation has to set. Times are in seconds, sizes in bytes.
+
+    The settings have those that it does: `connections`, `calls_per_account`, `body_limit`.
+    """
+
+    calls: int = 500
+    """Legacy calls at once: what five accounts may have by default. More would wait for v2, which
+    takes 100 calls in 15 seconds of each."""
+    calls_per_login: int = 50
+    """Of one login or token: half of what its account may have by default. v1's clients make one
+    call after the other."""
+    calls_per_address: int = 100
+    """Of one address, with logins that are not the book's: a fifth of all, for those can be made
+    up, one for each call."""
+    bodies_limit: int = 128 * 1024 * 1024
+    """All bodies at once: as many of the longest as there are calls would take half a gigabyte."""
+    # The reasons for these are told where they are used.
+    body_timeout: float = BodyLimits().seconds
+    page_limit: int = PAGE_LIMIT
+    connect_timeout: float = CONNECT_TIMEOUT
+    upstream_body_limit: int = BODY_LIMIT
+    upstream_connections: int = CONNECTIONS
+    upstream_calls_per_account: int = Policy().calls_per_account
+
+
+LIMITS = Limits()
+"""Those in force. Only tests have others."""
+
+
 class Share(StrEnum):
     """Whose calls are counted together."""
 
@@ -177,7 +212,7 @@ class Admission:
     """
 
     def __init__(self, total: int, shares: Mapping[Share, int], *, retry_after: int = 1) -> None:
-        """Allow `total` calls, and of each key as many as its share; `retry_after` is in seconds."""
+        """Allow `total` calls, of each key as many as its share; `retry_after` is in seconds."""
         self._total = total
         self._shares = shares
         self._retry_after = retry_after

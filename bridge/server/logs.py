@@ -3,6 +3,7 @@
 import logging
 import sys
 from contextvars import ContextVar
+from datetime import UTC, datetime
 from typing import Any, TextIO
 
 import msgspec
@@ -14,6 +15,7 @@ REQUEST_ID: ContextVar[str | None] = ContextVar("request_id", default=None)
 """That of the legacy call which is being served: each line that is logged meanwhile has it."""
 
 _encode = msgspec.json.Encoder(enc_hook=str).encode
+
 
 def configure(stream: TextIO = sys.stderr) -> None:
     """Send every log line of the process, the libraries' too, to `stream` as JSON.
@@ -73,12 +75,19 @@ def _text(event: structlog.typing.EventDict, **_options: Any) -> str:  # noqa: A
 
 
 def call_log() -> Sink:
-    """Return the sink that writes a line for each legacy call, to where lines go now."""
-    calls = structlog.get_logger("bridge.calls").bind()
+    """Return the sink that writes a line for each legacy call, to where lines go now.
+
+    A record knows all that structlog's processors would add, one by one, at twice the cost.
+    """
+    logger = structlog.get_config()["logger_factory"]()
+    encode = _encode if isinstance(logger, structlog.BytesLogger) else _text
 
     def log_call(record: CallRecord) -> None:
-        event = "client_gone" if record.outlived_client else "legacy_call"
-        calls.info(event, request_id=record.request_id, **record.line())
+        line = record.line()
+        line["event"] = "client_gone" if record.outlived_client else "legacy_call"
+        line["level"] = "info"
+        line["timestamp"] = datetime.now(UTC)
+        logger.info(encode(line))
 
     return log_call
 

@@ -11,7 +11,9 @@ def admits_xml(accept: str | None) -> bool:
 
     No header, and one without a media range in it, admits everything.
     """
-    ranges = [each.strip() for each in (accept or "").lower().split(",")]
+    if accept is None:
+        return True
+    ranges = [each.strip() for each in accept.lower().split(",")]
     readable = [each for each in ranges if "/" in each]
     return not readable or any(_is_xml(each) for each in readable)
 

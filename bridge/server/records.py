@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from bridge.identity.callers import Caller, Way
-from bridge.masking import without_addresses
+from bridge.identity.masking import without_addresses
 from bridge.upstream.calls import UpstreamCall, milliseconds_since
 from bridge.v1.dialects import Dialect
 from bridge.v1.notes import Notes
@@ -56,6 +56,7 @@ class CallRecord:
     def line(self) -> dict[str, object]:
         """Return the fields of the log line."""
         line: dict[str, object] = {
+            "request_id": self.request_id,
             "method": self.method,
             "route": self.route,
             "dialect": self.dialect,

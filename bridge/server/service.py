@@ -3,7 +3,7 @@
 import gc
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
 import aiohttp
@@ -16,12 +16,12 @@ from bridge.server.admin import OK, Check, create_admin_app, upstream_check
 from bridge.server.endpoint import NO_BOOK, Endpoint
 from bridge.server.front import Front, listening_front
 from bridge.server.leaving import Departure
-from bridge.server.limits import ConnectionLimits, allow_connections
+from bridge.server.limits import LIMITS, Limits, allow_connections
 from bridge.server.logs import call_log
 from bridge.server.serving import listening
 from bridge.server.tls import CertificateReloader
 from bridge.settings import Settings
-from bridge.upstream.gateway import Gateway
+from bridge.upstream.gateway import Gateway, Policy
 from bridge.v1.xsd import compile_all
 from bridge.v2.client import V2Client
 
@@ -44,7 +44,7 @@ class Service:
 
 
 @asynccontextmanager
-async def running(settings: Settings) -> AsyncIterator[Service]:
+async def running(settings: Settings, limits: Limits = LIMITS) -> AsyncIterator[Service]:
     """Run a bridge until the end of the block; then it finishes what it has begun, and stops.
 
     Whatever can be wrong with its files shows before it listens. The admin side is there first and
@@ -63,9 +63,20 @@ async def running(settings: Settings) -> AsyncIterator[Service]:
         journal = await stack.enter_async_context(
             open_journal(settings.journal, window=timedelta(seconds=settings.repeat_window))
         )
-        client = V2Client(settings.upstream_client())
+        upstream = replace(
+            settings.upstream_client(),
+            connect_timeout=limits.connect_timeout,
+            body_limit=limits.upstream_body_limit,
+            connections=limits.upstream_connections,
+        )
+        client = V2Client(upstream)
         stack.push_async_callback(client.close)
-        gateway = Gateway(client, settings.gateway_policy())
+        policy = Policy(
+            throttle_wait=settings.throttle_wait,
+            calls=limits.upstream_connections,
+            calls_per_account=limits.upstream_calls_per_account,
+        )
+        gateway = Gateway(client, policy)
         session = await stack.enter_async_context(aiohttp.ClientSession())
         phase = _Phase()
         checks = {
@@ -90,11 +101,13 @@ async def running(settings: Settings) -> AsyncIterator[Service]:
             departure=departure,
             book=(lambda: NO_BOOK) if keeper is None else lambda: keeper.book,
             sinks=(log_call,),
+            limits=limits,
         )
         stack.push_async_callback(endpoint.close)
+        of_connections = replace(limits, connections=allow_connections(settings.connections))
         port, stop_listening = await stack.enter_async_context(
             listening_front(
-                Front(endpoint, _connection_limits(settings), log_call),
+                Front(endpoint, of_connections, log_call),
                 settings.host,
                 settings.port,
                 tls=None if tls is None else tls.context,
@@ -164,14 +177,6 @@ async def _keep_certificate(
     tls = CertificateReloader(settings.tls_certificate, settings.tls_key)
     await stack.enter_async_context(tls.watching())
     return tls
-
-
-def _connection_limits(settings: Settings) -> ConnectionLimits:
-    return ConnectionLimits(
-        connections=allow_connections(settings.connections),
-        head_timeout=settings.head_timeout,
-        idle_timeout=settings.idle_timeout,
-    )
 
 
 def _checks(

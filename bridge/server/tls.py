@@ -3,22 +3,18 @@
 Which settings name the files, and what listens with them, is not said here.
 """
 
-import asyncio
-import contextlib
 import ssl
-import stat
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import NoReturn
 
 import structlog
 
-from bridge.signatures import Signature, signature
+from bridge.identity.files import exposure, signatures, watching
 
 _log = structlog.get_logger("bridge.tls")
 
-POLL_INTERVAL = 10.0
+POLL_INTERVAL = 5.0
 """Seconds between two looks at the files."""
 
 
@@ -43,26 +39,17 @@ def server_context(certificate: Path, key: Path) -> ssl.SSLContext:
     # that a client can ask for again and again.
     context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
     context.set_alpn_protocols(["http/1.1"])
-    _require_private(key)
     try:
+        if problem := exposure(key, key.stat(), "others may use this private key"):
+            raise UnusableCertificate(problem)
+        # The error of what follows would not say which of the two cannot be read.
+        certificate.open("rb").close()
         context.load_cert_chain(certificate, key, password=lambda: _refuse_encrypted(key))
     except ssl.SSLError as error:
         raise UnusableCertificate(_reason(error, certificate, key)) from None
-    except OSError:
-        # The error does not say which file: the key could be looked at, so the certificate it is.
-        raise UnusableCertificate(_unreadable(certificate) or f"{key}: cannot be read") from None
-    return context
-
-
-def _require_private(key: Path) -> None:
-    try:
-        mode = key.stat().st_mode
     except OSError as error:
-        raise UnusableCertificate(f"{key}: {error.strerror}") from None
-    if not stat.S_ISREG(mode):
-        raise UnusableCertificate(f"{key}: it is not a regular file")
-    if mode & (stat.S_IRWXG | stat.S_IRWXO):
-        raise UnusableCertificate(f"{key}: others may use this private key: chmod 600 {key}")
+        raise UnusableCertificate(f"{error.filename or key}: {error.strerror}") from None
+    return context
 
 
 def _refuse_encrypted(key: Path) -> NoReturn:
@@ -82,14 +69,6 @@ def _reason(error: ssl.SSLError, certificate: Path, key: Path) -> str:
     return f"{key}: holds no private key that can be used (PEM)"
 
 
-def _unreadable(file: Path) -> str | None:
-    try:
-        file.open("rb").close()
-    except OSError as error:
-        return f"{file}: {error.strerror}"
-    return None
-
-
 class CertificateReloader:
     """A pair of files that is loaded again when it has been renewed.
 
@@ -103,12 +82,10 @@ class CertificateReloader:
         Raises:
             UnusableCertificate: as `server_context` does.
         """
-        self._certificate = certificate
-        self._key = key
+        self._files = (certificate, key)
         self._interval = interval
-        self._seen = self._signature()
-        self.context = server_context(certificate, key)
-        self._newest = self.context
+        self._seen = signatures(self._files)
+        self.context = self._newest = server_context(certificate, key)
         # Loading into a context that is in use could leave it with a new certificate and an old
         # key, so each pair has a context of its own, and a handshake is handed the newest.
         self.context.sni_callback = self._hand_over
@@ -118,37 +95,26 @@ class CertificateReloader:
 
     def reload(self) -> bool:
         """Load the files again, and tell whether they were good; if not, the old pair stays."""
-        self._seen = self._signature()
+        self._seen = signatures(self._files)
         try:
-            self._newest = server_context(self._certificate, self._key)
+            self._newest = server_context(*self._files)
         except UnusableCertificate as error:
             _log.error("certificate_not_renewed", reason=str(error), serving="the one before")
             return False
-        _log.info("certificate_renewed", certificate=str(self._certificate))
+        _log.info("certificate_renewed", certificate=str(self._files[0]))
         return True
 
-    @asynccontextmanager
-    async def watching(self) -> AsyncIterator[None]:
-        """Look at the files every `interval` seconds, and reload them when they have changed.
+    def watching(self) -> AbstractAsyncContextManager[None]:
+        """Look at the files until the end of the block, and reload them when they have changed.
 
         A broken renewal is logged once: it is not tried again before the files change again.
         """
-        watch = asyncio.create_task(self._watch())
-        try:
-            yield
-        finally:
-            watch.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await watch
+        return watching(
+            lambda: self._seen,
+            self._renew,
+            lambda: _log.exception("certificate_not_looked_at", certificate=str(self._files[0])),
+            self._interval,
+        )
 
-    async def _watch(self) -> None:
-        while True:
-            await asyncio.sleep(self._interval)
-            try:
-                if self._signature() != self._seen:
-                    self.reload()
-            except Exception:  # noqa: BLE001 - whatever it is, the next look may fare better
-                _log.exception("certificate_not_looked_at", certificate=str(self._certificate))
-
-    def _signature(self) -> tuple[Signature | None, ...]:
-        return signature(self._certificate), signature(self._key)
+    async def _renew(self) -> None:
+        self.reload()

@@ -4,9 +4,7 @@ The steps of a write, and what follows from an answer, are its flow's business.
 """
 
 import asyncio
-from collections import deque
 from collections.abc import Hashable
-from contextlib import suppress
 from typing import Any
 
 import structlog
@@ -15,6 +13,7 @@ from bridge.record.journal import Journal
 from bridge.record.store import JournalError
 from bridge.resources.flow import Begin, Pause, Settle, Step
 from bridge.upstream.gateway import Errand, Gateway
+from bridge.upstream.places import Places
 from bridge.v1.errors import NotOnRecord, Overloaded
 from bridge.v2.errors import OutcomeUnknown
 from bridge.v2.wire import V2Request, V2Response, require_status
@@ -36,8 +35,7 @@ class Turns:
     """Gives each key to one at a time, in the order they ask."""
 
     def __init__(self) -> None:
-        self._waiting: dict[Hashable, deque[asyncio.Future[None]]] = {}
-        """Those who wait for each key that is taken."""
+        self._taken: dict[Hashable, Places] = {}
 
     async def take(self, key: Hashable, deadline: float) -> None:
         """Take `key`; give it back with `give_back`.
@@ -45,35 +43,21 @@ class Turns:
         Raises:
             Overloaded: it was not to be had before `deadline`, by the event loop's clock.
         """
-        if key not in self._waiting:
-            self._waiting[key] = deque()
-            return
-        turn = asyncio.get_running_loop().create_future()
-        self._waiting[key].append(turn)
+        if (turn := self._taken.get(key)) is None:
+            turn = self._taken[key] = Places(1)
         try:
-            async with asyncio.timeout_at(deadline):
-                await turn
-        except BaseException as error:
-            if turn.done() and not turn.cancelled():
-                self.give_back(key)  # it came just when there was no more waiting for it
-            else:
-                with suppress(KeyError, ValueError):  # passed over already
-                    self._waiting[key].remove(turn)
-            if isinstance(error, TimeoutError):
-                raise Overloaded(
-                    "An earlier write to the same is still under way: try again soon.",
-                    retry_after=1,
-                ) from None
-            raise
+            await turn.take(deadline)
+        except TimeoutError:
+            raise Overloaded(
+                "An earlier write to the same is still under way: try again soon.", retry_after=1
+            ) from None
 
     def give_back(self, key: Hashable) -> None:
         """Let the next one have `key`."""
-        waiting = self._waiting[key]
-        while waiting:
-            if not (turn := waiting.popleft()).done():
-                turn.set_result(None)
-                return
-        del self._waiting[key]
+        turn = self._taken[key]
+        turn.give_back()
+        if turn.free:
+            del self._taken[key]
 
 
 class Writing:

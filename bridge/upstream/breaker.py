@@ -131,6 +131,8 @@ class Attempt:
     Its failing or not says something of whoever was called, not of the call.
     """
 
+    __slots__ = ("_breaker", "_failed", "probes")
+
     def __init__(self, breaker: Breaker, *, probes: bool) -> None:
         self._breaker = breaker
         self._failed: bool | None = None

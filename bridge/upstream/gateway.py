@@ -6,15 +6,16 @@ Meant to be shared by every legacy call of a process; how one v2 call travels is
 import asyncio
 import random
 from collections.abc import Callable, Hashable, Mapping
-from dataclasses import dataclass, field, replace
-from functools import partial
+from dataclasses import dataclass, field
 from itertools import count
 
+import msgspec
 import structlog
 
 from bridge.secret import Secret
-from bridge.upstream.breaker import Breaker, State
+from bridge.upstream.breaker import Attempt, Breaker, State
 from bridge.upstream.calls import UpstreamCall
+from bridge.upstream.places import Places
 from bridge.upstream.retries import (
     FIRST_PAUSE,
     LONGEST_PAUSE,
@@ -75,8 +76,8 @@ class _Account:
     """What the calls of one account share."""
 
     breaker: Breaker
-    places: asyncio.Semaphore
-    strangers: asyncio.Semaphore
+    places: Places
+    strangers: Places
     """The places of credentials that v2 has not accepted yet."""
     retries: RetryBudget = field(default_factory=RetryBudget)
     writes: int = 0
@@ -119,7 +120,7 @@ class Gateway:
         self._accounts: dict[int, _Account] = {}
         self._reads: Sharing[V2Response] = Sharing()
         self._accepted: set[Hashable] = set()
-        self._places = asyncio.Semaphore(policy.calls)
+        self._places = Places(policy.calls)
 
     def knows(self, credential: Credential) -> bool:
         """Tell whether the credential is no invention: v2 has accepted it, or the operator has.
@@ -174,16 +175,16 @@ class Gateway:
         """
         deadline = errand.deadline if deadline is None else deadline
         leave_by = deadline if leave_by is None else leave_by
-        make = partial(self._make, request, errand, deadline, leave_by)
         if request.method != "GET" or request.settles:
-            return await make()
+            return await self._make(request, errand, deadline, leave_by)
         credential = errand.credential
         key = (credential.key, self.writes(credential.account_id), request)
         while key in self._reads:
             # Whoever works may be stopped, or run out of time: there may be some left here.
             if (response := await self._follow(key, request, errand, deadline)) is not None:
                 return response
-        return await self._reads.work(key, errand.worker, make)
+        making = self._make(request, errand, deadline, leave_by)
+        return await self._reads.work(key, errand.worker, making)
 
     async def _follow(
         self, key: Hashable, request: V2Request, errand: Errand, deadline: float
@@ -220,7 +221,11 @@ class Gateway:
             outcome: _Outcome
             try:
                 response = await self._try(request, errand, account, deadline, leave_by)
-                outcome = response if earlier is None else replace(response, repeated=True)
+                outcome = (
+                    response
+                    if earlier is None
+                    else msgspec.structs.replace(response, repeated=True)
+                )
                 was_refused = response.status == 429
             except UpstreamUnreachable as error:
                 outcome, was_refused = error, False
@@ -257,17 +262,19 @@ class Gateway:
                     raise UpstreamUnavailable("v2 has told this token to wait", whole_seconds(wait))
                 await asyncio.sleep(wait)
             places = account.places if self.knows(errand.credential) else account.strangers
-            await _take(places, leave_by)
+            if not places.take_now():
+                await _take(places, leave_by)
             try:
-                await _take(self._places, leave_by)
+                if not self._places.take_now():
+                    await _take(self._places, leave_by)
                 try:
                     if self._throttle.left(key):
                         continue  # the token was told so in the meantime
-                    response = await self._judged(request, errand, account, deadline, leave_by)
+                    response = await self._ask(request, errand, account, deadline, leave_by)
                 finally:
-                    self._places.release()
+                    self._places.give_back()
             finally:
-                places.release()
+                places.give_back()
             if response.status != 429:
                 return response
             wait = response.retry_after or THROTTLE_WINDOW
@@ -275,7 +282,7 @@ class Gateway:
             if not self._may_wait(wait, leave_by):
                 return response
 
-    async def _judged(
+    async def _ask(
         self,
         request: V2Request,
         errand: Errand,
@@ -283,86 +290,80 @@ class Gateway:
         deadline: float,
         leave_by: float,
     ) -> V2Response:
-        """Ask v2 if the breakers let that through, and let them know what it says of v2."""
-        urgent = request.settles
+        """Ask v2 now if the breakers let that through; note what comes of it, and what it says."""
+        credential = errand.credential
         with (
-            self._reach.admit(urgent=urgent) as reaching,
-            account.breaker.admit(urgent=urgent) as answering,
+            self._reach.admit(urgent=request.settles) as reaching,
+            account.breaker.admit(urgent=request.settles) as answering,
         ):
+            now = self._clock()
+            if now >= deadline:
+                raise _time_is_up()
+            if now > leave_by:
+                raise UpstreamUnavailable("too little of the call's time is left to send", 1)
+            call = UpstreamCall(request.method, request.path)
+            errand.calls.append(call)
             try:
-                response = await self._ask(request, errand, deadline, leave_by)
-            except UpstreamTimeout as error:
-                # Where the time went, nobody knows; but it was v2's to answer, if it was asked.
-                if error.request_left:
-                    answering.ended(failed=True)
+                response = await self._client.send(
+                    request,
+                    account_id=credential.account_id,
+                    token=credential.token,
+                    seconds=deadline - now,
+                )
+            except BaseException as error:
+                call.ended(error=type(error).__name__)
+                _judge(error, reaching, answering)
                 raise
-            except UpstreamUnreachable as error:
-                reaching.ended(failed=not error.request_left)
-                if error.request_left:
-                    answering.ended(failed=True)
-                raise
-            except UpstreamFault:
-                reaching.ended(failed=False)
-                answering.ended(failed=True)
-                raise
+            call.ended(status=response.status)
+            if response.status // 100 == 2:
+                self._accepted.add(credential.key)
+            elif response.status == 401:
+                self._accepted.discard(credential.key)
             reaching.ended(failed=False)
             # That a stranger is refused says nothing of how others fare.
-            if response.status >= 500 or self.knows(errand.credential):
+            if response.status >= 500 or self.knows(credential):
                 answering.ended(failed=response.status >= 500)
             return response
 
     def _may_wait(self, seconds: float, deadline: float) -> bool:
         return seconds <= self._policy.throttle_wait and self._clock() + seconds < deadline
 
-    async def _ask(
-        self, request: V2Request, errand: Errand, deadline: float, leave_by: float
-    ) -> V2Response:
-        """Ask v2 now, and note what comes of it."""
-        now = self._clock()
-        if now >= deadline:
-            raise _time_is_up()
-        if now > leave_by:
-            raise UpstreamUnavailable("too little of the call's time is left to send", 1)
-        credential = errand.credential
-        call = UpstreamCall(request.method, request.path)
-        errand.calls.append(call)
-        try:
-            response = await self._client.send(
-                request,
-                account_id=credential.account_id,
-                token=credential.token,
-                seconds=deadline - now,
-            )
-        except BaseException as error:
-            call.ended(error=type(error).__name__)
-            raise
-        call.ended(status=response.status)
-        if response.status // 100 == 2:
-            self._accepted.add(credential.key)
-        elif response.status == 401:
-            self._accepted.discard(credential.key)
-        return response
-
     def _account(self, account_id: int) -> _Account:
         # Accounts are the operator's to name, not the callers': there are only so many.
         if (account := self._accounts.get(account_id)) is None:
             account = self._accounts[account_id] = _Account(
                 Breaker(self._clock, changed=_tell(_name(account_id))),
-                asyncio.Semaphore(self._policy.calls_per_account),
-                asyncio.Semaphore(max(1, self._policy.calls_per_account // STRANGERS)),
+                Places(self._policy.calls_per_account),
+                Places(max(1, self._policy.calls_per_account // STRANGERS)),
             )
         return account
 
 
-async def _take(places: asyncio.Semaphore, deadline: float) -> None:
-    if not places.locked():
-        await places.acquire()  # which does not wait
-        return
+async def _take(places: Places, deadline: float) -> None:
     try:
-        async with asyncio.timeout_at(deadline):
-            await places.acquire()
+        await places.take(deadline)
     except TimeoutError:
         raise UpstreamUnavailable("too many calls are under way", 1, time_is_up=True) from None
+
+
+def _judge(error: BaseException, reaching: Attempt, answering: Attempt) -> None:
+    """Let the breakers know what a failure says of v2."""
+    match error:
+        case UpstreamTimeout():
+            # Where the time went, nobody knows; but it was v2's to answer, if it was asked.
+            if error.request_left:
+                answering.ended(failed=True)
+        case UpstreamUnreachable():
+            reaching.ended(failed=not error.request_left)
+            if error.request_left:
+                answering.ended(failed=True)
+        case UpstreamFault():
+            reaching.ended(failed=False)
+            answering.ended(failed=True)
+
+
+def _repeated(response: V2Response) -> V2Response:
+    return msgspec.structs.replace(response, repeated=True)
 
 
 def _as_it_ended(outcome: _Outcome) -> V2Response:

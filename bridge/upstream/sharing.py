@@ -4,7 +4,7 @@ What is asked is not known here.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Hashable
+from collections.abc import Awaitable, Hashable
 from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
@@ -71,13 +71,12 @@ class Sharing(Generic[T]):
         """
         return self._under_way[key].name
 
-    async def work(
-        self, key: Hashable, worker: Worker, work: Callable[[], Awaitable[T]], name: str = ""
-    ) -> T:
+    async def work(self, key: Hashable, worker: Worker, work: Awaitable[T], name: str = "") -> T:
         """Do what nobody else is doing, for all who follow; returns or raises what it does."""
-        entry = self._under_way[key] = _Work[T](worker, name)
+        entry: _Work[T] = _Work(worker, name)
+        self._under_way[key] = entry
         try:
-            found = await work()
+            found = await work
         except BaseException as error:
             self._end(key, entry)
             if entry.outcome is not None:

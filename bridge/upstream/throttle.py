@@ -23,4 +23,5 @@ class Throttle:
 
     def left(self, key: Hashable) -> float:
         """Return the seconds that `key` has to wait yet; 0 when it may call."""
-        return max(0.0, self._until.get(key, 0.0) - self._clock())
+        until = self._until.get(key)
+        return 0.0 if until is None else max(0.0, until - self._clock())

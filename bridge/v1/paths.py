@@ -56,11 +56,16 @@ Shape = tuple[str | None, ...]
 
 def shape(parts: tuple[str, ...]) -> tuple[Shape, list[int]]:
     """Return the shape of `parts`, and the ids in it."""
-    ids = [read_id(part) for part in parts]
-    return (
-        tuple(part if id_ is None else None for part, id_ in zip(parts, ids, strict=True)),
-        [id_ for id_ in ids if id_ is not None],
-    )
+    found: list[str | None] = []
+    ids: list[int] = []
+    for part in parts:
+        # Most segments are words, and need not be read.
+        if "0" <= part[:1] <= "9" and (id_ := read_id(part)) is not None:
+            ids.append(id_)
+            found.append(None)
+        else:
+            found.append(part)
+    return tuple(found), ids
 
 
 class Template:

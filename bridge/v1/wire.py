@@ -19,6 +19,10 @@ class Kept(Protocol):
         """Keep `value`, which takes about `size` bytes, perhaps."""
 
 
+PAGE_LIMIT = 1000
+"""Pages of 2,000: no invoice has two million messages; a v2 that never comes to an end has."""
+
+
 class V1Request(msgspec.Struct, frozen=True, kw_only=True):
     """One legacy call, after its path has been matched."""
 
@@ -30,7 +34,7 @@ class V1Request(msgspec.Struct, frozen=True, kw_only=True):
     query: Mapping[str, str] = msgspec.field(default_factory=dict)
     body: bytes = b""
     content_type: str | None = None
-    page_limit: int = 1000
+    page_limit: int = PAGE_LIMIT
     """The most pages a list may have upstream."""
     notes: Notes = msgspec.field(default_factory=Notes)
     reuse: Kept | None = None

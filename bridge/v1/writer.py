@@ -8,7 +8,7 @@ list's content model is any number of independent items.
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from functools import cache, partial
 from typing import Any, NamedTuple
 
 from bridge.v1.dialects import Dialect
@@ -175,6 +175,7 @@ def _nothing(_item: object) -> None:
     """Stand for what no item has: an id of the path."""
 
 
+@cache
 def list_tags(root: str) -> tuple[bytes, bytes]:
     """Return what stands before and after the items of a list, but for its declaration."""
     return f'\n<{root} type="array">'.encode(), f"\n</{root}>\n".encode()

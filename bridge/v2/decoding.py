@@ -23,8 +23,17 @@ def decode(data: bytes | msgspec.Raw, type_: type[T]) -> T:
     Raises:
         UpstreamFault: the data is not JSON, or not of this type. Names the place, not the value.
     """
+    decoder = _decoder(type_)  # type: ignore[arg-type] # which is hashable, as classes are
     try:
-        decoded: T = _decode(data, type_)
+        try:
+            decoded: T = decoder.decode(data)
+        except msgspec.ValidationError:
+            raise
+        except msgspec.DecodeError:
+            repaired = _replace_lone_surrogates(bytes(data))
+            if repaired == data:
+                raise
+            decoded = decoder.decode(repaired)
     except msgspec.ValidationError as error:
         raise UpstreamFault(f"v2 sent JSON of the wrong shape: {error}") from None
     except (ValueError, RecursionError) as error:
@@ -44,18 +53,6 @@ def convert(value: object, type_: type[T]) -> T:
         return msgspec.convert(value, type_, from_attributes=True)
     except msgspec.ValidationError as error:
         raise UpstreamFault(f"v2 sent JSON of the wrong shape: {error}") from None
-
-
-def _decode(data: bytes | msgspec.Raw, type_: Any) -> Any:  # noqa: ANN401 - what `type_` is
-    try:
-        return _decoder(type_).decode(data)
-    except msgspec.ValidationError:
-        raise
-    except msgspec.DecodeError:
-        repaired = _replace_lone_surrogates(bytes(data))
-        if repaired == data:
-            raise
-        return _decoder(type_).decode(repaired)
 
 
 @cache

@@ -1,7 +1,6 @@
 """A v2 call and its answer, as values. How they travel is `bridge.v2.client`'s business."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 import msgspec
@@ -10,8 +9,7 @@ from bridge.v2.errors import UpstreamRefusal
 from bridge.v2.retry_after import read_retry_after
 
 
-@dataclass(frozen=True, slots=True)
-class V2Request:
+class V2Request(msgspec.Struct, frozen=True):
     """One call to v2."""
 
     method: str
@@ -25,17 +23,16 @@ class V2Request:
     """Whether it is part of a look that settles a write: nothing older can stand in for it."""
 
 
-@dataclass(frozen=True, slots=True)
-class V2Response:
+class V2Response(msgspec.Struct, frozen=True):
     """The whole answer of v2."""
 
     status: int
     body: bytes
     url: str
     """The absolute URL that was asked."""
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = msgspec.field(default_factory=dict)
     """By names of any case."""
-    received_at: datetime = field(default_factory=lambda: datetime.now(UTC))
+    received_at: datetime = msgspec.field(default_factory=lambda: datetime.now(UTC))
     """By the bridge's clock, UTC."""
     repeated: bool = False
     """Whether the call was tried before, and may have been served then."""

@@ -1081,7 +1081,7 @@ class TestFraming:
         ],
     )
     async def test_a_client_gone_before_the_end_of_its_body_sends_nothing_and_is_no_defect(
-        self, upstream: ScriptedUpstream, bridge: LegacyClient, call: bytes, log: io.StringIO
+        self, upstream: ScriptedUpstream, log: io.StringIO, bridge: LegacyClient, call: bytes
     ) -> None:
         reader, writer = await asyncio.open_connection(bridge.host, bridge.port)
         writer.write(call)

@@ -471,6 +471,7 @@ async def bridge_to(base_url: str, journal: Path, cell: Cell) -> AsyncIterator[L
         yield client
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize("cell", list(parameters()))
 async def test_a_call_under_a_fault(
     cell: Cell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

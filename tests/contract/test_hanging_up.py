@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
-from bridge.server import endpoint
+from bridge.server.answers import send
 from tests.support.clocks import until
 from tests.support.held_upstream import HeldUpstream, running_held_upstream
 from tests.support.legacy import BASIC, LegacyClient
@@ -255,8 +255,6 @@ class TestWrites:
         log: Logged,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        send = endpoint.send
-
         async def send_and_hear_of_the_hang_up(
             request: web.BaseRequest, response: web.StreamResponse, parts: Sequence[bytes]
         ) -> None:
@@ -264,7 +262,7 @@ class TestWrites:
             assert request.transport is not None
             request.transport.close()
 
-        monkeypatch.setattr(endpoint, "send", send_and_hear_of_the_hang_up)
+        monkeypatch.setattr("bridge.server.endpoint.send", send_and_hear_of_the_hang_up)
         answer = posting(client)
         (await held.next()).answer(hello(), 201)
 

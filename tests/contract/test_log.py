@@ -11,7 +11,7 @@ import structlog
 from bridge.server import logs
 from tests.support.legacy import LegacyClient
 from tests.support.running import running_bridge
-from tests.support.upstream import ScriptedUpstream, message, page
+from tests.support.upstream import Reply, ScriptedUpstream, message, page
 
 
 class Log(StringIO):
@@ -97,6 +97,25 @@ async def test_an_upstream_that_does_not_answer_is_told_by_error(log: Log) -> No
 
     assert log.call()["upstream"][0]["status"] is None
     assert log.call()["upstream"][0]["error"] == "UpstreamUnreachable"
+
+
+async def test_a_failure_that_cannot_even_be_answered_is_told_once_under_the_id_of_its_answer(
+    log: Log, upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The 500 says that the log has the reason under its id."""
+
+    def fail(_error: Exception) -> None:
+        raise RuntimeError("sesame")
+
+    monkeypatch.setattr("bridge.server.endpoint.answer_to", fail)
+    upstream.says(Reply(b"", 403))
+    async with running_bridge(upstream.base_url) as client:
+        answer = await client.get("/invoice/7/messages")
+
+    assert answer.status == 500
+    assert log.call()["request_id"] == answer.headers["X-Request-Id"]
+    (defect,) = [line for line in log.lines() if line["event"] == "defect"]
+    assert defect["request_id"] == answer.headers["X-Request-Id"]
 
 
 async def test_what_is_not_http_is_recorded_without_its_bytes(

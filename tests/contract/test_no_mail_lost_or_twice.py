@@ -22,7 +22,8 @@ from typing import Any
 
 import pytest
 
-from bridge.journal_cli import NOTHING
+from bridge.cli.journal import NOTHING
+from bridge.server.endpoint import SHORT_BODY, Endpoint
 from tests.support.legacy import Answer, LegacyClient
 from tests.support.running import running_bridge
 from tests.support.storm import Storm, brewing_storm
@@ -47,6 +48,7 @@ PATIENCE = 110 + WRITES // 10
 pytestmark = pytest.mark.timeout(PATIENCE + 30)
 
 
+@pytest.mark.storm
 async def test_of_a_thousand_writes_none_is_lost_and_none_is_made_twice(tmp_path: Path) -> None:
     habits = Habits(equal_pairs=0.1, hang_ups=0.1, deletions=0.05, readings=0.05, re_opens=True)
     async with brewing_storm(tmp_path, SEED, ROUGH, habits) as storm:
@@ -105,6 +107,8 @@ async def everything_is_settled(bridge: BridgeProcess) -> None:
     assert await bridge.journal_command() == (0, [[NOTHING]])
 
 
+@pytest.mark.storm
+@pytest.mark.kill
 async def test_killed_ten_times_it_loses_none_and_makes_none_twice(tmp_path: Path) -> None:
     dice = Random(SEED)
     kills = dice.sample(KILLS, len(KILLS))
@@ -128,6 +132,8 @@ async def stop(storm: Storm, times: int, dice: Random) -> None:
             await storm.bridge.start()
 
 
+@pytest.mark.storm
+@pytest.mark.kill
 async def test_told_to_stop_at_any_moment_it_leaves_nothing_open(tmp_path: Path) -> None:
     async with brewing_storm(tmp_path, SEED, UNEASY, KILLED) as storm:
         await storm.within(PATIENCE, lambda: stop(storm, 4, Random(SEED)))
@@ -136,6 +142,7 @@ async def test_told_to_stop_at_any_moment_it_leaves_nothing_open(tmp_path: Path)
         await everything_is_settled(storm.bridge)
 
 
+@pytest.mark.kill
 async def test_an_equal_write_is_another_one_once_word_of_the_first_is_on_record(
     tmp_path: Path,
 ) -> None:
@@ -159,36 +166,37 @@ XML = "<invoice-message><body>Once</body><recipients>a@b.org</recipients></invoi
 ONCE = Content(1420, None, "Once")
 
 
-async def send_once(client: LegacyClient) -> Answer:
-    return await client.call("POST", "/invoice/1420/messages", body=XML)
+async def send_once(client: LegacyClient, body: str = XML) -> Answer:
+    return await client.call("POST", "/invoice/1420/messages", body=body)
 
 
 async def test_what_was_hung_up_on_while_it_was_read_is_not_made_after_its_repetition(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Requests are read in threads, which may overtake each other."""
+    """Long requests are read in threads, which may overtake each other."""
     being_read, overtaken = asyncio.Event(), asyncio.Event()
-    to_thread = asyncio.to_thread
+    elsewhere = Endpoint._elsewhere
+    body = XML.replace("><", f">{' ' * SHORT_BODY}<", 1)
 
-    async def slow_at_first(work: Callable[..., Any], *arguments: Any) -> Any:
+    async def slow_at_first(endpoint: Endpoint, work: Callable[[], Any]) -> Any:
         if not being_read.is_set():
             being_read.set()
             await overtaken.wait()
-        return await to_thread(work, *arguments)
+        return await elsewhere(endpoint, work)
 
     async with (
         running_watched_sandbox(Moments()) as sandbox,
         running_bridge(sandbox.base_url, call_timeout=0.6) as client,
     ):
-        monkeypatch.setattr(asyncio, "to_thread", slow_at_first)
-        hung_up = asyncio.create_task(send_once(client))
+        monkeypatch.setattr(Endpoint, "_elsewhere", slow_at_first)
+        hung_up = asyncio.create_task(send_once(client, body))
         await being_read.wait()
         hung_up.cancel()
         await asyncio.wait([hung_up])
-        answer = await send_once(client)
+        answer = await send_once(client, body)
         overtaken.set()
         while answer.status != 201:
-            answer = await send_once(client)
+            answer = await send_once(client, body)
 
     assert sandbox.made() == {ONCE: [int(answer.texts("id")[0])]}
 

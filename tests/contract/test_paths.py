@@ -101,8 +101,9 @@ async def test_other_parts_of_v1_are_501_with_their_path(
     assert answer.errors == [f"The bridge does not translate /{root}/5/entries.xml."]
 
 
-async def test_other_parts_of_an_invoice_are_501(bridge: LegacyClient) -> None:
-    assert (await bridge.get("/invoices/1420/payments")).status == 501
+@pytest.mark.parametrize("path", ["/invoices", "/invoices/1420", "/invoices/1420/items"])
+async def test_an_invoice_and_its_other_parts_are_501(bridge: LegacyClient, path: str) -> None:
+    assert (await bridge.get(path)).status == 501
 
 
 @pytest.mark.parametrize(

@@ -306,11 +306,11 @@ class TestActiveResource:
     async def test_a_resource_that_is_not_translated_is_a_server_error(
         self, bridge: LegacyClient
     ) -> None:
-        payments = self.messages(bridge)
-        payments.plural = "payments"
+        items = self.messages(bridge)
+        items.plural = "items"
 
         with pytest.raises(connection.ServerError) as raised:
-            await asyncio.to_thread(payments.find, invoice_id=CLASSIC_INVOICE_ID)
+            await asyncio.to_thread(items.find, invoice_id=CLASSIC_INVOICE_ID)
 
         raised.value.__context__.close()  # The client leaves that to the garbage collector.
         assert raised.value.code == 501

@@ -27,11 +27,6 @@ FINAL = "/invoices/1420/messages"
 
 
 @pytest.fixture(autouse=True)
-def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gateway_module, "_backoff", lambda _state: 0.0)
-
-
-@pytest.fixture(autouse=True)
 async def leaps() -> Leaps:
     """First of all, for a gateway keeps the clock that it finds."""
     return Leaps()
@@ -148,7 +143,7 @@ class TestTries:
     async def test_a_delete_of_what_is_gone_is_404_even_after_a_refused_connection(
         self, leaps: Leaps, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(gateway_module, "_backoff", lambda _state: 5.0)
+        monkeypatch.setattr(gateway_module, "_backoff", lambda _tries: 5.0)
         port = free_port()
         with logging() as log:
             async with running_bridge(f"http://{LOOPBACK}:{port}/v2") as client:

@@ -13,7 +13,7 @@ import pickle
 import traceback
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from email.utils import formatdate
 from functools import partial
 from io import StringIO
@@ -25,7 +25,8 @@ import structlog
 from aiohttp import web
 from typer.testing import CliRunner
 
-from bridge import cli, credentials_cli
+from bridge import cli
+from bridge.cli import credentials as credentials_cli
 from bridge.identity.book import Book, BookError, Cost, Entry, load, read_rows
 from bridge.identity.book_keeper import BookKeeper
 from bridge.identity.callers import Caller, Identification, Way
@@ -35,14 +36,14 @@ from bridge.resources.failures import FAILURES, REFUSALS
 from bridge.secret import Secret
 from bridge.server import logs
 from bridge.server.limits import BodyLimits, read_body
-from bridge.server.logs import CallRecord
+from bridge.server.records import CallRecord
 from bridge.server.service import Service, running
 from bridge.settings import PREFIX, Settings
 from bridge.v1 import errors as v1
 from bridge.v2 import errors as v2
 from bridge.v2.client import V2Client
 from bridge.v2.wire import V2Request
-from tests.support.running import LOOPBACK
+from tests.support.running import LOOPBACK, configured
 from tests.support.upstream import message, page
 
 # The marks, each of which says by itself whose secret has got out.
@@ -452,7 +453,7 @@ async def stage(
         "upstream_body_limit": 4096,
         "journal": files.directory / "journal.sqlite",
     }
-    async with running(Settings(upstream=upstream, **{**defaults, **settings})) as service:
+    async with running(*configured(upstream=upstream, **{**defaults, **settings})) as service:
         on_stage = Stage(service, evidence)
         yield on_stage
         await on_stage.look_at_admin()
@@ -768,7 +769,10 @@ def test_every_row_of_failures_is_driven() -> None:
 
 
 @pytest.mark.parametrize("refused", REFUSED.values(), ids=REFUSED)
-async def test_a_call_that_is_refused(evidence: Evidence, files: Files, refused: Refused) -> None:
+async def test_a_call_that_is_refused(
+    evidence: Evidence, files: Files, refused: Refused, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bridge.resources.flow.LOOK_AGAIN", (0.0,))  # one look more, at once
     async with (
         upstream_that(refused.answers) as upstream,
         stage(evidence, files, upstream, **refused.settings) as bridge,
@@ -868,12 +872,12 @@ async def test_a_body_that_breaks_while_it_is_read(
     begun = asyncio.Event()
 
     async def reading(
-        request: web.Request, limits: BodyLimits, take: Callable[[int], None]
+        request: web.BaseRequest, limits: BodyLimits, take: Callable[[int], None]
     ) -> bytes:
         begun.set()
         return await read_body(request, limits, take)
 
-    monkeypatch.setattr("bridge.server.handler.read_body", reading)
+    monkeypatch.setattr("bridge.server.endpoint.read_body", reading)
     async with upstream_that(SERVED["201"]) as upstream, stage(evidence, files, upstream) as bridge:
         reader, writer = await asyncio.open_connection(LOOPBACK, bridge.service.port)
         writer.write(head + b"5\r\nhello\r\n")
@@ -921,11 +925,17 @@ async def test_an_address_in_a_user_agent_is_masked(
 # Defects.
 
 DEFECTS = [
-    "bridge.server.handler.LegacyHandler._identify",
-    "bridge.server.handler.LegacyHandler._read_body",
-    "bridge.server.handler.LegacyHandler._drive",
-    "bridge.resources.flow._advance",
-    "bridge.server.handler.render",
+    "bridge.server.endpoint.Endpoint._serve",
+    "bridge.server.endpoint.Endpoint._origin",
+    "bridge.server.endpoint.Endpoint._read_body",
+    "bridge.server.endpoint.read_body",
+    "bridge.server.endpoint.run",
+    "bridge.server.endpoint.headers_of",
+    "bridge.server.endpoint.http_response",
+    "bridge.server.endpoint.send",
+    "bridge.server.writes.Writing.perform",
+    "bridge.resources.flow._make",
+    "bridge.resources.invoice_messages.create",
     "bridge.identity.callers.Identification._by_password",
     "bridge.identity.passwords.PasswordChecker._digest",
     "bridge.identity.passwords._matches",
@@ -933,7 +943,7 @@ DEFECTS = [
     "bridge.resources.invoice_messages.recipients.read",
     "bridge.v2.client.V2Client.send",
     "bridge.v2.client.V2Client._read",
-    "bridge.server.logs.CallRecord.told_of",
+    "bridge.server.records.CallRecord.told_of",
 ]
 
 
@@ -959,10 +969,10 @@ async def test_the_traceback_of_a_defect_holds_no_value_of_a_variable(
 async def test_the_answer_to_a_defect_holds_nothing_of_its_words(
     evidence: Evidence, files: Files, kind: type[Exception], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def defect(*_arguments: object) -> object:
+    def defect(*_arguments: object, **_options: object) -> object:
         raise kind(EVERYTHING)
 
-    monkeypatch.setattr("bridge.resources.flow._advance", defect)
+    monkeypatch.setattr("bridge.server.endpoint.run", defect)
     async with upstream_that(SERVED["201"]) as upstream, stage(evidence, files, upstream) as bridge:
         await bridge.say(*(posted(XML, caller=who) for who in CALLERS))
 
@@ -973,10 +983,10 @@ async def test_the_answer_to_a_defect_holds_nothing_of_its_words(
 async def test_a_defect_in_answering_a_failure_is_answered_without_its_words(
     evidence: Evidence, files: Files, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def defect(_answer: object) -> object:
+    def defect(_error: object) -> object:
         raise RuntimeError(EVERYTHING)
 
-    monkeypatch.setattr("bridge.server.middlewares.short_answer", defect)
+    monkeypatch.setattr("bridge.server.endpoint.answer_to", defect)
     async with (
         upstream_that(says(403, HTML)) as upstream,
         stage(evidence, files, upstream) as bridge,
@@ -1366,9 +1376,9 @@ async def test_an_error_of_the_v2_client_formatted_with_its_causes(answers: Answ
     async with upstream_that(answers) as upstream:
         settings = Settings(
             auth=frozenset({Way.BEARER}), account_id=1, contact="x@example.com",
-            upstream=upstream, upstream_body_limit=1024,
+            upstream=upstream,
         )  # fmt: skip
-        client = V2Client(settings.upstream_client())
+        client = V2Client(replace(settings.upstream_client(), body_limit=1024))
         request = V2Request("POST", "/x", "updated_since=1", XML.encode())
         told = []
         try:

@@ -12,7 +12,6 @@ from typing import Any
 import aiohttp
 import pytest
 
-from bridge.upstream import gateway as gateway_module
 from tests.support.clocks import Leaps
 from tests.support.held_upstream import HeldCall, HeldUpstream, running_held_upstream
 from tests.support.legacy import BASIC, Answer, LegacyClient, assert_valid
@@ -23,11 +22,6 @@ from tests.support.writing import HELLO, SEND, caught_up, getting, hello, outcom
 NOT_DONE = (502, ["Harvest has not done this: it may be sent again."])
 NOT_KNOWN = (504, ["Whether Harvest has done this is not known: look first."])
 COLLEAGUE = aiohttp.encode_basic_auth("bob@example.com", "another-token")
-
-
-@pytest.fixture(autouse=True)
-def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gateway_module, "_backoff", lambda _state: 0.0)
 
 
 @pytest.fixture(autouse=True)

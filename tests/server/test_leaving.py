@@ -1,6 +1,7 @@
 """Stopping: what is under way is finished, what is new is refused, and it comes to an end."""
 
 import asyncio
+import json
 import os
 import signal
 import sqlite3
@@ -46,13 +47,6 @@ class TestDeparture:
         assert leaving.value.retry_after >= 1
         assert departure.begun
 
-    def test_lets_calls_that_were_taken_go_on_with_their_work(self) -> None:
-        departure = Departure()
-        departure.begin()
-
-        with departure.work():
-            pass
-
     async def test_is_quiet_at_once_where_nothing_is_under_way(self) -> None:
         departure = Departure()
         departure.begin()
@@ -62,7 +56,7 @@ class TestDeparture:
     async def test_waits_for_the_last_of_what_is_under_way(self) -> None:
         departure = Departure()
         with departure.call():
-            with departure.call(), departure.work():
+            with departure.call():
                 waiting = asyncio.create_task(departure.until_quiet(PATIENCE))
                 await asyncio.sleep(0)
             await asyncio.sleep(0)
@@ -287,7 +281,8 @@ class TestSignal:
         assert process.stderr is not None
         async for line in process.stderr:
             if b'"listening"' in line and b'"bridge"' in line:
-                return int(line.split(b'"port": ')[1].split(b",")[0])
+                port: int = json.loads(line)["port"]
+                return port
         raise AssertionError("it ended before it listened")
 
     async def test_the_call_under_way_gets_its_answer(

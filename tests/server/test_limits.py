@@ -11,16 +11,16 @@ from typing import Any, ClassVar
 import pytest
 from aiohttp import web
 
+from bridge.server.front import Front
 from bridge.server.limits import (
+    Admission,
     BodyBudget,
     BodyLimits,
-    CallLimiter,
-    ConnectionLimits,
+    Place,
+    Share,
     allow_connections,
     read_body,
 )
-from bridge.server.protocol import LegacyRunner, LegacyServer
-from bridge.server.serving import listening
 from bridge.v1.errors import (
     BodyTooLarge,
     InvalidRequest,
@@ -28,6 +28,7 @@ from bridge.v1.errors import (
     Overloaded,
     RequestTimeout,
 )
+from tests.support.fronts import running_front
 from tests.support.running import LOOPBACK, running_bridge
 from tests.support.upstream import ScriptedUpstream, running_raw_upstream
 
@@ -43,11 +44,11 @@ Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
 @dataclass
-class Front:
-    """A server behind the front door, and what it saw."""
+class Server:
+    """What answers the calls, and what it saw."""
 
     port: int = 0
-    runner: LegacyRunner | None = None
+    front: Front | None = None
     body_limits: BodyLimits = field(default_factory=BodyLimits)
     busy: asyncio.Event = field(default_factory=asyncio.Event)
     go_on: asyncio.Event = field(default_factory=asyncio.Event)
@@ -57,26 +58,25 @@ class Front:
 
     @property
     def open(self) -> int:
-        assert self.runner
-        assert isinstance(self.runner.server, LegacyServer)
-        return self.runner.server.open
+        assert self.front
+        return self.front.open
 
-    async def quick(self, _request: web.Request) -> web.Response:
+    async def quick(self, _request: web.BaseRequest) -> web.Response:
         return web.Response(body=QUICK)
 
-    async def slow(self, _request: web.Request) -> web.Response:
+    async def slow(self, _request: web.BaseRequest) -> web.Response:
         self.busy.set()
         await self.go_on.wait()
         return web.Response(body=QUICK)
 
-    async def working(self, _request: web.Request) -> web.Response:
+    async def working(self, _request: web.BaseRequest) -> web.Response:
         await asyncio.sleep(4 * SHORT)  # what a call may well take
         return web.Response(body=QUICK)
 
-    async def huge(self, _request: web.Request) -> web.Response:
+    async def huge(self, _request: web.BaseRequest) -> web.Response:
         return web.Response(body=HUGE)
 
-    async def body(self, request: web.Request) -> web.Response:
+    async def body(self, request: web.BaseRequest) -> web.Response:
         try:
             self.outcomes.append(await read_body(request, self.body_limits))
         except asyncio.CancelledError as gone:
@@ -109,33 +109,22 @@ class Front:
             return await reader.read()
 
 
-async def _pass_over(_request: web.Request) -> None:
-    pass
-
-
 @asynccontextmanager
-async def front(*, body_limits: BodyLimits | None = None, **limits: Any) -> AsyncIterator[Front]:
+async def front(*, body_limits: BodyLimits | None = None, **limits: Any) -> AsyncIterator[Server]:
     """Run a server that holds its connections to `limits`."""
-    server = Front(body_limits=body_limits or BodyLimits())
-    app = web.Application()
-    app.router.add_get("/quick", server.quick)
-    app.router.add_get("/slow", server.slow)
-    app.router.add_get("/working", server.working)
-    app.router.add_get("/huge", server.huge)
-    app.router.add_post("/body", server.body, expect_handler=_pass_over)
-    runner = LegacyRunner(
-        app, limits=ConnectionLimits(**limits), access_log=None, shutdown_timeout=0.1
-    )
-    server.runner = runner
-    async with listening(runner, LOOPBACK, 0) as server.port:
-        assert isinstance(runner.server, LegacyServer)
-        forget = runner.server.connection_lost
+    server = Server(body_limits=body_limits or BodyLimits())
+    handlers = {
+        f"/{each.__name__}": each
+        for each in (server.quick, server.slow, server.working, server.huge, server.body)
+    }
+    async with running_front(handlers, **limits) as (server.port, server.front):
+        forget = server.front.connection_lost
 
         def lost(*arguments: Any) -> None:
             forget(*arguments)
             server.lost.set()
 
-        runner.server.connection_lost = lost  # type: ignore[assignment, method-assign]
+        server.front.connection_lost = lost  # type: ignore[assignment, method-assign]
         yield server
 
 
@@ -157,9 +146,9 @@ async def quick_answer(connection: Connection) -> bytes:
     return head
 
 
-def assert_xml(answer: bytes, status: int, sentence: str) -> None:
+def assert_xml(answer: bytes, status: int, sentence: str, version: bytes = b"HTTP/1.1") -> None:
     head, _, body = answer.partition(b"\r\n\r\n")
-    assert head.startswith(b"HTTP/1.0 %d " % status)  # as aiohttp answers what it cannot read
+    assert head.startswith(b"%s %d " % (version, status))
     assert b"Content-Type: application/xml; charset=utf-8" in head
     assert f"<error>{sentence}</error>".encode() in body
 
@@ -185,7 +174,7 @@ class TestSlowHeads:
             answer = await reader.readuntil(b"</errors>")
             trickle.cancel()
 
-        assert answer.startswith(b"HTTP/1.0 408 ")
+        assert answer.startswith(b"HTTP/1.1 408 ")
 
     async def test_nor_does_it_on_a_connection_that_was_of_use(self) -> None:
         async with (
@@ -266,7 +255,8 @@ class TestLargeHeads:
         async with front(**self.LIMITS) as server:
             answer = await server.all_of(head)
 
-        assert_xml(answer, 400, sentence)
+        # As aiohttp answers what it cannot read.
+        assert_xml(answer, 400, sentence, version=b"HTTP/1.0")
         assert b"Hint: " + sentence.encode() in answer
 
     async def test_a_head_in_pieces_is_bounded_in_all(self) -> None:
@@ -477,35 +467,65 @@ class TestBodies:
         assert BodyLimits(seconds=30, grace=5, minimum_rate=1024).due(received) == due
 
 
+def admission(total: int, each: int, *, retry_after: int = 1) -> Admission:
+    """Bound calls in all, and those of each who shares anything."""
+    return Admission(total, dict.fromkeys(Share, each), retry_after=retry_after)
+
+
+def place(admitting: Admission, *names: str, share: Share = Share.LOGIN) -> Place:
+    return admitting.place(*((share, name) for name in names))
+
+
 class TestCallsAtOnce:
-    async def test_of_one_caller_are_bounded(self) -> None:
-        limiter = CallLimiter(10, 2, retry_after=7)
+    def test_of_one_caller_are_bounded(self) -> None:
+        calls = admission(10, 2, retry_after=7)
 
-        async with limiter.slot("a"), limiter.slot("a"), limiter.slot("b"):
-            with pytest.raises(Overloaded, match="calls of yours") as refusal:
-                await limiter.slot("a").__aenter__()
+        with place(calls, "a"), place(calls, "a"), place(calls, "b"):
+            with pytest.raises(Overloaded, match="calls of yours") as refusal, place(calls, "a"):
+                pass
             assert refusal.value.retry_after == 7
-            assert limiter.running == 3
+            assert calls.running == 3
 
-        assert limiter.running == 0
+        assert calls.running == 0
 
-    async def test_of_all_callers_are_bounded(self) -> None:
-        limiter = CallLimiter(2, 2)
+    def test_of_all_callers_are_bounded(self) -> None:
+        calls = admission(2, 2, retry_after=7)
 
-        async with limiter.slot("a"), limiter.slot("b"):
-            with pytest.raises(Overloaded, match="Too many calls at once"):
-                await limiter.slot("c").__aenter__()
+        with place(calls, "a"), place(calls, "b"):
+            with pytest.raises(Overloaded, match="Too many calls at once") as refusal:
+                place(calls, "c").__enter__()
+            assert refusal.value.retry_after == 7
 
-        async with limiter.slot("c"):
-            assert limiter.running == 1
+        with place(calls, "c"):
+            assert calls.running == 1
+
+    def test_are_bounded_by_whatever_they_share(self) -> None:
+        calls = Admission(10, {Share.LOGIN: 1, Share.ADDRESS: 2, Share.ACCOUNT: 3})
+
+        def shared(login: str, address: str) -> Place:
+            return calls.place((Share.LOGIN, login), (Share.ADDRESS, address), (Share.ACCOUNT, 1))
+
+        with shared("a", "here"), shared("b", "here"):
+            for login, address in (("a", "elsewhere"), ("c", "here")):
+                with pytest.raises(Overloaded):
+                    shared(login, address).__enter__()
+            with shared("c", "elsewhere"), pytest.raises(Overloaded):
+                shared("d", "elsewhere").__enter__()
+            assert calls.running == 2
+
+    def test_of_another_kind_of_share_are_others_though_they_have_the_same_name(self) -> None:
+        calls = admission(10, 1)
+
+        with place(calls, "a"), place(calls, "a", share=Share.ADDRESS):
+            assert calls.running == 2
 
     @pytest.mark.parametrize("ends", ["cancelled", "failed"])
     async def test_give_their_place_back_however_they_end(self, ends: str) -> None:
-        limiter = CallLimiter(1, 1)
+        calls = admission(1, 1)
         inside = asyncio.Event()
 
         async def call() -> None:
-            async with limiter.slot("a"):
+            with place(calls, "a"):
                 inside.set()
                 if ends == "failed":
                     raise ZeroDivisionError
@@ -516,17 +536,16 @@ class TestCallsAtOnce:
         task.cancel()
         await asyncio.wait([task])
 
-        async with limiter.slot("a"):
+        with place(calls, "a"):
             pass
 
-    async def test_leave_no_key_behind(self) -> None:
-        limiter = CallLimiter(1, 1)
+    def test_leave_no_key_behind(self) -> None:
+        calls = admission(1, 1)
         for number in range(10):
-            async with limiter.slot(f"caller {number}"):
-                with pytest.raises(Overloaded):
-                    await limiter.slot(f"refused {number}").__aenter__()
+            with place(calls, f"caller {number}"), pytest.raises(Overloaded):
+                place(calls, f"refused {number}").__enter__()
 
-        assert limiter._running == {}
+        assert calls._running == {}
 
 
 class TestBodiesAtOnce:

@@ -24,10 +24,8 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
-from bridge.server.limits import ConnectionLimits
-from bridge.server.protocol import LegacyRunner
-from bridge.server.serving import listening
 from bridge.server.tls import CertificateReloader, UnusableCertificate, server_context
+from tests.support.fronts import running_front
 from tests.support.running import LOOPBACK
 
 NAMES = ("*.harvestapp.com", "harvestapp.com", "localhost")
@@ -99,15 +97,10 @@ def expired(authority: trustme.CA) -> trustme.LeafCert:
 async def running(context: ssl.SSLContext, **limits: Any) -> AsyncIterator[int]:
     """Serve what name was asked for, and yield the port."""
 
-    async def host(request: web.Request) -> web.Response:
+    async def host(request: web.BaseRequest) -> web.Response:
         return web.Response(text=f"{request.scheme} {request.host.partition(':')[0]}")
 
-    app = web.Application()
-    app.router.add_get("/", host)
-    runner = LegacyRunner(
-        app, limits=ConnectionLimits(**limits), access_log=None, shutdown_timeout=0.1
-    )
-    async with listening(runner, LOOPBACK, 0, tls=context) as port:
+    async with running_front({"/": host}, tls=context, **limits) as (port, _front):
         yield port
 
 

@@ -1,13 +1,11 @@
 """One after another, and nobody for longer than they have."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 import pytest
 
-from bridge.server.turns import Turns
+from bridge.server.writes import Turns
 from bridge.v1.errors import Overloaded
 from tests.support.clocks import Leaps, until
 
@@ -22,9 +20,12 @@ class Queue:
 
     async def take(self, name: str, key: str, seconds: float) -> None:
         deadline = asyncio.get_running_loop().time() + seconds
-        async with self.turns.turn(key, deadline):
+        await self.turns.take(key, deadline)
+        try:
             self.began.append(name)
             await self.may_end.setdefault(name, asyncio.Event()).wait()
+        finally:
+            self.turns.give_back(key)
 
     async def joins(
         self, name: str, key: str = "key", *, seconds: float = 30
@@ -114,18 +115,20 @@ async def test_a_turn_ends_with_whoever_has_it(queue: Queue) -> None:
     await until(lambda: "second" in queue.began)
 
 
-async def test_a_turn_that_fails_is_over(queue: Queue) -> None:
-    @asynccontextmanager
-    async def failing() -> AsyncIterator[None]:
-        async with queue.turns.turn("key", asyncio.get_running_loop().time() + 30):
-            yield
+async def test_a_turn_that_comes_to_who_has_just_been_cancelled_goes_to_the_next(
+    queue: Queue,
+) -> None:
+    first = await queue.joins("first")
+    second = await queue.joins("second")
+    third = await queue.joins("third")
+    queue.turns.give_back("key")  # "second" has it, and has not been told yet
+    second.cancel()
+    await asyncio.wait([second])
+    await until(lambda: "third" in queue.began)
 
-    with pytest.raises(KeyError):
-        async with failing():
-            raise KeyError
-    await queue.joins("second")
-
-    assert queue.began == ["second"]
+    assert queue.began == ["first", "third"]
+    for task in (first, third):
+        task.cancel()
 
 
 async def test_keys_that_nobody_wants_are_forgotten(queue: Queue, leaps: Leaps) -> None:
@@ -139,4 +142,4 @@ async def test_keys_that_nobody_wants_are_forgotten(queue: Queue, leaps: Leaps) 
         await queue.ends(name, task)
     assert isinstance(late.exception(), Overloaded)
 
-    assert queue.turns._locks == {}
+    assert queue.turns._taken == {}

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 from bridge.secret import Secret
 from bridge.upstream.calls import UpstreamCall
-from bridge.upstream.gateway import Credential, Gateway, Policy
+from bridge.upstream.gateway import Credential, Errand, Gateway, Policy
+from bridge.upstream.sharing import Worker
 from bridge.v2.client import Upstream, V2Client
 from bridge.v2.wire import V2Request, V2Response
 from tests.support.clocks import until
@@ -23,7 +24,12 @@ class Asking:
     """One call that a gateway has been asked to make."""
 
     task: asyncio.Task[V2Response]
-    calls: list[UpstreamCall]
+    errand: Errand
+
+    @property
+    def calls(self) -> list[UpstreamCall]:
+        """Every try, in their order."""
+        return self.errand.calls
 
     async def response(self) -> V2Response:
         """Wait for its end."""
@@ -33,8 +39,14 @@ class Asking:
         """Wait until it has joined another."""
         await until(lambda: self.calls and self.calls[-1].shared)
 
-    async def give_up(self) -> None:
-        """Cancel it, as when its client hangs up."""
+    async def hang_up(self) -> None:
+        """Leave, as its client does; whoever follows keeps it going."""
+        self.errand.worker.leave()
+        if self.task.cancelling():
+            await asyncio.wait([self.task])
+
+    async def stop(self) -> None:
+        """Cancel it, whoever follows."""
         self.task.cancel()
         await asyncio.wait([self.task])
 
@@ -50,11 +62,15 @@ class Asker:
 
     def ask(self, request: V2Request, *, seconds: float = PATIENCE) -> Asking:
         """Have a call made; its answer can be waited for."""
-        calls: list[UpstreamCall] = []
+
+        async def send() -> V2Response:
+            return await self.gateway.send(request, errand)
+
+        task = asyncio.create_task(send())
         credential = Credential(self.account_id, Secret(self.token), self.vouched)
         deadline = asyncio.get_running_loop().time() + seconds
-        sending = self.gateway.send(request, credential, deadline, calls)
-        return Asking(asyncio.create_task(sending), calls)
+        errand = Errand(credential, deadline, Worker(task))
+        return Asking(task, errand)
 
     async def send(self, request: V2Request, *, seconds: float = PATIENCE) -> V2Response:
         """Have a call made and wait for its answer."""

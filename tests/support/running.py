@@ -9,6 +9,7 @@ from typing import Any
 from aiohttp import web
 
 from bridge.identity.callers import Way
+from bridge.server.limits import Limits
 from bridge.server.service import Service, running
 from bridge.server.serving import listening
 from bridge.settings import Settings
@@ -38,10 +39,16 @@ async def running_service(
     with TemporaryDirectory() as directory:
         defaults["journal"] = Path(directory) / "journal.sqlite"
         async with (
-            running(Settings(upstream=upstream, **{**defaults, **settings})) as service,
+            running(*configured(upstream=upstream, **{**defaults, **settings})) as service,
             LegacyClient(LOOPBACK, service.port) as client,
         ):
             yield service, client
+
+
+def configured(**given: Any) -> tuple[Settings, Limits]:
+    """Return the settings among what is given, and what else it may be: limits."""
+    limits = {name: given.pop(name) for name in given.keys() - Settings.model_fields.keys()}
+    return Settings(**given), Limits(**limits)
 
 
 @asynccontextmanager

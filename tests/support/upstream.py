@@ -79,13 +79,15 @@ async def running_upstream() -> AsyncIterator[ScriptedUpstream]:
         yield upstream
 
 
-def page(*messages: Mapping[str, Any], following: str | None = None) -> dict[str, Any]:
-    """Return a page of messages as v2 would send it."""
+def page(
+    *items: Mapping[str, Any], following: str | None = None, key: str = "invoice_messages"
+) -> dict[str, Any]:
+    """Return a page of messages, or of what has another `key`, as v2 would send it."""
     return {
-        "invoice_messages": list(messages),
+        key: list(items),
         "per_page": 2000,
         "total_pages": 1,
-        "total_entries": len(messages),
+        "total_entries": len(items),
         "next_page": None,
         "previous_page": None,
         "page": None,

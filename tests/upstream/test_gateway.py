@@ -41,8 +41,8 @@ LATE = 40.0
 
 @pytest.fixture(autouse=True)
 def even_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make pauses last as long as a test can know; how random they are is tenacity's business."""
-    monkeypatch.setattr(gateway_module, "_backoff", lambda _state: PAUSE)
+    """Make pauses last as long as a test can know."""
+    monkeypatch.setattr(gateway_module, "_backoff", lambda _tries: PAUSE)
 
 
 @pytest.fixture(autouse=True)
@@ -259,7 +259,7 @@ class TestTries:
     ) -> None:
         asking = asker.ask(request_)
         call = await held.next()
-        await asking.give_up()
+        await asking.hang_up()
 
         await call.until_left()
 
@@ -285,7 +285,7 @@ class TestRetryBudget:
     async def test_under_sustained_failure_a_fifth_more_is_asked_than_wanted(
         self, upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch, calls: int
     ) -> None:
-        monkeypatch.setattr(gateway_module, "_backoff", lambda _state: 0.0)
+        monkeypatch.setattr(gateway_module, "_backoff", lambda _tries: 0.0)
         upstream.says(Reply(b"", 503))
         async with running_gateway(upstream.base_url) as gateway:
             for _ in range(calls):
@@ -298,7 +298,7 @@ class TestRetryBudget:
     async def test_each_account_has_its_own(
         self, upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(gateway_module, "_backoff", lambda _state: 0.0)
+        monkeypatch.setattr(gateway_module, "_backoff", lambda _tries: 0.0)
         upstream.says(Reply(b"", 503))
         async with running_gateway(upstream.base_url) as gateway:
             for _ in range(20):
@@ -395,7 +395,7 @@ class TestAccountBreaker:
         for _ in range(10):
             asking = asker.ask(LIST)
             call = await held.next()
-            await asking.give_up()
+            await asking.hang_up()
             await call.until_left()
 
         assert asker.state() == State.CLOSED
@@ -445,7 +445,7 @@ class TestAccountBreaker:
         leaps.ahead(5)
         probe = asker.ask(LIST)
         await held.next()
-        await probe.give_up()
+        await probe.hang_up()
 
         next_probe = asker.ask(LIST)
         (await held.next()).answer()
@@ -764,7 +764,7 @@ class TestSharedCalls:
         call = await held.next()
         both.append(asker.ask(LIST))
         await both[1].joined()
-        await both.pop(leaving).give_up()
+        await both.pop(leaving).hang_up()
         assert call.is_open
         call.answer({"id": 1})
 
@@ -777,7 +777,7 @@ class TestSharedCalls:
         await both[1].joined()
         for each in both:
             assert call.is_open
-            await each.give_up()
+            await each.hang_up()
 
         await call.until_left()
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from bridge.upstream.single_flight import SingleFlight
+from bridge.upstream.sharing import Abandoned, Sharing, Worker
 from tests.support.clocks import until
 
 
@@ -17,15 +17,34 @@ class Errand:
         default_factory=lambda: asyncio.get_running_loop().create_future()
     )
     began: int = 0
+    task: asyncio.Task[str] | None = None
+    """Whose work it is."""
     cancelled: bool = False
 
     async def run(self) -> str:
         self.began += 1
+        self.task = asyncio.current_task()
         try:
-            return await self.outcome
+            return await asyncio.shield(self.outcome)
         except asyncio.CancelledError:
             self.cancelled = True
             raise
+
+
+@dataclass
+class Asker:
+    """One who asks: works if nobody does, and may leave."""
+
+    task: asyncio.Task[str]
+    worker: Worker
+
+    def leaves(self) -> None:
+        self.worker.leave()
+
+    async def stops(self) -> None:
+        """Have its task cancelled, whoever follows."""
+        self.task.cancel()
+        await asyncio.wait([self.task])
 
 
 @pytest.fixture
@@ -34,120 +53,208 @@ async def errand() -> Errand:
 
 
 @pytest.fixture
-async def flights() -> SingleFlight[str]:
-    return SingleFlight()
+async def sharing() -> Sharing[str]:
+    return Sharing()
 
 
-async def begun(
-    flights: SingleFlight[str], errand: Errand, joiners: int
-) -> list[asyncio.Task[str]]:
-    """Begin the errand under "key" and have so many join it."""
-    began = errand.began
-    waiting = [asyncio.create_task(flights.begin("key", errand.run()))]
-    await until(lambda: errand.began > began)
-    for _ in range(joiners):
-        waiting.append(asyncio.create_task(flights.join("key")))
+def asks(sharing: Sharing[str], errand: Errand, name: str = "") -> Asker:
+    """Have somebody ask under "key", in a task of their own."""
+
+    async def ask() -> str:
+        while "key" in sharing:
+            try:
+                return await sharing.follow("key")
+            except Abandoned:
+                continue
+        return await sharing.work("key", worker, errand.run, name)
+
+    task = asyncio.create_task(ask())
+    worker = Worker(task)
+    return Asker(task, worker)
+
+
+async def begun(sharing: Sharing[str], errand: Errand, followers: int) -> list[Asker]:
+    """Have somebody work on the errand, and so many follow."""
+    askers = [asks(sharing, errand)]
+    await until(lambda: errand.began)
+    for _ in range(followers):
+        askers.append(asks(sharing, errand))
         await asyncio.sleep(0)
-    return waiting
+    return askers
 
 
-async def test_all_get_what_the_one_finds_out(flights: SingleFlight[str], errand: Errand) -> None:
-    waiting = await begun(flights, errand, joiners=3)
+async def found_by(*askers: Asker) -> list[str | BaseException]:
+    return await asyncio.gather(*(each.task for each in askers), return_exceptions=True)
+
+
+async def test_the_first_works_in_a_task_of_their_own(
+    sharing: Sharing[str], errand: Errand
+) -> None:
+    first, *_ = await begun(sharing, errand, followers=2)
+
+    assert errand.task is first.task
+
+
+async def test_all_get_what_the_one_finds_out(sharing: Sharing[str], errand: Errand) -> None:
+    askers = await begun(sharing, errand, followers=3)
     errand.outcome.set_result("found")
 
-    assert await asyncio.gather(*waiting) == ["found"] * 4
+    assert await found_by(*askers) == ["found"] * 4
     assert errand.began == 1
 
 
-async def test_all_get_the_error_it_ends_in(flights: SingleFlight[str], errand: Errand) -> None:
-    waiting = await begun(flights, errand, joiners=3)
+async def test_all_get_the_error_it_ends_in(sharing: Sharing[str], errand: Errand) -> None:
+    askers = await begun(sharing, errand, followers=3)
     errand.outcome.set_exception(LookupError("nothing"))
 
-    assert [
-        str(error) for error in await asyncio.gather(*waiting, return_exceptions=True)
-    ] == ["nothing"] * 4  # fmt: skip
+    assert [str(error) for error in await found_by(*askers)] == ["nothing"] * 4
+    assert errand.began == 1
 
 
-async def test_what_has_ended_cannot_be_joined(flights: SingleFlight[str], errand: Errand) -> None:
-    (began,) = await begun(flights, errand, joiners=0)
-    assert "key" in flights
-    errand.outcome.set_result("found")
-    await began
+async def test_who_follows_can_tell_whom(sharing: Sharing[str], errand: Errand) -> None:
+    asks(sharing, errand, "the first")
+    await until(lambda: errand.began)
 
-    assert "key" not in flights
+    assert sharing.name_of("key") == "the first"
     with pytest.raises(KeyError):
-        await flights.join("key")
+        sharing.name_of("another")
+
+
+async def test_what_has_ended_cannot_be_followed(sharing: Sharing[str], errand: Errand) -> None:
+    (first,) = await begun(sharing, errand, followers=0)
+    assert "key" in sharing
+    errand.outcome.set_result("found")
+    await first.task
+
+    assert "key" not in sharing
+    with pytest.raises(KeyError):
+        await sharing.follow("key")
 
 
 async def test_keys_have_nothing_to_do_with_each_other(
-    flights: SingleFlight[str], errand: Errand
+    sharing: Sharing[str], errand: Errand
 ) -> None:
-    await begun(flights, errand, joiners=0)
+    await begun(sharing, errand, followers=0)
 
-    assert "another" not in flights
+    assert "another" not in sharing
     with pytest.raises(KeyError):
-        await flights.join("another")
+        await sharing.follow("another")
 
 
-@pytest.mark.parametrize("leaving", [0, 1, 2], ids=["who began", "a joiner", "the last"])
-async def test_who_leaves_does_not_take_the_others_along(
-    flights: SingleFlight[str], errand: Errand, leaving: int
+async def test_who_works_goes_on_while_anybody_follows(
+    sharing: Sharing[str], errand: Errand
 ) -> None:
-    waiting = await begun(flights, errand, joiners=2)
-    waiting[leaving].cancel()
-    await asyncio.wait([waiting[leaving]])
-
-    assert waiting[leaving].cancelled()
-    assert "key" in flights
+    first, second, third = await begun(sharing, errand, followers=2)
+    first.leaves()
+    await second.stops()
+    assert "key" in sharing
     errand.outcome.set_result("found")
-    rest = [each for each in waiting if each is not waiting[leaving]]
-    assert await asyncio.gather(*rest) == ["found"] * 2
+
+    assert await found_by(first, third) == ["found"] * 2
+    assert errand.began == 1
 
 
+@pytest.mark.parametrize("leaving", [1, 2])
+async def test_who_follows_and_leaves_does_not_take_the_others_along(
+    sharing: Sharing[str], errand: Errand, leaving: int
+) -> None:
+    askers = await begun(sharing, errand, followers=2)
+    gone = askers.pop(leaving)
+    gone.leaves()
+    await asyncio.wait([gone.task])
+    errand.outcome.set_result("found")
+
+    assert gone.task.cancelled()
+    assert await found_by(*askers) == ["found"] * 2
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 0, 2)])
 async def test_it_is_given_up_when_all_have_left(
-    flights: SingleFlight[str], errand: Errand
+    sharing: Sharing[str], errand: Errand, order: tuple[int, ...]
 ) -> None:
-    waiting = await begun(flights, errand, joiners=2)
-    for each in waiting:
+    askers = await begun(sharing, errand, followers=2)
+    for number in order:
         assert not errand.cancelled
-        each.cancel()
-        await asyncio.wait([each])
+        askers[number].leaves()
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
     await until(lambda: errand.cancelled)
 
-    assert "key" not in flights
+    await asyncio.wait([each.task for each in askers])
+    assert "key" not in sharing
 
 
-async def test_nobody_joins_what_is_about_to_be_given_up(
-    flights: SingleFlight[str], errand: Errand
+async def test_who_follows_somebody_that_is_stopped_takes_over_and_the_others_follow(
+    sharing: Sharing[str], errand: Errand
 ) -> None:
-    (first,) = await begun(flights, errand, joiners=0)
-    first.cancel()
-    await asyncio.wait([first])
+    first, second, third = await begun(sharing, errand, followers=2)
+    await first.stops()
+    await until(lambda: errand.began == 2)
+    assert errand.task is second.task
+    errand.outcome.set_result("found")
 
-    assert "key" not in flights
-    another = Errand()
-    (second,) = await begun(flights, another, joiners=0)
-    await until(lambda: errand.cancelled)
-    assert "key" in flights  # the end of the first is not that of the second
-    another.outcome.set_result("found")
-    assert await second == "found"
+    assert first.task.cancelled()
+    assert await found_by(second, third) == ["found"] * 2
+    assert errand.began == 2
 
 
-async def test_an_error_that_nobody_waits_for_is_passed_over(
-    flights: SingleFlight[str], caplog: pytest.LogCaptureFixture
+async def test_who_takes_over_may_leave_like_any_who_works(
+    sharing: Sharing[str], errand: Errand
 ) -> None:
-    async def stubborn() -> str:
-        try:
-            await asyncio.Event().wait()
-        finally:
-            raise LookupError("nothing")
-
-    task = asyncio.create_task(flights.begin("key", stubborn()))
-    await until(lambda: "key" in flights)
+    first, second, third = await begun(sharing, errand, followers=2)
+    await first.stops()
+    await until(lambda: errand.began == 2)
     await asyncio.sleep(0)
-    task.cancel()
-    await asyncio.wait([task])
-    del task
+    second.leaves()
+    assert not second.task.cancelling()
+    third.leaves()
+    await asyncio.wait([second.task, third.task])
+
+    assert "key" not in sharing
+
+
+async def test_who_comes_while_it_is_being_given_up_does_not_go_without(
+    sharing: Sharing[str], errand: Errand
+) -> None:
+    (first,) = await begun(sharing, errand, followers=0)
+    first.leaves()
+    another = Errand()
+    second = asks(sharing, another)
+    await until(lambda: another.began)
+    another.outcome.set_result("found")
+
+    assert await second.task == "found"
+    assert errand.cancelled
+    assert "key" not in sharing
+
+
+async def test_the_end_of_one_is_not_that_of_the_next(sharing: Sharing[str]) -> None:
+    """Where the same has been begun once more, by somebody who did not look."""
+    older, newer = Errand(), Errand()
+    current = asyncio.current_task()
+    assert current
+    tasks = []
+    for errand in (older, newer):
+        tasks.append(asyncio.create_task(sharing.work("key", Worker(current), errand.run)))
+        await until(lambda errand=errand: errand.began)  # type: ignore[misc]
+    older.outcome.set_result("old")
+    assert await tasks[0] == "old"
+
+    assert "key" in sharing
+    newer.outcome.set_result("new")
+    assert await tasks[1] == "new"
+    assert "key" not in sharing
+
+
+async def test_an_error_that_nobody_waits_for_any_longer_is_passed_over(
+    sharing: Sharing[str], errand: Errand, caplog: pytest.LogCaptureFixture
+) -> None:
+    first, second = await begun(sharing, errand, followers=1)
+    await second.stops()
+    errand.outcome.set_exception(LookupError("nothing"))
+    with pytest.raises(LookupError):
+        await first.task
+    del first
     await asyncio.sleep(0)
 
     assert not caplog.records

@@ -4,54 +4,46 @@ What a book may say, and how it is written, is in `bridge.identity.book`.
 """
 
 import asyncio
-import getpass
 import os
 import re
 import sys
 import unicodedata
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import msgspec
 import typer
 
-from bridge.identity import book, book_editing
-from bridge.identity.book import BookError, Entry, Row, TokenReference, WrongField
+from bridge.cli.terminal import Given, fail, failing_at, print_table, with_settings
+from bridge.identity import book_editing
+from bridge.identity.book import BookError, Entry, Row, WrongField, load, read_row, read_rows
 from bridge.identity.passwords import hash_password
 from bridge.secret import Secret
-from bridge.settings import PREFIX, WrongSetting, load_upstream
-from bridge.terminal import fail, print_table
+from bridge.settings import FileSettings, UpstreamSettings
 from bridge.v2.client import Upstream, V2Client
 from bridge.v2.errors import UpstreamError, UpstreamFault
 from bridge.v2.wire import V2Request, V2Response
 
 app = typer.Typer(
-    help="The credential book: which v2 token and account answer for a v1 login.",
+    help="The credential book: which v2 token answers for a v1 login.",
     no_args_is_help=True,
 )
 
-BookFile = Annotated[
-    Path | None,
-    typer.Option("--book", help="The credential book, a TOML file.", envvar=f"{PREFIX}BOOK"),
-]
 Subdomain = Annotated[
     str | None, typer.Option(help="Whose clients these are: acme for acme.harvestapp.com.")
 ]
 Login = Annotated[str | None, typer.Option(help="What the client logs in with: an e-mail address.")]
 
 
-def _fail_at(field: str, message: str) -> NoReturn:
-    fail(f"--{field.replace('_', '-')}: {message}")
-
-
-def _path(book_file: Path | None) -> Path:
-    return book_file or _fail_at("book", f"must be given, or be in {PREFIX}BOOK")
+def _path(given: Given) -> Path:
+    return given.load(FileSettings).book or fail("book: must be set")
 
 
 @app.command()
-def add(  # noqa: PLR0913, PLR0917 - one parameter a flag
-    book_file: BookFile = None,
+@with_settings("book")
+def add(
+    given: Given,
     subdomain: Subdomain = None,
     login: Login = None,
     account_id: Annotated[str | None, typer.Option(help="The Harvest account's id.")] = None,
@@ -71,8 +63,8 @@ def add(  # noqa: PLR0913, PLR0917 - one parameter a flag
     The password is asked for twice. Where standard input is no terminal, its first line is the
     password.
     """
-    path = _path(book_file)
-    given = {
+    path = _path(given)
+    fields = {
         "subdomain": subdomain,
         "login": login,
         "account_id": _number(account_id),
@@ -81,14 +73,12 @@ def add(  # noqa: PLR0913, PLR0917 - one parameter a flag
         "label": label,
     }
     # What is wrong with the rest is said before anybody types a password.
-    row = _row(given, _SOME_HASH)
-    try:
-        if not replace and path.exists() and row.pair in {each.pair for each in _rows(path)}:
+    row = _row(fields, _SOME_HASH)
+    with failing_at(BookError):
+        if not replace and path.exists() and row.pair in {each.pair for each in read_rows(path)}:
             fail(f"{path}: {row.login} at {row.subdomain} is in it already; --replace replaces it")
-        row = _row(given, hash_password(_password()))
+        row = _row(fields, hash_password(_password()))
         replaced = book_editing.add(path, row, replace=replace)
-    except BookError as error:
-        fail(str(error))
     typer.echo(f"{'Replaced' if replaced else 'Added'} {row.login} at {row.subdomain}.")
 
 
@@ -97,30 +87,26 @@ _SOME_HASH = "$argon2id$v=19$m=8,t=1,p=1$AAAAAAAAAAAAAAAAAAAAAA$AAAAAAAAAAAAAAAA
 
 
 def _number(text: str | None) -> int | None:
-    if text is None:
-        return None
-    if not re.fullmatch("[0-9]{1,19}", text):
-        _fail_at("account_id", "must be a positive whole number")
-    return int(text)
+    if text is not None and not re.fullmatch("[0-9]{1,19}", text):
+        fail("account_id: must be a positive whole number")
+    return None if text is None else int(text)
 
 
-def _row(given: Mapping[str, object], password_hash: str) -> Row:
-    fields = {name: value for name, value in given.items() if value is not None}
-    try:
-        return book.read_row({**fields, "password": password_hash})
-    except WrongField as error:
-        _fail_at(error.name, error.message)
-
-
-def _rows(path: Path) -> tuple[Row, ...]:
-    try:
-        return book.read_rows(path)
-    except BookError as error:
-        fail(str(error))
+def _row(fields: Mapping[str, object], password_hash: str) -> Row:
+    given = {name: value for name, value in fields.items() if value is not None}
+    with failing_at(WrongField):
+        return read_row({**given, "password": password_hash})
 
 
 def _password() -> Secret:
-    password = _typed_password() if sys.stdin.isatty() else _piped_password()
+    if sys.stdin.isatty():
+        password: str = typer.prompt("Password", hide_input=True, confirmation_prompt="Once more")
+    else:
+        try:
+            password = sys.stdin.buffer.readline().decode("utf-8")
+        except UnicodeDecodeError:
+            fail("the password on standard input is not UTF-8")
+        password = password.removesuffix("\n").removesuffix("\r")
     if not password:
         fail("the password must not be empty")
     if any(unicodedata.category(character) == "Cc" for character in password):
@@ -128,100 +114,58 @@ def _password() -> Secret:
     return Secret(password)
 
 
-def _typed_password() -> str:
-    try:
-        password = getpass.getpass("Password: ")
-        again = getpass.getpass("Once more: ")
-    except EOFError:
-        fail("no password was typed")
-    if password != again:
-        fail("the two passwords are not the same")
-    return password
-
-
-def _piped_password() -> str:
-    try:
-        line = sys.stdin.buffer.readline().decode("utf-8")
-    except UnicodeDecodeError:
-        fail("the password on standard input is not UTF-8")
-    return line.removesuffix("\n").removesuffix("\r")
-
-
 @app.command("list")
-def show(book_file: BookFile = None) -> None:
+@with_settings("book")
+def show(given: Given) -> None:
     """List the credentials, in the book's order; no password and no token is shown."""
+    with failing_at(BookError):
+        rows = read_rows(_path(given))
     print_table(
         ("subdomain", "login", "account", "token", "dialect", "label"),
-        (
-            (
-                row.subdomain,
-                row.login,
-                str(row.account_id),
-                str(row.reference),
-                row.dialect or "",
-                row.label or "",
-            )
-            for row in _rows(_path(book_file))
-        ),
+        ((*_facts(row), row.dialect or "", row.label or "") for row in rows),
     )
 
 
+def _facts(row: Row) -> tuple[str, str, str, str]:
+    return row.subdomain, row.login, str(row.account_id), str(row.reference)
+
+
 @app.command()
-def remove(book_file: BookFile = None, subdomain: Subdomain = None, login: Login = None) -> None:
+@with_settings("book")
+def remove(given: Given, subdomain: Subdomain = None, login: Login = None) -> None:
     """Take a credential out of the book."""
-    path = _path(book_file)
+    path = _path(given)
     if subdomain is None or login is None:
-        _fail_at("subdomain" if subdomain is None else "login", "must be given")
-    try:
+        fail(f"{'login' if subdomain else 'subdomain'}: must be given")
+    with failing_at(BookError):
         book_editing.remove(path, subdomain, login)
-    except BookError as error:
-        fail(str(error))
     typer.echo(f"Removed {login} at {subdomain}.")
 
 
 @app.command()
-def check(
-    book_file: BookFile = None,
-    upstream: Annotated[
-        str | None, typer.Option(help=f"The base URL of v2. [{PREFIX}UPSTREAM]")
-    ] = None,
-    contact: Annotated[
-        str | None, typer.Option(help=f"Whom Harvest may ask about this. [{PREFIX}CONTACT]")
-    ] = None,
-    config: Annotated[
-        Path | None,
-        typer.Option(help="The bridge's TOML file with settings.", envvar=f"{PREFIX}CONFIG"),
-    ] = None,
-) -> None:
+@with_settings("book", "upstream", "contact")
+def check(given: Given) -> None:
     """Try every credential's token on v2, and say which ones work.
 
     The exit status is 1 unless all of them do.
     """
-    path = _path(book_file)
-    try:
-        v2 = load_upstream({"contact": contact, "upstream": upstream}, config)
-        entries = book.load(path, os.environ).entries
-    except (WrongSetting, BookError) as error:
-        fail(str(error))
-    outcomes = asyncio.run(_try_all(entries, v2.upstream_client()))
+    path, v2 = _path(given), given.load(UpstreamSettings)
+    with failing_at(BookError):
+        entries = load(path, os.environ).entries
+    results = asyncio.run(_try_all(entries, v2.upstream_client()))
     print_table(
         ("subdomain", "login", "account", "token", "result"),
-        (
-            (entry.subdomain, entry.login, str(entry.account_id), str(entry.reference), outcome)
-            for entry, outcome in zip(entries, outcomes, strict=True)
-        ),
+        ((*_facts(entry), result) for entry, result in zip(entries, results, strict=True)),
     )
-    if set(outcomes) - {OK}:
+    if set(results) - {OK}:
         raise typer.Exit(1)
 
 
 TRIAL = V2Request("GET", "/invoices", "per_page=1")
 """The call that tries a token: v2's list of invoices, cut to one.
 
-It asks for the permission that a message's calls ask for (v2 documentation, "Required
-permissions"), needs no id, and for a token that may make it has one answer, 200. An upstream that
-serves nothing but messages, as the sandbox does, says 404 to it, and that after it has judged the
-token; it counts if it is JSON, as v2's own is, since a wrong base URL gets 404 as well.
+It asks for the permission that legacy calls ask for, and needs no id. A v2 without such a list, as
+the sandbox, says 404 once it has judged the token; so does what is no v2, but hardly in JSON.
 """
 
 AT_ONCE = 8
@@ -242,21 +186,19 @@ RESULTS: Mapping[int, str] = {
 
 async def _try_all(entries: tuple[Entry, ...], upstream: Upstream) -> list[str]:
     """Return what came of each entry's token; one that several share is tried once an account."""
-    pairs = {(entry.account_id, entry.reference): entry.token for entry in entries}
-    results: dict[tuple[int, TokenReference], str] = {}
-    turns = asyncio.Semaphore(AT_ONCE)
     client = V2Client(upstream)
+    turns = asyncio.Semaphore(AT_ONCE)
 
-    async def try_one(pair: tuple[int, TokenReference], token: Secret) -> None:
+    async def try_one(entry: Entry) -> str:
         async with turns:
-            results[pair] = await _result(client, pair[0], token)
+            return await _result(client, entry.account_id, entry.token)
 
+    trials = {(entry.account_id, entry.reference): entry for entry in entries}
     try:
-        async with asyncio.TaskGroup() as tasks:
-            for pair, token in pairs.items():
-                tasks.create_task(try_one(pair, token))
+        outcomes = await asyncio.gather(*map(try_one, trials.values()))
     finally:
         await client.close()
+    results = dict(zip(trials, outcomes, strict=True))
     return [results[entry.account_id, entry.reference] for entry in entries]
 
 

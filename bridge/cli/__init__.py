@@ -1,0 +1,65 @@
+"""The command `harvest-bridge`. What one of its commands needs is imported when it is run.
+
+Thus `--help` is quick. Each module here has some of the commands, but `loop` and `terminal`.
+"""
+
+from importlib import import_module
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+from typer.main import get_group
+
+from bridge import __version__
+
+COMMANDS = {
+    "serve": ("serve", "Answer legacy calls."),
+    "credentials": ("credentials", "The credential book: which v2 token answers for a v1 login."),
+    "journal": ("journal", "List the writes to v2 whose outcome is not known, and settle them."),
+    "translate": ("translate", "Turn v2 JSON on standard input into XML on standard output."),
+    "sandbox": ("sandbox", "Serve an embedded v2 API to try things on."),
+    "demo": ("sandbox", "Serve the sandbox and a bridge to it, and print calls to try."),
+}
+"""Each with the module that it is in, or that is a group of this name, and its purpose."""
+
+
+class _Commands(TyperGroup):
+    """Knows the commands by name and purpose, and the rest of one when it is run."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:  # noqa: ANN401 - the types are private to typer
+        name, _, rest = super().resolve_command(ctx, args)
+        module, _ = COMMANDS[str(name)]
+        group = get_group(import_module(f"bridge.cli.{module}").app)
+        return name, group.commands.get(str(name), group), rest
+
+
+app = typer.Typer(
+    cls=_Commands,
+    help="Harvest v1 XML calls, served by the v2 JSON API.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+for _name, (_, _purpose) in COMMANDS.items():
+    app.command(_name, help=_purpose)(lambda: None)
+
+
+def main() -> None:
+    """Run the command."""
+    app()
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"harvest-bridge {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="And exit.")
+    ] = False,
+) -> None:
+    pass

@@ -1,0 +1,105 @@
+"""`harvest-bridge sandbox`, a v2 API to try things on, and `demo`, which has a bridge to it."""
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Annotated
+
+import typer
+from aiohttp import web
+
+from bridge.cli.loop import run
+from bridge.cli.terminal import fail, failing_at
+from bridge.identity.callers import Way
+from bridge.sandbox.app import SANDBOX_ACCOUNT_ID, SANDBOX_TOKEN, create_sandbox
+from bridge.sandbox.errors import SandboxStateError, WrongFaultError
+from bridge.sandbox.faults import NewRule, read_rules
+from bridge.server import logs
+from bridge.server.service import running
+from bridge.server.serving import Signals, listening
+from bridge.settings import Settings
+
+app = typer.Typer()
+
+LOOPBACK = "127.0.0.1"
+
+
+@app.command()
+def sandbox(
+    host: Annotated[str, typer.Option(help="The address to listen on.")] = LOOPBACK,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="The port; 0: a free one.")] = 8081,
+    database: Annotated[
+        str, typer.Option(help="The SQLite file that keeps what is written.")
+    ] = ":memory:",
+    throttle: Annotated[
+        bool, typer.Option("--throttle", help="Refuse more than 100 calls in 15 seconds.")
+    ] = False,
+    faults: Annotated[
+        Path | None, typer.Option(help="A JSON file: the rules by which calls go wrong.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="What rules with a probability depend on.")] = 0,
+) -> None:
+    """Serve an embedded v2 API to try things on."""
+    rules = [] if faults is None else _rules(faults)
+    logs.configure()
+    v2 = create_sandbox(database=database, throttle=throttle, faults=rules, seed=seed)
+    with failing_at(SandboxStateError, status=1):
+        run(_sandbox(host, port, v2))
+
+
+def _rules(file: Path) -> list[NewRule]:
+    try:
+        return read_rules(file.read_bytes())
+    except OSError as error:
+        fail(f"Cannot read {file}: {error.strerror}")
+    except WrongFaultError as error:
+        fail(f"{file}: {error}")
+
+
+async def _sandbox(host: str, port: int, v2: web.Application) -> None:
+    signals = Signals()
+    async with listening(web.AppRunner(v2, access_log=None), host, port) as taken:
+        logs.started("sandbox", host, taken)
+        await signals.until_stop()
+
+
+@app.command()
+def demo(
+    port: Annotated[int, typer.Option(min=0, max=65535, help="The bridge's; 0: free.")] = 8080,
+    sandbox_port: Annotated[
+        int, typer.Option(min=0, max=65535, help="The sandbox's; 0: free.")
+    ] = 8081,
+) -> None:
+    """Serve the sandbox and a bridge to it, and print calls to try."""
+    logs.configure()
+    run(_demo(port, sandbox_port))
+
+
+DEMONSTRATION = """\
+A bridge to a sandbox is running. Try, in another terminal:
+
+  curl -u any@example.com:{token} {base}/invoice/1420/messages
+  curl -u any@example.com:{token} {base}/invoices/1420/messages/409
+  curl -u any@example.com:{token} -X DELETE -i {base}/invoice/1420/messages/403
+
+Ctrl-C stops it. Each call's log line follows.
+"""
+
+
+async def _demo(port: int, sandbox_port: int) -> None:
+    signals = Signals()
+    v2 = web.AppRunner(create_sandbox(), access_log=None)
+    with TemporaryDirectory() as directory:
+        async with listening(v2, LOOPBACK, sandbox_port) as v2_port:
+            settings = Settings(
+                account_id=SANDBOX_ACCOUNT_ID,
+                auth=frozenset({Way.TOKEN_AS_PASSWORD, Way.BEARER}),
+                contact="demo@example.com",
+                upstream=f"http://{LOOPBACK}:{v2_port}/v2",
+                port=port,
+                admin_port=0,
+                journal=Path(directory) / "journal.sqlite",
+            )
+            async with running(settings) as service:
+                base = f"http://{LOOPBACK}:{service.port}"
+                typer.echo(DEMONSTRATION.format(token=SANDBOX_TOKEN, base=base))
+                await signals.until_stop()

@@ -1,0 +1,90 @@
+"""How the commands speak to their user: in flags, in rows, or in one line that ends them."""
+
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import update_wrapper
+from inspect import Parameter, signature
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple, NoReturn
+
+import typer
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from bridge.settings import PREFIX, Part, Settings, WrongSetting, load
+
+
+def fail(message: str, status: int = 2) -> NoReturn:
+    """End the command with one line on standard error, and this exit status."""
+    typer.echo(f"harvest-bridge: {message}", err=True)
+    raise typer.Exit(status)
+
+
+@contextmanager
+def failing_at(*errors: type[Exception], status: int = 2) -> Iterator[None]:
+    """End the command with what an error says, if one of these is raised in the block."""
+    try:
+        yield
+    except errors as error:
+        fail(str(error), status)
+
+
+class Given(NamedTuple):
+    """What the user says of settings."""
+
+    flags: Mapping[str, str | None]
+    config: Path | None
+
+    def load(self, part: type[Part]) -> Part:
+        """Gather some of the settings; what is wrong with them ends the command."""
+        with failing_at(WrongSetting):
+            return load(part, self.flags, self.config)
+
+
+CONFIG = Annotated[
+    Path | None, typer.Option(help="A TOML file with settings.", envvar=f"{PREFIX}CONFIG")
+]
+
+
+def with_settings(*names: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command flags for these settings, whose values are its first argument."""
+
+    def give(command: Callable[..., None]) -> Callable[..., None]:
+        def run(config: Path | None, **arguments: Any) -> None:  # noqa: ANN401 - the command's own
+            flags = {name: arguments.pop(name) for name in names}
+            command(Given(flags, config), **arguments)
+
+        _, *own = signature(command).parameters.values()
+        given = [*map(_flag, names), _keyword("config", CONFIG, None)]
+        update_wrapper(run, command)
+        setattr(run, "__signature__", signature(command).replace(parameters=[*own, *given]))  # noqa: B010
+        return run
+
+    return give
+
+
+def _flag(setting: str) -> Parameter:
+    told = f"{Settings.model_fields[setting].description} [{PREFIX}{setting.upper()}]"
+    option = typer.Option(None, "--" + setting.replace("_", "-"), help=told)
+    return _keyword(setting, str | None, option)
+
+
+def _keyword(name: str, annotation: Any, default: Any) -> Parameter:  # noqa: ANN401
+    return Parameter(name, Parameter.KEYWORD_ONLY, annotation=annotation, default=default)
+
+
+def print_table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> None:
+    """Print a table for eyes, or lines with tabs between the cells where nobody looks."""
+    if not sys.stdout.isatty():
+        for row in (head, *rows):
+            typer.echo("\t".join(row))
+        return
+    table = Table(box=box.SIMPLE)
+    for name in head:
+        table.add_column(name, overflow="fold")
+    for row in rows:
+        table.add_row(*map(Text, row))  # text, not markup
+    Console().print(table)

@@ -1,0 +1,9 @@
+"""What all tests of the contract have in common."""
+
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Try again at once: how long the pauses are is tested with the gateway."""
+    monkeypatch.setattr("bridge.upstream.gateway._backoff", lambda _tries: 0.0)

@@ -1,0 +1,53 @@
+"""A front for tests: legacy connections as the bridge holds them, with handlers of a test's own."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from aiohttp import web
+
+from bridge.server.answers import send
+from bridge.server.front import Connection, Front, listening_front
+from bridge.server.limits import ConnectionLimits
+from tests.support.running import LOOPBACK
+
+Handler = Callable[[web.BaseRequest], Awaitable[web.Response]]
+
+
+@dataclass(frozen=True)
+class _Call:
+    """A call that is given up when its client leaves."""
+
+    task: asyncio.Task[Any]
+
+    def client_left(self) -> None:
+        self.task.cancel()
+
+
+@asynccontextmanager
+async def running_front(
+    handlers: Mapping[str, Handler], **options: Any
+) -> AsyncIterator[tuple[int, Front]]:
+    """Serve each path by its handler, and yield the port and the front.
+
+    `options` are those of `ConnectionLimits`, and `tls`.
+    """
+
+    async def endpoint(request: web.BaseRequest) -> web.StreamResponse:
+        connection = request.protocol
+        assert isinstance(connection, Connection)
+        connection.begin(_Call(request.task))
+        response: web.Response | None = None
+        try:
+            response = await handlers[request.path](request)
+            await send(request, response, ())
+            return response
+        finally:
+            connection.end(is_last=response is None or not response.keep_alive)
+
+    tls = options.pop("tls", None)
+    front = Front(endpoint, ConnectionLimits(**options))
+    async with listening_front(front, LOOPBACK, 0, tls=tls, shutdown_timeout=0.1) as (port, _stop):
+        yield port, front
