@@ -152,19 +152,18 @@ class Collection:
         digest = hashlib.sha256(f"{self.entity.schema} {call.dialect} {ids}\n".encode())
         digest.update(body)
         key = digest.digest()
-        if (kept := call.reuse.get(key)) is None:
+        kept: tuple[Page, Notes] | None = call.reuse.get(key)
+        if kept is None:
             notes = Notes()
             try:
                 page = self._translate(body, call, notes)
             finally:
                 call.notes.merge(notes)
-            # Tuples of nothing but constants, which the garbage collector leaves alone.
-            kept = (tuple(page), tuple(notes))
-            call.reuse.put(key, kept, sum(map(len, page.parts)))
+            call.reuse.put(key, (page, notes), sum(map(len, page.parts)))
             return page
-        told, noted = kept
-        call.notes.merge(noted)
-        return Page(*told)
+        page, notes = kept
+        call.notes.merge(notes)
+        return page
 
     def _translate(self, body: bytes, call: V1Request, notes: Notes) -> Page:
         shape, writer = _part_writer(self, call.dialect)

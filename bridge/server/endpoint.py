@@ -232,8 +232,8 @@ class Endpoint:
             # Who has written something gets to read it.
             self._gateway.writes(caller.account_id),
         )
-        while key in self._reads:
-            record.shared_with = self._reads.name_of(key)
+        while (shared := self._reads.under_way.get(key)) is not None:
+            record.shared_with = shared.name
             try:
                 answer, notes = await self._reads.follow(key)
                 break

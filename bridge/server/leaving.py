@@ -11,8 +11,8 @@ class Departure:
 
     def __init__(self) -> None:
         self._under_way = 0
-        self._quiet = asyncio.Event()
-        self._quiet.set()
+        self._quiet: asyncio.Event | None = None
+        """Is told when nothing is under way any more; None: nobody waits for that."""
         self._hurried = asyncio.Event()
         self.begun = False
         """Whether no more calls are taken."""
@@ -29,11 +29,10 @@ class Departure:
 
     def __enter__(self) -> None:
         self._under_way += 1
-        self._quiet.clear()
 
     def __exit__(self, *_raised: object) -> None:
         self._under_way -= 1
-        if not self._under_way:
+        if self._quiet is not None and not self._under_way:
             self._quiet.set()
 
     def begin(self) -> None:
@@ -51,6 +50,9 @@ class Departure:
 
     async def until_quiet(self, seconds: float) -> int:
         """Wait up to `seconds` for the calls under way; return how many there still are."""
+        if not self._under_way:
+            return 0
+        self._quiet = asyncio.Event()
         waits = [asyncio.create_task(event.wait()) for event in (self._quiet, self._hurried)]
         await asyncio.wait(waits, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
         for wait in waits:

@@ -227,9 +227,15 @@ class Admission:
         """
         return Place(self, keys)
 
-    def _take(self, keys: Sequence[tuple[Share, Hashable]]) -> None:
+    def take(self, keys: Sequence[tuple[Share, Hashable]]) -> None:
+        """Take a place; give it back with `give_back`.
+
+        Raises:
+            Overloaded: there is none.
+        """
+        running = self._running
         for key in keys:
-            if self._running.get(key, 0) >= self._shares[key[0]]:
+            if running.get(key, 0) >= self._shares[key[0]]:
                 raise Overloaded(
                     "Too many calls of yours at once: wait for some.", self._retry_after
                 )
@@ -237,17 +243,17 @@ class Admission:
             raise Overloaded("Too many calls at once: try again soon.", self._retry_after)
         self.running += 1
         for key in keys:
-            self._running[key] = self._running.get(key, 0) + 1
+            running[key] = running.get(key, 0) + 1
 
-    def _give_back(self, keys: Sequence[tuple[Share, Hashable]]) -> None:
+    def give_back(self, keys: Sequence[tuple[Share, Hashable]]) -> None:
+        """Give back the place that was taken with `keys`."""
         self.running -= 1
         for key in keys:
-            left = self._running[key] - 1
-            if left:
-                self._running[key] = left
-            else:
+            if self._running[key] == 1:
                 # Keys are the callers' to make up: none may outlive its calls.
                 del self._running[key]
+            else:
+                self._running[key] -= 1
 
 
 class Place:
@@ -260,7 +266,7 @@ class Place:
         self._keys = keys
 
     def __enter__(self) -> None:
-        self._admission._take(self._keys)  # noqa: SLF001 - two halves of one thing
+        self._admission.take(self._keys)
 
     def __exit__(self, *_raised: object) -> None:
-        self._admission._give_back(self._keys)  # noqa: SLF001
+        self._admission.give_back(self._keys)

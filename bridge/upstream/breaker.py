@@ -4,7 +4,6 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Self
 
 from bridge.v2.errors import UpstreamUnavailable
 from bridge.v2.retry_after import whole_seconds
@@ -68,24 +67,30 @@ class Breaker:
         """Whether the next call is refused, for sure: once a pause is over, it is the probe."""
         return self.state is State.OPEN and self._open_until > self._clock()
 
-    def admit(self, *, urgent: bool = False) -> "Attempt":
-        """Let a call through; an urgent one at any time.
+    def admit(self, *, urgent: bool = False) -> bool:
+        """Let a call through, an urgent one at any time, and tell whether it is the probe.
+
+        Whatever becomes of the call, say so with `ended`.
 
         Raises:
             UpstreamUnavailable: it is of no use now.
         """
         if urgent or self.state is State.CLOSED:
-            return Attempt(self, probes=False)
+            return False
         left = self._open_until - self._clock()
         if self.state is State.OPEN and left <= 0:
             self._turn(State.HALF_OPEN)
-            return Attempt(self, probes=True)
+            return True
         raise UpstreamUnavailable("the circuit breaker is open", whole_seconds(left))
 
-    def _ended(self, attempt: "Attempt", failed: bool | None) -> None:
-        if attempt.probes:
+    def ended(self, failed: bool | None, *, probe: bool) -> None:
+        """Hear how a call that was let through has ended; None: it showed nothing.
+
+        Its failing or not says something of whoever was called, not of the call.
+        """
+        if probe:
             self._probed(failed)
-        elif self.state is State.CLOSED and failed is not None:
+        elif failed is not None and self.state is State.CLOSED:
             now = self._clock()
             self._outcomes.append((now, failed))
             if failed and self._too_many_fail(now):
@@ -123,27 +128,3 @@ class Breaker:
 
 _OUTCOMES = 100
 """The latest outcomes that are kept; fewer calls within the window are counted one by one."""
-
-
-class Attempt:
-    """One call that was let through. Say once how it ended; a block that does not, showed nothing.
-
-    Its failing or not says something of whoever was called, not of the call.
-    """
-
-    __slots__ = ("_breaker", "_failed", "probes")
-
-    def __init__(self, breaker: Breaker, *, probes: bool) -> None:
-        self._breaker = breaker
-        self._failed: bool | None = None
-        self.probes = probes
-
-    def ended(self, *, failed: bool) -> None:
-        """Say whether it failed."""
-        self._failed = failed
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_raised: object) -> None:
-        self._breaker._ended(self, self._failed)  # noqa: SLF001 - two halves of one thing

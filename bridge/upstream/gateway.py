@@ -13,7 +13,7 @@ import msgspec
 import structlog
 
 from bridge.secret import Secret
-from bridge.upstream.breaker import Attempt, Breaker, State
+from bridge.upstream.breaker import Breaker, State
 from bridge.upstream.calls import UpstreamCall
 from bridge.upstream.places import Places
 from bridge.upstream.retries import (
@@ -179,7 +179,7 @@ class Gateway:
             return await self._make(request, errand, deadline, leave_by)
         credential = errand.credential
         key = (credential.key, self.writes(credential.account_id), request)
-        while key in self._reads:
+        while key in self._reads.under_way:
             # Whoever works may be stopped, or run out of time: there may be some left here.
             if (response := await self._follow(key, request, errand, deadline)) is not None:
                 return response
@@ -262,13 +262,15 @@ class Gateway:
                     raise UpstreamUnavailable("v2 has told this token to wait", whole_seconds(wait))
                 await asyncio.sleep(wait)
             places = account.places if self.knows(errand.credential) else account.strangers
-            if not places.take_now():
+            had_to_wait = not places.take_now()
+            if had_to_wait:
                 await _take(places, leave_by)
             try:
                 if not self._places.take_now():
+                    had_to_wait = True
                     await _take(self._places, leave_by)
                 try:
-                    if self._throttle.left(key):
+                    if had_to_wait and self._throttle.left(key):
                         continue  # the token was told so in the meantime
                     response = await self._ask(request, errand, account, deadline, leave_by)
                 finally:
@@ -290,40 +292,51 @@ class Gateway:
         deadline: float,
         leave_by: float,
     ) -> V2Response:
-        """Ask v2 now if the breakers let that through; note what comes of it, and what it says."""
-        credential = errand.credential
-        with (
-            self._reach.admit(urgent=request.settles) as reaching,
-            account.breaker.admit(urgent=request.settles) as answering,
-        ):
-            now = self._clock()
-            if now >= deadline:
-                raise _time_is_up()
-            if now > leave_by:
-                raise UpstreamUnavailable("too little of the call's time is left to send", 1)
-            call = UpstreamCall(request.method, request.path)
-            errand.calls.append(call)
+        """Ask v2 if its breakers let that through, and let them know what comes of it."""
+        reach_failed: bool | None = None
+        account_failed: bool | None = None
+        probes_reach = self._reach.admit(urgent=request.settles)
+        try:
+            probes_account = account.breaker.admit(urgent=request.settles)
             try:
-                response = await self._client.send(
-                    request,
-                    account_id=credential.account_id,
-                    token=credential.token,
-                    seconds=deadline - now,
-                )
-            except BaseException as error:
-                call.ended(error=type(error).__name__)
-                _judge(error, reaching, answering)
-                raise
-            call.ended(status=response.status)
-            if response.status // 100 == 2:
-                self._accepted.add(credential.key)
-            elif response.status == 401:
-                self._accepted.discard(credential.key)
-            reaching.ended(failed=False)
-            # That a stranger is refused says nothing of how others fare.
-            if response.status >= 500 or self.knows(credential):
-                answering.ended(failed=response.status >= 500)
-            return response
+                seconds = self._seconds_left(deadline, leave_by)
+                call = UpstreamCall(request.method, request.path)
+                errand.calls.append(call)
+                credential = errand.credential
+                try:
+                    response = await self._client.send(
+                        request,
+                        account_id=credential.account_id,
+                        token=credential.token,
+                        seconds=seconds,
+                    )
+                except BaseException as error:
+                    call.ended(error=type(error).__name__)
+                    reach_failed, account_failed = _verdict(error)
+                    raise
+                status = response.status
+                call.ended(status=status)
+                if status // 100 == 2:
+                    self._accepted.add(credential.key)
+                elif status == 401:
+                    self._accepted.discard(credential.key)
+                reach_failed = False
+                # That a stranger is refused says nothing of how others fare.
+                if status >= 500 or self.knows(credential):
+                    account_failed = status >= 500
+                return response
+            finally:
+                account.breaker.ended(account_failed, probe=probes_account)
+        finally:
+            self._reach.ended(reach_failed, probe=probes_reach)
+
+    def _seconds_left(self, deadline: float, leave_by: float) -> float:
+        now = self._clock()
+        if now >= deadline:
+            raise _time_is_up()
+        if now > leave_by:
+            raise UpstreamUnavailable("too little of the call's time is left to send", 1)
+        return deadline - now
 
     def _may_wait(self, seconds: float, deadline: float) -> bool:
         return seconds <= self._policy.throttle_wait and self._clock() + seconds < deadline
@@ -346,20 +359,20 @@ async def _take(places: Places, deadline: float) -> None:
         raise UpstreamUnavailable("too many calls are under way", 1, time_is_up=True) from None
 
 
-def _judge(error: BaseException, reaching: Attempt, answering: Attempt) -> None:
-    """Let the breakers know what a failure says of v2."""
+def _verdict(error: BaseException) -> tuple[bool | None, bool | None]:
+    """Tell what a try without an answer says: was v2 not to be reached, did it fail the account?
+
+    None is nothing.
+    """
     match error:
         case UpstreamTimeout():
             # Where the time went, nobody knows; but it was v2's to answer, if it was asked.
-            if error.request_left:
-                answering.ended(failed=True)
+            return None, True if error.request_left else None
         case UpstreamUnreachable():
-            reaching.ended(failed=not error.request_left)
-            if error.request_left:
-                answering.ended(failed=True)
+            return not error.request_left, True if error.request_left else None
         case UpstreamFault():
-            reaching.ended(failed=False)
-            answering.ended(failed=True)
+            return False, True
+    return None, None
 
 
 def _repeated(response: V2Response) -> V2Response:

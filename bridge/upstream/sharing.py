@@ -38,8 +38,8 @@ class Worker:
             self._task.cancel()
 
 
-class _Work(Generic[T]):
-    """Something under way."""
+class Work(Generic[T]):
+    """Something under way; `name` is what who works is called."""
 
     __slots__ = ("name", "outcome", "worker")
 
@@ -57,24 +57,13 @@ class Sharing(Generic[T]):
     """
 
     def __init__(self) -> None:
-        self._under_way: dict[Hashable, _Work[T]] = {}
-
-    def __contains__(self, key: Hashable) -> bool:
-        """Whether something is under way that may be followed."""
-        return key in self._under_way
-
-    def name_of(self, key: Hashable) -> str:
-        """Return what who works on `key` is called.
-
-        Raises:
-            KeyError: nobody does.
-        """
-        return self._under_way[key].name
+        self.under_way: dict[Hashable, Work[T]] = {}
+        """All that may be followed; not to be changed from outside."""
 
     async def work(self, key: Hashable, worker: Worker, work: Awaitable[T], name: str = "") -> T:
         """Do what nobody else is doing, for all who follow; returns or raises what it does."""
-        entry: _Work[T] = _Work(worker, name)
-        self._under_way[key] = entry
+        entry: Work[T] = Work(worker, name)
+        self.under_way[key] = entry
         try:
             found = await work
         except BaseException as error:
@@ -98,7 +87,7 @@ class Sharing(Generic[T]):
             Abandoned: who worked was stopped: one of those who followed has to take over.
             KeyError: nothing is under way.
         """
-        entry = self._under_way[key]
+        entry = self.under_way[key]
         if entry.outcome is None:
             entry.outcome = asyncio.get_running_loop().create_future()
         entry.worker.follow()
@@ -111,9 +100,9 @@ class Sharing(Generic[T]):
             raise Abandoned
         return entry.outcome.result()
 
-    def _end(self, key: Hashable, entry: _Work[T]) -> None:
-        if self._under_way.get(key) is entry:
-            del self._under_way[key]
+    def _end(self, key: Hashable, entry: Work[T]) -> None:
+        if self.under_way.get(key) is entry:
+            del self.under_way[key]
 
 
 class Abandoned(Exception):

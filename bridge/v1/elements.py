@@ -25,9 +25,9 @@ class PerDialect(NamedTuple, Generic[T]):
         """Return the value for `dialect`.
 
         Raises:
-            KeyError: there is no column for it.
+            AttributeError: there is no column for it.
         """
-        value: T = self._asdict()[dialect]
+        value: T = getattr(self, dialect)
         return value
 
 

@@ -3,7 +3,7 @@
 A note names a code and an element or path part, never a value: notes are logged.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -43,7 +43,7 @@ class Notes:
         note = Note(code, subject)
         self._counts[note] = self._counts.get(note, 0) + times
 
-    def merge(self, others: Iterable[tuple[Note, int]]) -> None:
+    def merge(self, others: "Notes") -> None:
         """Take over all of the notes of `others`."""
         for note, count in others:
             self.add(*note, count)

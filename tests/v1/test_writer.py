@@ -539,7 +539,7 @@ class TestWhatIsNotValid:
 def test_an_unknown_dialect_is_an_error_and_not_the_last_one() -> None:
     unknown: Any = "json"
 
-    with pytest.raises(KeyError):
+    with pytest.raises(AttributeError):
         PerDialect(1, 2).of(unknown)
-    with pytest.raises(KeyError):
+    with pytest.raises(AttributeError):
         MESSAGE.write(b'{"id": 1}', call(unknown))
