@@ -1,8 +1,7 @@
 """Whether a password is the right one: Argon2id off the event loop, and what keeps it from harm.
 
-Each guard has its part of the file: pairs that were right are remembered, attempts that fail are
-slowed down, and the ones that have to be computed wait in turn. Whose password it is, is looked up
-in `bridge.identity.book`.
+Pairs that were right are remembered, attempts that fail are slowed down, and the ones that have to
+be computed wait in turn. Whose password it is, is looked up in `bridge.identity.book`.
 """
 
 import asyncio
@@ -12,11 +11,13 @@ import os
 import secrets
 import time
 import unicodedata
+from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import lru_cache, partial
+from functools import lru_cache
+from weakref import WeakValueDictionary
 
 from argon2 import PasswordHasher
 from argon2.exceptions import Argon2Error, VerifyMismatchError
@@ -92,7 +93,7 @@ class Limits:
     """Verifications at once, with 64 MiB each. An address may have all of these but one, if there
     are more."""
     waiting: int = 64
-    """Verifications that wait, altogether."""
+    """Verifications that wait for that, altogether."""
     of_address: int = 16
     """Running and waiting, of one address."""
     failures: int = 5
@@ -137,76 +138,16 @@ class _Attempt:
     """One verification, and how many wait for its outcome."""
 
     network: bytes
-    turn: asyncio.Future[None]
-    """Done when the attempt may run, or has been turned away."""
-    asking: int = 0
     outcome: asyncio.Task[bool] = field(init=False)
+    """Cancelled when the attempt is turned away."""
+    asking: int = 0
+    running: bool = False
 
 
-class _Queue:
-    """Attempts that wait; networks take turns, so that none waits for all of another's."""
-
-    def __init__(self, limits: Limits) -> None:
-        self._limits = limits
-        self._waiting: dict[bytes, list[_Attempt]] = {}
-        """By network; the one whose turn is next comes first."""
-        self._running: list[bytes] = []
-        """The network of each that runs."""
-        self._closed = False
-
-    def enter(self, network: bytes) -> _Attempt:
-        """Queue an attempt.
-
-        When the queue is full, the last one of the network that has most in it has to give way.
-        With no such network but its own, the attempt itself is turned away.
-
-        Raises:
-            Overloaded: that is so, or the network has enough already, or this is closed.
-        """
-        own = len(self._waiting.get(network, ()))
-        if self._closed or own + self._running.count(network) >= self._limits.of_address:
-            raise _overloaded()
-        if sum(map(len, self._waiting.values())) >= self._limits.waiting:
-            longest = max(self._waiting.values(), key=len)
-            if len(longest) <= own + 1:
-                raise _overloaded()
-            longest.pop().turn.set_exception(_overloaded())
-        attempt = _Attempt(network, asyncio.get_running_loop().create_future())
-        self._waiting.setdefault(network, []).append(attempt)
-        self._start()
-        return attempt
-
-    def leave(self, attempt: _Attempt) -> None:
-        """Take out one that waits."""
-        self._waiting[attempt.network].remove(attempt)
-        if not self._waiting[attempt.network]:
-            del self._waiting[attempt.network]
-        attempt.turn.cancel()
-
-    def end(self, attempt: _Attempt) -> None:
-        """Give free the place of one that ran."""
-        self._running.remove(attempt.network)
-        self._start()
-
-    def close(self) -> None:
-        """Turn away whoever waits, and whoever comes from now on."""
-        self._closed = True
-        while self._waiting:
-            for attempt in self._waiting.popitem()[1]:
-                attempt.turn.set_exception(_overloaded())
-
-    def _start(self) -> None:
-        """Let run what may."""
-        of_one = max(1, self._limits.running - 1)
-        while len(self._running) < self._limits.running:
-            free = [each for each in self._waiting if self._running.count(each) < of_one]
-            if not free:
-                return
-            attempt, *others = self._waiting.pop(free[0])
-            if others:
-                self._waiting[attempt.network] = others  # which makes it the last
-            self._running.append(attempt.network)
-            attempt.turn.set_result(None)
+def _look_at(outcome: asyncio.Task[bool]) -> None:
+    """Have an error not reported as one that nobody has looked at: everybody may have left."""
+    if not outcome.cancelled():
+        outcome.exception()
 
 
 def _overloaded() -> Overloaded:
@@ -246,13 +187,21 @@ class PasswordChecker:
         self._right: TTLCache[bytes, bool] = TTLCache(limits.remembered, limits.seconds, clock)
         self._failing_logins = _Failing(limits.failures, limits, clock)
         self._failing_addresses = _Failing(limits.failures_of_address, limits, clock)
-        self._queue = _Queue(limits)
+        self._limits = limits
+        self._places = asyncio.Semaphore(limits.running)
+        self._lines: WeakValueDictionary[bytes, asyncio.Semaphore] = WeakValueDictionary()
+        """Of each network, as many stand in line for a place as may have one: networks take turns,
+        so that none waits for all of another's."""
         self._attempts: dict[tuple[bytes, bytes], _Attempt] = {}
+        self._closed = False
         self._threads = executor or ThreadPoolExecutor(limits.running, "argon2")
 
     async def close(self) -> None:
         """Turn away whoever waits, and let what runs come to its end unheard."""
-        self._queue.close()
+        self._closed = True
+        for key, attempt in [*self._attempts.items()]:
+            if not attempt.running:
+                self._drop(key)
         self._threads.shutdown(wait=False)
 
     async def check(
@@ -285,23 +234,27 @@ class PasswordChecker:
         failing = self._digest(login_key(login), network)
         if self._refused(failing, network):
             return False
-        attempt = self._attempts.get((pair, network))
-        if attempt is None:
-            attempt = self._queue.enter(network)
+        key = (pair, network)
+        if key not in self._attempts:
+            self._make_room(network)
+            attempt = self._attempts[key] = _Attempt(network)
             attempt.outcome = asyncio.create_task(
                 self._verify(attempt, pair, failing, encoded, octets)
             )
-            attempt.outcome.add_done_callback(partial(self._ended, (pair, network)))
-            self._attempts[pair, network] = attempt
+            attempt.outcome.add_done_callback(_look_at)
+        attempt = self._attempts[key]
         attempt.asking += 1
         try:
-            return await asyncio.shield(attempt.outcome)
+            await asyncio.wait([attempt.outcome])
         finally:
             attempt.asking -= 1
-            if not attempt.asking and not attempt.turn.done():
+            waits = self._attempts.get(key) is attempt and not attempt.running
+            if waits and not attempt.asking:
                 # Everybody who asked has left: nobody needs to compute it.
-                self._queue.leave(attempt)
-                del self._attempts[pair, network]
+                self._drop(key)
+        if attempt.outcome.cancelled():
+            raise _overloaded()
+        return attempt.outcome.result()
 
     def _digest(self, *parts: str | bytes) -> bytes:
         """Return a digest that tells nothing without this process; no two lists share one."""
@@ -310,26 +263,51 @@ class PasswordChecker:
     def _refused(self, login: bytes, network: bytes) -> bool:
         return self._failing_logins.refused(login) or self._failing_addresses.refused(network)
 
+    def _make_room(self, network: bytes) -> None:
+        """See to it that an attempt more may wait.
+
+        When too many do, the last one of the network that has most of them has to give way. With no
+        such network but its own, the attempt itself is turned away.
+
+        Raises:
+            Overloaded: that is so, or the network has enough already, or this is closed.
+        """
+        own = sum(each.network == network for each in self._attempts.values())
+        if self._closed or own >= self._limits.of_address:
+            raise _overloaded()
+        if len(self._attempts) >= self._limits.running + self._limits.waiting:
+            waiting = {key: each for key, each in self._attempts.items() if not each.running}
+            counts = Counter(each.network for each in waiting.values())
+            longest = max(counts, key=lambda each: counts[each])
+            if counts[longest] <= counts[network] + 1:
+                raise _overloaded()
+            self._drop([key for key, each in waiting.items() if each.network == longest][-1])
+
+    def _drop(self, key: tuple[bytes, bytes]) -> None:
+        self._attempts.pop(key).outcome.cancel()
+
     async def _verify(
         self, attempt: _Attempt, pair: bytes, failing: bytes, encoded: str | None, octets: bytes
     ) -> bool:
         """Compute a hash in turn, and remember what came of it; `encoded` is None for nobody's."""
-        await attempt.turn
-        try:
-            if self._refused(failing, attempt.network):
-                # Others that it waited for have failed meanwhile.
-                return False
-            stand_in = _nobody(self._usual_cost() or COST)
-            right = await self._compute(encoded or stand_in, octets) and encoded is not None
-        finally:
-            self._queue.end(attempt)
-        if right:
-            self._right[pair] = True
-            with suppress(KeyError):
-                del self._failing_logins[failing]
-        elif not self._failing_logins.failed(failing):
-            self._failing_addresses.failed(attempt.network)
-        return right
+        of_network = asyncio.Semaphore(max(1, self._limits.running - 1))
+        async with self._lines.setdefault(attempt.network, of_network), self._places:
+            attempt.running = True
+            try:
+                if self._refused(failing, attempt.network):
+                    # Others that it waited for have failed meanwhile.
+                    return False
+                stand_in = _nobody(self._usual_cost() or COST)
+                right = await self._compute(encoded or stand_in, octets) and encoded is not None
+            finally:
+                del self._attempts[pair, attempt.network]
+            if right:
+                self._right[pair] = True
+                with suppress(KeyError):
+                    del self._failing_logins[failing]
+            elif not self._failing_logins.failed(failing):
+                self._failing_addresses.failed(attempt.network)
+            return right
 
     async def _compute(self, encoded: str, octets: bytes) -> bool:
         loop = asyncio.get_running_loop()
@@ -342,8 +320,3 @@ class PasswordChecker:
         except (Argon2Error, MemoryError):
             # A hash from the book can be computed: what fails is to get the memory or the threads.
             raise _overloaded() from None
-
-    def _ended(self, key: tuple[bytes, bytes], outcome: asyncio.Task[bool]) -> None:
-        if not outcome.cancelled():  # then it is forgotten already
-            del self._attempts[key]
-            outcome.exception()  # not to be reported as one that nobody has looked at

@@ -99,7 +99,7 @@ class TestFinding:
         assert (found.dialect, found.label) == (Dialect.FINAL, "nightly invoicing")
         assert found.password_hash.reveal() == HASH
         assert found.cost == Cost(memory=8, passes=1, lanes=1, salt_length=16, tag_length=16)
-        assert str(found.reference) == "env:ACME_TOKEN"
+        assert found.reference == "env:ACME_TOKEN"
 
     @pytest.mark.parametrize("subdomain", ["acme", "ACME", " Acme "])
     @pytest.mark.parametrize(
@@ -481,6 +481,31 @@ class TestEditing:
 
         assert path.read_text() == COMMENTED.replace(gone, "")
 
+    @pytest.mark.parametrize(
+        "form",
+        [
+            pytest.param(lambda text: text.replace("\n", "\r\n"), id="crlf"),
+            pytest.param(
+                lambda text: text.replace("[[", "  [[ ").replace("\n", " \n"), id="blanks"
+            ),
+            pytest.param(
+                lambda text: text.replace("[[credential]]", '[["credential"]]'), id="quotes"
+            ),
+            pytest.param(lambda text: text.rstrip(), id="no-last-newline"),
+            pytest.param(lambda text: text + "# [[credential]]\n", id="commented-out"),
+        ],
+    )
+    def test_however_it_is_written_one_is_replaced_and_removed(self, path: Path, form: Any) -> None:
+        write(path, form(COMMENTED))
+
+        assert add(path, row(login="bob", account_id=1000, label="new"), replace=True)
+        assert [each.label for each in read_rows(path)] == [None, "new", None]
+        for login in ("carol", "jane@acme.example"):
+            remove(path, "acme", login)
+
+        assert [each.login for each in read_rows(path)] == ["bob"]
+        assert "# She left in May." in path.read_text()
+
     def test_the_last_one_leaves_a_book_that_can_be_read(self, path: Path) -> None:
         write(path, block())
 
@@ -663,7 +688,7 @@ class TestLaws:
             found = load(path, ENVIRON).find(each.subdomain.upper(), f" {each.login}")
             assert found is not None
             assert found.pair == each.pair
-            assert found.token.reveal() == ENVIRON[each.reference.name]
+            assert found.token.reveal() == ENVIRON[each.reference.removeprefix("env:")]
 
     @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
     @given(rows=BOOKS.filter(len), choice=st.integers(0))

@@ -1,17 +1,40 @@
 """The circuit breaker, by a clock that is moved by hand."""
 
 import math
+from typing import Self
 
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from bridge.upstream.breaker import Attempt, Breaker, BreakerPolicy, State
+from bridge.upstream.breaker import Breaker, BreakerPolicy, State
 from bridge.v2.errors import UpstreamUnavailable
 from tests.support.clocks import HandClock
 
 POLICY = BreakerPolicy(window=30.0, failures=5, share=0.5, pause=5.0, longest_pause=60.0)
+
+
+class Attempt:
+    """A call that was let through; a block that does not say how it ended, showed nothing."""
+
+    def __init__(self, breaker: Breaker, *, probes: bool) -> None:
+        self._breaker = breaker
+        self._failed: bool | None = None
+        self.probes = probes
+
+    def ended(self, *, failed: bool) -> None:
+        self._failed = failed
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_raised: object) -> None:
+        self._breaker.ended(self._failed, probe=self.probes)
+
+
+def admit(breaker: Breaker, *, urgent: bool = False) -> Attempt:
+    return Attempt(breaker, probes=breaker.admit(urgent=urgent))
 
 
 class Watched:
@@ -24,7 +47,7 @@ class Watched:
 
     def call(self, *, failed: bool | None, urgent: bool = False) -> None:
         """Make a call that ends so; None: it showed nothing."""
-        with self.breaker.admit(urgent=urgent) as attempt:
+        with admit(self.breaker, urgent=urgent) as attempt:
             if failed is not None:
                 attempt.ended(failed=failed)
 
@@ -35,7 +58,7 @@ class Watched:
     def refusal(self) -> int:
         """The seconds that a call is told to wait, which is known to be refused."""
         with pytest.raises(UpstreamUnavailable) as refused:
-            self.breaker.admit()
+            admit(self.breaker)
         assert not refused.value.request_left
         return refused.value.retry_after
 
@@ -106,7 +129,7 @@ class TestOpening:
         watched.fail(4)
 
         def fails() -> None:
-            with watched.breaker.admit() as attempt:
+            with admit(watched.breaker) as attempt:
                 attempt.ended(failed=True)
                 raise KeyError
 
@@ -123,7 +146,7 @@ class TestOpening:
         assert opened.breaker.state is State.CLOSED
 
     def test_those_under_way_when_it_opens_change_nothing_any_more(self, watched: Watched) -> None:
-        late, later = watched.breaker.admit(), watched.breaker.admit()
+        late, later = admit(watched.breaker), admit(watched.breaker)
         watched.fail(5)
         with late:
             late.ended(failed=False)
@@ -149,7 +172,7 @@ class TestOpen:
             if opened.breaker.is_shut:
                 opened.refusal()
 
-        with opened.breaker.admit() as attempt:
+        with admit(opened.breaker) as attempt:
             assert attempt.probes
 
     def test_an_urgent_call_is_let_through_and_changes_nothing(self, opened: Watched) -> None:
@@ -171,7 +194,7 @@ class TestOpen:
 class TestProbe:
     def test_there_is_one_at_a_time(self, opened: Watched) -> None:
         opened.clock.advance(5)
-        with opened.breaker.admit() as attempt:
+        with admit(opened.breaker) as attempt:
             assert attempt.probes
             assert opened.breaker.state is State.HALF_OPEN
             assert opened.refusal() >= 1
@@ -207,7 +230,7 @@ class TestProbe:
         opened.call(failed=None)
 
         assert not opened.breaker.is_shut
-        with opened.breaker.admit() as attempt:
+        with admit(opened.breaker) as attempt:
             assert attempt.probes
             attempt.ended(failed=True)
         assert opened.refusal() == 10
@@ -217,7 +240,7 @@ class TestProbe:
         opened.call(failed=False, urgent=True)
         assert opened.breaker.state is State.OPEN
 
-        with opened.breaker.admit():
+        with admit(opened.breaker):
             opened.call(failed=False, urgent=True)
             assert opened.told[-1] is State.HALF_OPEN
 
@@ -245,14 +268,14 @@ class BreakerLaws(RuleBasedStateMachine):
             assert before is not State.CLOSED
             assert 1 <= self.watched.refusal() <= self.policy.longest_pause
             return
-        attempt = breaker.admit()
+        attempt = admit(breaker)
         assert attempt.probes is (before is State.OPEN)
         self.under_way.append(attempt)
 
     @rule()
     def call_urgently(self) -> None:
         before = self.watched.breaker.state
-        attempt = self.watched.breaker.admit(urgent=True)
+        attempt = admit(self.watched.breaker, urgent=True)
         assert not attempt.probes
         assert self.watched.breaker.state is before
         self.under_way.append(attempt)
