@@ -59,8 +59,9 @@ from bridge.v2.errors import OwnTokenRefused, UpstreamError, UpstreamRefusal, Up
 
 _log = structlog.get_logger("bridge.calls")
 
-TRANSLATORS = 2
-"""Threads that read long bodies and translate long lists, so that the event loop goes on."""
+TRANSLATORS = 1
+"""Threads that translate long lists. Each more is one more to wait for the interpreter with: small
+calls then take three times as long, and long lists no less, for half of their time is Python's."""
 
 SHORT_BODY = 4096
 """Bytes of a request that are read at once: what is longer, and made to be, can take a second."""
@@ -284,13 +285,7 @@ class Endpoint:
                     if posts:
                         await writing.take_turns()
                     try:
-                        answer = await self._run(
-                            legacy,
-                            match,
-                            caller,
-                            writing.perform,
-                            begins_elsewhere=len(body) > SHORT_BODY,
-                        )
+                        answer = await self._run(legacy, match, caller, writing.perform)
                     finally:
                         if self._gateway.knows(errand.credential):
                             self._gateway.wrote(caller.account_id)
@@ -312,13 +307,11 @@ class Endpoint:
         match: Match,
         caller: Caller,
         perform: Callable[[Step], Awaitable[Any]],
-        *,
-        begins_elsewhere: bool = False,
     ) -> V1Response:
+        long = len(legacy.body) > SHORT_BODY
+        elsewhere = self._read_elsewhere if long else self._translate_elsewhere
         try:
-            return await run(
-                match.call.flow(legacy), perform, self._elsewhere, begins_elsewhere=begins_elsewhere
-            )
+            return await run(match.call.flow(legacy), perform, elsewhere, begins_elsewhere=long)
         except UpstreamRefusal as refusal:
             if refusal.message is not None:
                 # Of the book's token, its client must not learn even from v2.
@@ -328,8 +321,11 @@ class Endpoint:
                 raise OwnTokenRefused("v2 refuses the token that the book has") from refusal
             raise
 
-    def _elsewhere(self, work: Callable[[], Any]) -> Awaitable[Any]:
+    def _translate_elsewhere(self, work: Callable[[], Any]) -> Awaitable[Any]:
         return self._loop.run_in_executor(self._translators, work)
+
+    def _read_elsewhere(self, work: Callable[[], Any]) -> Awaitable[Any]:
+        return self._loop.run_in_executor(None, work)  # not behind somebody's long lists
 
     def _v1_request(self, call: Call, match: Match, body: bytes, notes: Notes) -> V1Request:
         request = call.request
