@@ -5,13 +5,14 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from functools import partial
 
 import aiohttp
 import structlog
 from aiohttp import web
 
 from bridge.identity.book_keeper import BookKeeper
-from bridge.record.journal import Journal, open_journal
+from bridge.record.journal import open_journal
 from bridge.server.admin import OK, Check, create_admin_app, upstream_check
 from bridge.server.endpoint import NO_BOOK, Endpoint
 from bridge.server.front import Front, listening_front
@@ -58,7 +59,9 @@ async def running(settings: Settings, limits: Limits = LIMITS) -> AsyncIterator[
     """
     compile_all()
     async with AsyncExitStack() as stack:
-        keeper = await _keep_book(settings, stack)
+        keeper = None
+        if settings.book is not None:
+            keeper = await stack.enter_async_context(BookKeeper(settings.book))
         tls = await _keep_certificate(settings, stack)
         journal = await stack.enter_async_context(
             open_journal(settings.journal, window=timedelta(seconds=settings.repeat_window))
@@ -80,10 +83,12 @@ async def running(settings: Settings, limits: Limits = LIMITS) -> AsyncIterator[
         session = await stack.enter_async_context(aiohttp.ClientSession())
         phase = _Phase()
         checks = {
-            "journal": _journal_check(journal),
-            "breakers": _breakers_check(gateway),
-            **_checks(settings, session, keeper),
+            "journal": _at_once(journal.problem),
+            "breakers": _at_once(gateway.outage),
+            "upstream": upstream_check(settings.upstream, session),
         }
+        if keeper is not None:
+            checks["book"] = _at_once(partial(_book_problem, keeper))
         admin = create_admin_app(
             checks, phase=lambda: phase.now, state=lambda: {"breakers": gateway.breakers()}
         )
@@ -149,24 +154,11 @@ class _Phase:
     now: str = "starting"
 
 
-def _journal_check(journal: Journal) -> Check:
+def _at_once(what_is_wrong: Callable[[], str | None]) -> Check:
     async def check() -> str | None:
-        return journal.problem()
+        return what_is_wrong()
 
     return check
-
-
-def _breakers_check(gateway: Gateway) -> Check:
-    async def check() -> str | None:
-        return gateway.outage()
-
-    return check
-
-
-async def _keep_book(settings: Settings, stack: AsyncExitStack) -> BookKeeper | None:
-    if settings.book is None:
-        return None
-    return await stack.enter_async_context(BookKeeper(settings.book))
 
 
 async def _keep_certificate(
@@ -179,15 +171,6 @@ async def _keep_certificate(
     return tls
 
 
-def _checks(
-    settings: Settings, session: aiohttp.ClientSession, keeper: BookKeeper | None
-) -> dict[str, Check]:
-    checks = {"upstream": upstream_check(settings.upstream, session)}
-    if keeper is not None:
-
-        async def book() -> str | None:
-            # An older book still serves; the log says what is wrong with the newer one.
-            return None if keeper.book.entries or not keeper.state.error else "no book in force"
-
-        checks["book"] = book
-    return checks
+def _book_problem(keeper: BookKeeper) -> str | None:
+    # An older book still serves; the log says what is wrong with the newer one.
+    return None if keeper.book.entries or not keeper.state.error else "no book in force"
