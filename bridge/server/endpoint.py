@@ -174,7 +174,7 @@ class Endpoint:
         finally:
             self._under_way.discard(request.task)
             response = call.response
-            connection.end(is_last=response is None or not response.keep_alive)
+            connection.end(request, is_last=response is None or not response.keep_alive)
             for sink in self._sinks:
                 sink(record)
         assert response is not None  # noqa: S101 - it was sent

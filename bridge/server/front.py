@@ -85,14 +85,21 @@ class Connection(web.RequestHandler):
         self._served = call
         self._front.waits_no_longer(self)
 
-    def end(self, *, is_last: bool) -> None:
-        """Wait for the next call, since `call` has been answered; or close."""
+    def end(self, request: web.BaseRequest, *, is_last: bool) -> None:
+        """Wait for the next call, since `request` has been answered; or close."""
         self._served = None
         if self._wire is None:
             return
         if is_last:
             self._start_send_timer()
+        elif request.content.is_eof():
+            self._wait()
         else:
+            # What is still to come belongs to a body that was refused: aiohttp passes over it.
+            request.content.on_eof(self._wait)
+
+    def _wait(self) -> None:
+        if self._wire is not None:
             self._front.waits(self)
 
     # What the event loop says.
@@ -103,7 +110,7 @@ class Connection(web.RequestHandler):
         super().connection_made(transport)
         self._wire = self.transport
         if has_room:
-            self._front.waits(self)
+            self._wait()
             self._start_head_timer()
         else:
             self.force_close()

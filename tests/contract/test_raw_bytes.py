@@ -255,3 +255,24 @@ async def test_pipelined_calls_are_answered_in_order(bridge: LegacyClient) -> No
     answer = await bridge.raw("".join(calls).encode())
 
     assert re.findall(rb"HTTP/1\.1 (\d+)", answer) == [b"200", b"200", b"404"]
+
+
+async def test_a_body_that_comes_after_its_refusal_is_no_head_of_a_call(
+    bridge: LegacyClient,
+) -> None:
+    head = request(
+        b"", authorization="Basic nonsense", headers=("Content-Length: 200000",), length=False
+    ).replace(b"Connection: close\r\n", b"")
+    async with bridge.connection() as (reader, writer):
+        writer.write(head)
+        refusal = await reader.readuntil(b"</errors>\n")
+        assert refusal.startswith(b"HTTP/1.1 401 ")
+        for _ in range(4):
+            writer.write(b"<" * 50_000)
+            await writer.drain()
+        writer.write(
+            f"GET /invoice/1420/messages HTTP/1.1\r\nHost: a\r\n"
+            f"Authorization: Basic {PAIR}\r\n\r\n".encode()
+        )
+
+        assert (await reader.readuntil(b"\r\n")) == b"HTTP/1.1 200 OK\r\n"

@@ -35,6 +35,7 @@ from bridge.v1.errors import InvalidRequest, UnsupportedMediaType
 from bridge.v1.notes import Notes
 from bridge.v1.reader import read_request
 from tests.support.addresses import is_valid
+from tests.support.legacy import assert_valid
 
 INSTRUMENTED = (encoding, reader, recipients, values, invoice_messages)
 
@@ -119,8 +120,7 @@ def _check_refusal(error: Exception) -> None:
     assert 0 < len(str(error)) < 1000
     for value in answer.headers.values():
         assert re.fullmatch(r"[ -~]{1,500}", value), value
-    assert answer.document
-    assert b"".join(answer.document.parts(Notes()))  # validated as it is written
+    assert_valid(b"".join(answer.body), "errors")
 
 
 def _check_parameters(parameters: dict[str, object]) -> None:

@@ -45,7 +45,7 @@ async def running_front(
             await send(request, response, ())
             return response
         finally:
-            connection.end(is_last=response is None or not response.keep_alive)
+            connection.end(request, is_last=response is None or not response.keep_alive)
 
     tls = options.pop("tls", None)
     front = Front(endpoint, ConnectionLimits(**options))
