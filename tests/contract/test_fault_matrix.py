@@ -18,7 +18,8 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from bridge.resources.invoice_messages import RESOURCE
+from bridge.resources import RESOURCES, invoice_messages, invoice_payments
+from bridge.resources.routes import Resource
 from bridge.v2.writes import Outcome
 from tests.support.faults import Door, FaultyV2, Impatience, outcomes, running_faulty_v2
 from tests.support.legacy import Answer, LegacyClient, assert_valid
@@ -289,8 +290,8 @@ FAULTS = (
     ),
     Fault(
         "a list that leads to itself",
-        Expected(*_WELL[:4], but={"list": 502}),
-        Expected(*_WELL[:4], but={"list": 502}),
+        Expected(*_WELL[:4], but={"list": 502, "list payments": 502}),
+        Expected(*_WELL[:4], but={"list": 502, "list payments": 502}),
         rule("cursor-loop"),
     ),
 )
@@ -299,34 +300,62 @@ FAULTS = (
 class Row(NamedTuple):
     """A legacy call: with what it is made."""
 
+    call: str
+    """Its name in its resource."""
     schema: str = "invoice-messages/{dialect}-item"
     """That of its answer; empty: it has no body."""
     body: bytes = b""
     invoice: int = 1420
     state: Mapping[str, str] | None = None
     """What has to be posted to v2 before, for the invoice to be in the right state."""
+    resource: Resource = invoice_messages.RESOURCE
 
 
-MESSAGE_ID = 403
+MEMBERS = {invoice_messages.RESOURCE.name: 403, invoice_payments.RESOURCE.name: 45}
+"""What is shown and deleted, by resource."""
+COLLECTIONS = {
+    invoice_messages.RESOURCE.name: invoice_messages.MESSAGES.key,
+    invoice_payments.RESOURCE.name: invoice_payments.PAYMENTS.key,
+}
+"""Where v2 has it all, by resource: `invoice_messages` is at `/messages`."""
+
 MAIL = b"<invoice-message><recipients>jane@doe.org</recipients><body>Hi</body></invoice-message>"
+CHECK = (
+    b"<payment><amount>10.50</amount><paid-at>2008-02-14T10:00:00Z</paid-at>"
+    b"<notes>Check 7</notes></payment>"
+)
+
+
+def _payments(call: str, kind: str = "item", body: bytes = b"") -> Row:
+    schema = kind and f"invoice-payments/{{dialect}}-{kind}"
+    return Row(call, schema, body, resource=invoice_payments.RESOURCE)
+
 
 ROWS = {
-    "list": Row(schema="invoice-messages/{dialect}-list"),
-    "show": Row(),
-    "template": Row(schema="invoice-message-templates/{dialect}-item"),
-    "delete": Row(schema=""),
-    "send": Row(body=MAIL),
-    "mark_as_sent": Row(invoice=1421),
-    "mark_as_closed": Row(),
-    "re_open": Row(state={"event_type": "close"}),
-    "mark_as_draft": Row(),
+    "list": Row("list", schema="invoice-messages/{dialect}-list"),
+    "show": Row("show"),
+    "template": Row("template", schema="invoice-message-templates/{dialect}-item"),
+    "delete": Row("delete", schema=""),
+    "send": Row("send", body=MAIL),
+    "mark_as_sent": Row("mark_as_sent", invoice=1421),
+    "mark_as_closed": Row("mark_as_closed"),
+    "re_open": Row("re_open", state={"event_type": "close"}),
+    "mark_as_draft": Row("mark_as_draft"),
+    "list payments": _payments("list", "list"),
+    "show payment": _payments("show"),
+    "delete payment": _payments("delete", ""),
+    "create payment": _payments("create", body=CHECK),
 }
-METHODS = {call.name: call.method for call in RESOURCE.calls}
-"""Of every call there is."""
+METHODS = {
+    name: next(call.method for call in row.resource.calls if call.name == row.call)
+    for name, row in ROWS.items()
+}
 
 
 def test_every_call_has_a_row() -> None:
-    assert ROWS.keys() == METHODS.keys()
+    assert {(row.resource.name, row.call) for row in ROWS.values()} == {
+        (resource.name, call.name) for resource in RESOURCES for call in resource.calls
+    }
 
 
 class Cell(NamedTuple):
@@ -362,7 +391,7 @@ class Cell(NamedTuple):
 
 def well(call: str) -> int:
     """Return the status of a call when all is well."""
-    return 201 if call == "send" else 200
+    return 201 if ROWS[call].call in {"send", "create"} else 200
 
 
 def cells() -> Iterator[Cell]:
@@ -394,10 +423,12 @@ class Client:
         self._cell = cell
         self._clock = clock
         self._row = ROWS[cell.call]
-        calls = [call for call in RESOURCE.calls if call.name == cell.call]
+        resource = self._row.resource
+        calls = [call for call in resource.calls if call.name == self._row.call]
         # The dialects take turns.
         self._call = calls[FAULTS.index(cell.fault) % len(calls)]
-        ids = {"invoice_id": self._row.invoice, "message_id": MESSAGE_ID}
+        member = MEMBERS[resource.name]
+        ids = {"invoice_id": self._row.invoice, "message_id": member, "payment_id": member}
         self.path = self._call.path.format_map(ids)
 
     async def call(self, bridge: LegacyClient) -> Answer:
@@ -454,7 +485,7 @@ class Client:
 
     def require_told(self, answer: Answer, made: int) -> None:
         """Check that a client is told what its write has made."""
-        collection = self.path.removesuffix(f"/{self._cell.call}")
+        collection = self.path.removesuffix(f"/{self._row.call}")
         assert answer.headers["Location"] == f"{collection}/{made}"
         assert answer.texts("id") == [str(made)]
 
@@ -478,12 +509,12 @@ async def test_a_call_under_a_fault(
 ) -> None:
     clock = Impatience(monkeypatch)
     client = Client(cell, clock)
-    invoice = ROWS[cell.call].invoice
+    invoice, resource = ROWS[cell.call].invoice, ROWS[cell.call].resource
     journal = tmp_path / "journal.sqlite"
     async with running_faulty_v2(cell.fault.door) as v2:
         if state := ROWS[cell.call].state:
             await v2.ask("POST", f"/invoices/{invoice}/messages", state)
-        before = await v2.message_ids(invoice)
+        before = await v2.ids(invoice, COLLECTIONS[resource.name])
         base_url = v2.base_url
         await v2.misbehave(cell.fault.rules, once=cell.once)
         async with bridge_to(base_url, journal, cell) as bridge:
@@ -524,12 +555,13 @@ async def require_done_once(
     before: list[int],
 ) -> None:
     """Have the client call again if it was not told that it was done; then it is done, and once."""
-    invoice = ROWS[cell.call].invoice
+    invoice, resource = ROWS[cell.call].invoice, ROWS[cell.call].resource
     if METHODS[cell.call] == "DELETE":
         if answer.status != 200:
             answer = await client.call_again(bridge)
             assert answer.status == (404 if cell.sent.applied else 200)
-        assert await v2.message_ids(invoice) == [each for each in before if each != MESSAGE_ID]
+        left = [each for each in before if each != MEMBERS[resource.name]]
+        assert await v2.ids(invoice, COLLECTIONS[resource.name]) == left
         return
     received = cell.sent.received
     if answer.status != well(cell.call):
@@ -537,7 +569,7 @@ async def require_done_once(
         # What is there already is found.
         received += not cell.sent.applied
     assert answer.status == well(cell.call)
-    made, *rest = await v2.message_ids(invoice)
+    made, *rest = await v2.ids(invoice, COLLECTIONS[resource.name])
     assert rest == before
     client.require_told(answer, made)
     assert (await v2.received())["POST"] == received

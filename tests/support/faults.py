@@ -133,7 +133,7 @@ class FaultyV2:
         return Counter((await self.calls())["by_method"]) + Counter(self._unread())
 
     async def applied(self) -> int:
-        """Return how many messages have been made and deleted."""
+        """Return how many messages and payments have been made and deleted."""
         return sum((await self.calls())["applied"].values())
 
     async def calls(self) -> Any:
@@ -150,10 +150,10 @@ class FaultyV2:
             answer.raise_for_status()
             return await answer.json()
 
-    async def message_ids(self, invoice: int) -> list[int]:
-        """Return the ids of the messages that an invoice has, newest first."""
-        page = await self.ask("GET", f"/invoices/{invoice}/messages")
-        return [message["id"] for message in page["invoice_messages"]]
+    async def ids(self, invoice: int, collection: str) -> list[int]:
+        """Return the ids of an invoice's `invoice_messages`, or the like, newest first."""
+        page = await self.ask("GET", f"/invoices/{invoice}/{collection.removeprefix('invoice_')}")
+        return [item["id"] for item in page[collection]]
 
     async def close(self) -> None:
         """Let go of what is held."""
