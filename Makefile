@@ -3,12 +3,15 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+# A process a core; who has nothing left to do takes over what others have not begun.
+PARALLEL := --numprocesses=auto --dist=worksteal
 
-.PHONY: help demo test lint bench format clean
+.PHONY: help demo test check lint bench format clean
 
 help:
 	@echo "make demo    install, start the sandbox v2 and the bridge, print calls to try"
 	@echo "make test    install, run every test"
+	@echo "make check   install, run the tests that are quick"
 	@echo "make lint    install, run ruff, mypy and import-linter"
 	@echo "make bench   install, measure speed and memory"
 	@echo "make format  let ruff rewrite the code"
@@ -26,7 +29,11 @@ demo: $(INSTALLED)
 	$(BIN)/harvest-bridge demo
 
 test: $(INSTALLED)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(PARALLEL)
+
+check: $(INSTALLED)
+	$(BIN)/python -m pytest $(PARALLEL) --quiet --hypothesis-profile=brief \
+		-m 'not (kill or matrix or package or slow or storm)'
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
@@ -35,10 +42,7 @@ lint: $(INSTALLED)
 	$(BIN)/lint-imports
 
 bench: $(INSTALLED)
-	$(BIN)/python -m tests.bench.bench_lists
-	$(BIN)/python -m tests.bench.bench_attacks
-	$(BIN)/python -m tests.bench.bench_front_door
-	$(BIN)/python -m tests.bench.bench_bad_v2
+	$(BIN)/python -m tests.bench
 
 format: $(INSTALLED)
 	$(BIN)/ruff check --fix .

@@ -1,6 +1,7 @@
 """Fixtures of the whole suite: a sandbox, a scripted upstream, and bridges to either."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from unittest.mock import patch
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -13,6 +14,40 @@ from tests.support.upstream import ScriptedUpstream, running_upstream
 # How fast examples come says something of the machine, not of the code.
 settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("unhurried")
+
+
+settings.register_profile("brief", settings.get_profile("unhurried"), max_examples=15)
+
+SLOW = {
+    "test_attacks.py",
+    "test_cli.py",
+    "test_credentials_cli.py",
+    "test_journal_cli.py",
+    "test_leaving.py",
+    "test_misbehaviour.py",
+    "test_real_clients.py",
+    "test_secrets.py",
+    "test_tls.py",
+}
+"""Whole files of processes, of waits, and of hundreds of variants: a third of all the time."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what is slow, and begin with the storms, lest everybody waits for one at the end."""
+    for item in items:
+        if item.path.name in SLOW:
+            item.add_marker(pytest.mark.slow)
+    items.sort(key=lambda item: item.get_closest_marker("storm") is None)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def uncollected() -> Iterator[None]:
+    """A bridge has the garbage collector go through all there is when it starts.
+
+    That is the whole suite here, and took half of its time. Bridges with a process of their own do.
+    """
+    with patch("bridge.server.service.gc"):
+        yield
 
 
 @pytest.fixture

@@ -1,15 +1,18 @@
 """schemas/README.md is true: its tables are the code's, and every citation of it leads somewhere."""
 
 import re
+from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from lxml import etree
 
 from bridge.resources import RESOURCES
 from bridge.resources.failures import DEFECT, FAILURES, OTHER_REFUSAL, REFUSALS
-from bridge.resources.invoice_messages import EVENTS, GIVEN, MESSAGE, TEMPLATE
-from bridge.resources.routes import V1_ROOTS
+from bridge.resources.invoice_messages import EVENTS, TEMPLATE
+from bridge.resources.routes import V1_ROOTS, Resource
+from bridge.resources.table import Collection
 from bridge.v1.dialects import Dialect
 from bridge.v1.notes import NoteCode
 from bridge.v1.recipients import RecipientNote
@@ -19,9 +22,9 @@ CONTRACT = (REPOSITORY / "schemas" / "README.md").read_text()
 SOURCES = sorted([*REPOSITORY.glob("bridge/**/*.py"), *REPOSITORY.glob("tests/**/*.py")])
 
 
-def rows(*headings: str) -> list[list[str]]:
+def rows(*headings: str, within: str = CONTRACT) -> list[list[str]]:
     """Return the cells of the table with these column headings, without their backquotes."""
-    lines = CONTRACT.splitlines()
+    lines = within.splitlines()
     start = lines.index(f"| {' | '.join(headings)} |")
     table = []
     for line in lines[start + 2 :]:
@@ -29,6 +32,26 @@ def rows(*headings: str) -> list[list[str]]:
             break
         table.append([cell.strip().strip("`") for cell in line.strip("|").split("|")])
     return table
+
+
+def section(heading: str) -> str:
+    """Return what stands below a heading, as far as the next one of its level."""
+    level = heading.split(maxsplit=1)[0]
+    found = re.search(rf"^{heading}\n(.*?)(?=^{level} |\Z)", CONTRACT, re.DOTALL | re.MULTILINE)
+    assert found, heading
+    return found[1]
+
+
+def section_of(resource: Resource) -> str:
+    """Return what the contract says of a resource."""
+    return section(f"## {resource.name.replace('-', ' ').capitalize()}")
+
+
+def module_of(resource: Resource) -> ModuleType:
+    return import_module(f"bridge.resources.{resource.name.replace('-', '_')}")
+
+
+every_resource = pytest.mark.parametrize("resource", RESOURCES, ids=lambda each: each.name)
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(REPOSITORY)))
@@ -49,14 +72,18 @@ def test_every_link_on_the_page_leads_to_a_heading() -> None:
     assert set(re.findall(r"\]\(#([^)]+)\)", CONTRACT)) <= anchors
 
 
-def test_the_field_table() -> None:
+@every_resource
+def test_the_field_table(resource: Resource) -> None:
     def place(cell: str) -> int | None:
         return None if cell == "–" else int(cell)
 
+    (collection,) = (
+        each for each in vars(module_of(resource)).values() if isinstance(each, Collection)
+    )
     told = [
         (source, element, type_, place(classic), place(final))
         for source, element, type_, classic, final in rows(
-            "v2 field", "element", "type", "classic", "final"
+            "v2 field", "element", "type", "classic", "final", within=section_of(resource)
         )
     ]
 
@@ -68,33 +95,41 @@ def test_the_field_table() -> None:
             field.places.classic,
             field.places.final,
         )
-        for field in MESSAGE.fields
+        for field in collection.entity.fields
     ]
 
 
-def test_the_table_of_what_can_be_sent() -> None:
-    assert rows("element", "type", "v2 parameter") == [
+@every_resource
+def test_the_table_of_what_can_be_sent(resource: Resource) -> None:
+    assert rows("element", "type", "v2 parameter", within=section_of(resource)) == [
         [given.element, given.type.attribute.classic or "string", given.field or "–"]
-        for given in GIVEN
+        for given in module_of(resource).GIVEN
     ]
 
 
-def test_the_table_of_calls() -> None:
-    (resource,) = RESOURCES
+@every_resource
+def test_the_table_of_calls(resource: Resource) -> None:
     told = [
         (name, call.split()[0])
-        for name, call, _, _ in rows("call", "legacy call", "v2 call", "answer")
+        for name, call, _, _ in rows(
+            "call", "legacy call", "v2 call", "answer", within=section_of(resource)
+        )
     ]
 
     assert told == list(dict.fromkeys((call.name, call.method) for call in resource.calls))
-    assert set(EVENTS) <= {name for name, _ in told}
+
+
+def test_the_changes_of_state_are_calls_of_messages() -> None:
+    names = {call.name for resource in RESOURCES for call in resource.calls}
+
+    assert set(EVENTS) <= names
 
 
 def test_the_elements_of_a_template() -> None:
-    section = CONTRACT.split("### Message template")[1].split("##")[0]
+    told = section("### Message template")
     elements = [field.element for field in TEMPLATE.fields]
 
-    assert re.findall(r"`([a-z-]+)`", section)[: len(elements)] == elements
+    assert re.findall(r"`([a-z-]+)`", told)[: len(elements)] == elements
 
 
 def test_the_codes_of_notes() -> None:
@@ -118,9 +153,7 @@ def test_the_statuses_of_v2s_refusals() -> None:
 
 
 def test_the_roots_of_v1() -> None:
-    section = CONTRACT.split("## Paths")[1].split("##")[0]
-
-    assert set(re.findall(r"`([a-z_]+)`", section)) == V1_ROOTS
+    assert set(re.findall(r"`([a-z_]+)`", section("## Paths"))) == V1_ROOTS
 
 
 def test_the_list_of_xsds() -> None:

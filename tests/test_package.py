@@ -53,6 +53,7 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.package
 class TestWheel:
     def run(self, installed: Path, elsewhere: Path, *arguments: str, given: bytes = b"") -> bytes:
         """Run Python far from the checkout, with the unpacked wheel before all else."""

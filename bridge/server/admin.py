@@ -80,13 +80,12 @@ def create_admin_app(
     readiness = Readiness(checks, timeout=timeout, cache_time=cache_time)
 
     async def healthz(_request: web.Request) -> web.Response:
-        return _answer(200, {"status": OK})
+        return _answer(OK, {})
 
     async def readyz(_request: web.Request) -> web.Response:
         results = {"phase": phase(), **await readiness.results()}
-        ready = all(said == OK for said in results.values())
-        status = OK if ready else "unavailable"
-        return _answer(200 if ready else 503, {"status": status, "checks": results, **state()})
+        status = OK if set(results.values()) == {OK} else "unavailable"
+        return _answer(status, {"checks": results, **state()})
 
     app = web.Application()
     app.router.add_get("/healthz", healthz)  # HEAD as well
@@ -94,8 +93,9 @@ def create_admin_app(
     return app
 
 
-def _answer(status: int, members: dict[str, object]) -> web.Response:
-    return web.json_response(members, status=status, headers={"Cache-Control": "no-store"})
+def _answer(status: str, more: dict[str, object]) -> web.Response:
+    headers, code = {"Cache-Control": "no-store"}, 200 if status == OK else 503
+    return web.json_response({"status": status, **more}, status=code, headers=headers)
 
 
 def upstream_check(base_url: str, session: ClientSession) -> Check:

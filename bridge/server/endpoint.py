@@ -71,6 +71,9 @@ REUSE = 64 * 1024 * 1024
 
 NO_BOOK = Book(())
 
+_DEFECT = answer_to(RuntimeError())
+"""Where not even an answer can be made of what went wrong."""
+
 
 class Call(Worker):
     """A legacy call that is being served, by aiohttp's task for its connection."""
@@ -170,7 +173,7 @@ class Endpoint:
                 with self._departure.call():
                     await self._serve(call)
             except Exception as error:  # noqa: BLE001 - the one place that answers every failure
-                await self._send(call, self._failed(call, error))
+                await self._send(call, self._answer_to(call, error))
         finally:
             self._under_way.discard(request.task)
             response = call.response
@@ -358,8 +361,16 @@ class Endpoint:
             keys.append((Share.ACCOUNT, caller.account_id))
         return self._admission.place(*keys)
 
-    def _failed(self, call: Call, error: Exception) -> V1Response:
+    def _answer_to(self, call: Call, error: Exception) -> V1Response:
         """Return the answer to a call that failed, and note why."""
+        try:
+            self._note(call, error)
+            return answer_to(error)
+        except Exception as defect:  # noqa: BLE001 - the answer says that the log has the reason
+            _log.error("defect", exc_info=defect)
+            return _DEFECT
+
+    def _note(self, call: Call, error: Exception) -> None:
         record = call.record
         if isinstance(error, NotTranslated):
             record.route = error.route
@@ -374,7 +385,6 @@ class Endpoint:
         if isinstance(error, BodyTooLarge | RequestTimeout):
             # The rest of the body may be long in coming (RFC 9110, sections 15.5.9 and 15.5.14).
             call.is_last = True
-        return answer_to(error)
 
     async def _send(self, call: Call, answer: V1Response) -> bool:
         """Send an answer, and tell whether there was anybody to take it."""

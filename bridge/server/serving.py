@@ -15,8 +15,7 @@ _log = structlog.get_logger("bridge")
 async def listening(runner: web.BaseRunner, host: str, port: int) -> AsyncIterator[int]:
     """Serve `runner` on `host` and `port` (0 takes a free one) and yield the port it got.
 
-    Raises:
-        OSError: the address cannot be listened on.
+    An address that cannot be listened on is an `OSError`.
     """
     await runner.setup()
     try:
@@ -48,25 +47,21 @@ class Signals:
 
     async def until_stop(
         self,
-        reload: Callable[[], Awaitable[None]] | None = None,
+        reload: Callable[[], Awaitable[object]] = lambda: asyncio.sleep(0),
         hurry: Callable[[], None] = lambda: None,
     ) -> None:
-        """Wait to be told to stop; `reload` each time that is asked for.
+        """Wait to be told to stop; `reload` when that is asked for, `hurry` when told again."""
 
-        To be told again means to `hurry`.
-        """
+        async def keep_reloading() -> None:
+            while True:
+                await self._reload.wait()
+                self._reload.clear()
+                try:
+                    await reload()
+                except Exception:  # noqa: BLE001 - the next one may fare better
+                    _log.exception("not_reloaded")
+
         self._hurry = hurry
-        reloading = asyncio.create_task(self._keep_reloading(reload))
+        reloading = asyncio.create_task(keep_reloading())
         await self._stop.wait()
         reloading.cancel()
-
-    async def _keep_reloading(self, reload: Callable[[], Awaitable[None]] | None) -> None:
-        while True:
-            await self._reload.wait()
-            self._reload.clear()
-            if reload is None:
-                continue
-            try:
-                await reload()
-            except Exception:  # noqa: BLE001 - the next one may fare better
-                _log.exception("not_reloaded")

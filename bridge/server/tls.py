@@ -77,11 +77,7 @@ class CertificateReloader:
     """
 
     def __init__(self, certificate: Path, key: Path, *, interval: float = POLL_INTERVAL) -> None:
-        """Load the pair for the first time; `interval` is in seconds.
-
-        Raises:
-            UnusableCertificate: as `server_context` does.
-        """
+        """Load the pair for the first time, as `server_context` does; `interval` is in seconds."""
         self._files = (certificate, key)
         self._interval = interval
         self._seen = signatures(self._files)

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import aiohttp
 from aiohttp import web
 
-from bridge.cli import _loop_factory
+from bridge.cli.loop import new_event_loop_factory as _loop_factory
 from bridge.identity.callers import Way
 from bridge.sandbox.app import (
     SANDBOX_ACCOUNT_ID,

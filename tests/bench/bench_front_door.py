@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 import aiohttp
 
-from bridge.cli import _loop_factory
+from bridge.cli.loop import new_event_loop_factory as _loop_factory
 from bridge.identity.callers import Way
 from bridge.server import logs
 from bridge.server.limits import allow_connections

@@ -12,7 +12,7 @@ from tempfile import mkdtemp
 from time import perf_counter, thread_time
 from typing import Any
 
-from bridge.cli import _loop_factory
+from bridge.cli.loop import new_event_loop_factory as _loop_factory
 from bridge.identity.callers import Way
 from bridge.server import logs
 from bridge.server.service import running

@@ -175,7 +175,7 @@ async def test_what_was_hung_up_on_while_it_was_read_is_not_made_after_its_repet
 ) -> None:
     """Long requests are read in threads, which may overtake each other."""
     being_read, overtaken = asyncio.Event(), asyncio.Event()
-    elsewhere = Endpoint._elsewhere
+    elsewhere = Endpoint._read_elsewhere
     body = XML.replace("><", f">{' ' * SHORT_BODY}<", 1)
 
     async def slow_at_first(endpoint: Endpoint, work: Callable[[], Any]) -> Any:
@@ -188,7 +188,7 @@ async def test_what_was_hung_up_on_while_it_was_read_is_not_made_after_its_repet
         running_watched_sandbox(Moments()) as sandbox,
         running_bridge(sandbox.base_url, call_timeout=0.6) as client,
     ):
-        monkeypatch.setattr(Endpoint, "_elsewhere", slow_at_first)
+        monkeypatch.setattr(Endpoint, "_read_elsewhere", slow_at_first)
         hung_up = asyncio.create_task(send_once(client, body))
         await being_read.wait()
         hung_up.cancel()

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from bridge.resources.flow import LOOK_AGAIN, Flow
+from bridge.resources.flow import Flow
 from bridge.resources.invoice_messages import (
     change_state,
     delete_message,
@@ -21,12 +21,8 @@ from bridge.v1.errors import NotFound
 from bridge.v1.wire import V1Request
 from bridge.v2.errors import (
     OutcomeUnknown,
-    UpstreamError,
-    UpstreamFault,
     UpstreamRefusal,
     UpstreamTimeout,
-    UpstreamUnreachable,
-    WriteNotDone,
 )
 from bridge.v2.wire import V2Request, V2Response
 from bridge.v2.writes import Outcome
@@ -138,28 +134,13 @@ def test_a_delete_whose_earlier_try_may_have_been_served_is_done() -> None:
     assert ended.value.value.status == 200
 
 
-# Writes: what follows from which answer, step by step (schemas/README.md, "Unknown outcomes").
+# Writes: what follows from which answer is in test_outcomes.py.
 
 SENT = b"""<invoice-message>
   <subject>Past due</subject><body>Please  pay.</body><recipients>a@b.org</recipients>
 </invoice-message>"""
 POSTED = {"subject": "Past due", "body": "Please  pay.", "recipients": [{"email": "a@b.org"}]}
 MADE = {**POSTED, "created_at": "2026-11-21T12:00:01Z"}
-
-SILENCES = {
-    "it broke": UpstreamUnreachable("broke"),
-    "it timed out": UpstreamTimeout("late"),
-    "it was no HTTP": UpstreamFault("nonsense"),
-}
-SETTLES_NOTHING = {
-    "500": (500, b"{}"),
-    "502": (502, b"<html>"),
-    "408": (408, b"{}"),
-    "HTML": (201, b"<html>"),
-    "no id": (201, b"{}"),
-    "nothing": (204, b""),
-    "elsewhere": (302, b""),
-}
 
 
 class Writing(driving.Writing):
@@ -192,127 +173,7 @@ class TestWrite:
         assert writing.answer is not None
         assert writing.answer.headers["Location"] == "/invoice/7/messages/5"
 
-    @pytest.mark.parametrize("status", [400, 401, 403, 404, 409, 422, 429])
-    def test_a_refusal_is_not_done(self, status: int) -> None:
-        writing = Writing()
-        writing.hears(status, {})
-
-        with pytest.raises(UpstreamRefusal):
-            writing.settles(Outcome.NOT_DONE)
-
-    def test_what_never_left_is_not_done(self) -> None:
-        writing = Writing()
-        writing.fails(UpstreamUnreachable("refused", request_left=False))
-
-        with pytest.raises(UpstreamUnreachable):
-            writing.settles(Outcome.NOT_DONE)
-
-    @pytest.mark.parametrize("silence", SILENCES.values(), ids=SILENCES)
-    def test_silence_is_looked_into(self, silence: UpstreamError) -> None:
-        writing = Writing()
-        writing.fails(silence)
-
-        assert writing.looks()
-
-    @pytest.mark.parametrize(("status", "body"), SETTLES_NOTHING.values(), ids=SETTLES_NOTHING)
-    def test_so_is_an_answer_that_settles_nothing(self, status: int, body: bytes) -> None:
-        writing = Writing()
-        writing.hears(status, body)
-
-        assert writing.looks()
-
-    def test_a_message_that_is_found_is_the_answer(self) -> None:
-        writing = lost(Writing())
-        writing.hears(200, page(message(id=5, **MADE)))
-        writing.settles(Outcome.DONE, 5)
-
-        assert writing.answer is not None
-        assert (writing.answer.status, writing.answer.headers["Location"]) == (
-            201,
-            "/invoice/7/messages/5",
-        )
-
-    def test_one_that_another_write_made_is_not(self) -> None:
-        writing = lost(Writing())
-        writing.hears(200, page(message(id=6, **MADE), message(id=5, **MADE)))
-        writing.settles(Outcome.DONE, 5, noted=False)
-        writing.settles(Outcome.DONE, 6)
-
-        assert writing.answer is not None
-        assert writing.answer.headers["Location"] == "/invoice/7/messages/6"
-
-    def test_none_is_not_done_when_the_time_is_up(self) -> None:
-        writing = lost(Writing())
-        writing.hears(200, page(message(id=5)))
-        writing.pauses()
-        writing.hears(200, page(message(id=5)))
-
-        with pytest.raises(WriteNotDone):
-            writing.settles(Outcome.ABSENT)
-
-    def test_one_that_v2_makes_late_is_found_by_looking_again(self) -> None:
-        writing = lost(Writing())
-        for _ in LOOK_AGAIN:
-            writing.hears(200, page())
-            writing.pauses(passes=True)
-        writing.hears(200, page(message(id=5, **MADE)))
-        writing.settles(Outcome.DONE, 5)
-
-        assert writing.answer is not None
-        assert writing.answer.status == 201
-
-    @pytest.mark.parametrize("status", [401, 404, 429, 500])
-    def test_a_look_that_fails_leaves_it_unknown(self, status: int) -> None:
-        writing = lost(Writing())
-        writing.hears(status, {})
-
-        with pytest.raises(OutcomeUnknown):
-            writing.settles(Outcome.UNKNOWN)
-
-    def test_a_message_that_cannot_be_told_is_done_but_no_answer(self) -> None:
-        writing = Writing()
-        writing.hears(201, message(id=5, created_at="0001-01-01T00:00:00+05:00"))
-
-        with pytest.raises(OutcomeUnknown):
-            writing.settles(Outcome.DONE, 5)
-
-
-class TestRepetition:
-    """The same write again, when its client was not told what came of it."""
-
-    @pytest.mark.parametrize("before", [Outcome.UNKNOWN, Outcome.ABSENT])
-    def test_it_is_looked_for_first(self, before: Outcome) -> None:
-        writing = Writing(before)
-
-        assert writing.looks()
-        writing.hears(200, page(message(id=5, **MADE)))
-        writing.settles(Outcome.DONE, 5)
-        assert writing.answer is not None
-        assert writing.answer.status == 201
-
-    def test_it_is_sent_if_it_is_not_there(self) -> None:
-        writing = Writing(Outcome.UNKNOWN)
-        writing.hears(200, page())
-
-        # On record it is open, as long as it is being made.
-        assert writing.step is writing.write.request
-
-    def test_it_is_not_sent_if_nobody_can_tell(self) -> None:
-        writing = Writing(Outcome.UNKNOWN)
-        writing.fails(UpstreamTimeout("late"))
-
-        with pytest.raises(OutcomeUnknown):
-            writing.settles(Outcome.UNKNOWN)
-
-    def test_what_is_refused_now_may_still_turn_up_from_before(self) -> None:
-        writing = Writing(Outcome.UNKNOWN)
-        writing.hears(200, page())
-        writing.hears(429, {})
-
-        with pytest.raises(UpstreamRefusal):
-            writing.settles(Outcome.ABSENT)
-
-    def test_what_was_done_is_shown(self) -> None:
+    def test_one_that_was_made_before_is_found_by_its_id_on_whichever_page(self) -> None:
         writing = Writing(Outcome.DONE, made_id=5)
         link = f"{BASE}/invoices/7/messages?cursor=2"
 
@@ -322,27 +183,6 @@ class TestRepetition:
 
         assert writing.answer is not None
         assert writing.answer.headers["Location"] == "/invoice/7/messages/5"
-
-    def test_what_was_done_and_is_deleted_since_is_not_found(self) -> None:
-        writing = Writing(Outcome.DONE, made_id=5)
-        writing.hears(200, page(message(id=6)))
-
-        with pytest.raises(NotFound):
-            writing.settles(Outcome.ABSENT)
-
-    @pytest.mark.parametrize("status", [401, 404, 429, 500])
-    def test_what_was_done_and_cannot_be_shown_is_never_told_as_not_done(self, status: int) -> None:
-        writing = Writing(Outcome.DONE, made_id=5)
-
-        with pytest.raises(OutcomeUnknown):
-            writing.hears(status, {})
-
-    def test_a_defect_leaves_nothing_open(self) -> None:
-        writing = Writing()
-        writing.fails(AttributeError("a defect"))
-
-        with pytest.raises(AttributeError):
-            writing.settles(Outcome.UNKNOWN)
 
 
 def found(*messages: dict[str, Any], body: bytes = SENT, **headers: str) -> list[int]:

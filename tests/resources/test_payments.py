@@ -31,44 +31,9 @@ from bridge.v2.wire import V2Request, V2Response
 from bridge.v2.writes import Outcome
 from tests.resources import driving
 from tests.resources.driving import BASE, call, feed, texts
+from tests.support.payments import PAID, PAY, paid, payment
 
-SENT = b"""<payment>
-  <amount type="decimal">1200.50</amount><paid-at>2010-09-25 18:30</paid-at><notes>By  cheque</notes>
-</payment>"""
-POSTED = {
-    "amount": 1200.5,
-    "paid_at": "2010-09-25T18:30:00Z",
-    "notes": "By  cheque",
-    "send_thank_you": False,
-}
-
-
-def payment(**fields: Any) -> dict[str, Any]:
-    """Return a payment as the vendor documents it, but for `fields`."""
-    return {
-        "id": 10112854,
-        "amount": 10700,
-        "paid_at": "2017-02-21T00:00:00Z",
-        "paid_date": "2017-02-21",
-        "recorded_by": "Alice Doe",
-        "recorded_by_email": "alice@example.com",
-        "notes": "Paid via check #4321",
-        "transaction_id": None,
-        "payment_gateway": {"id": 1234, "name": "Linkpoint International"},
-        "created_at": "2017-06-27T16:24:30Z",
-        "updated_at": "2017-06-27T16:24:30Z",
-        **fields,
-    }
-
-
-MADE = payment(
-    id=5,
-    amount=1200.5,
-    paid_at="2010-09-25T18:30:00Z",
-    paid_date="2010-09-25",
-    notes="By cheque",
-    created_at="2026-11-21T12:00:01Z",
-)
+MADE = paid(id=5, created_at="2026-11-21T12:00:01Z")
 
 
 def page(*payments: dict[str, Any], following: str | None = None) -> dict[str, Any]:
@@ -291,7 +256,7 @@ class TestReading:
         assert isinstance(ended.value.value, V1Response)
 
 
-def writing(body: bytes = SENT, outcome: Outcome = Outcome.OPEN) -> driving.Writing:
+def writing(body: bytes = PAY, outcome: Outcome = Outcome.OPEN) -> driving.Writing:
     return driving.Writing(create_payment, "/invoice/7/payments", body, outcome)
 
 
@@ -308,7 +273,7 @@ class TestRecording:
 
         assert made.step is made.write.request
         assert (made.step.method, made.step.path) == ("POST", "/invoices/7/payments")
-        assert json.loads(made.write.request.body or b"") == POSTED
+        assert json.loads(made.write.request.body or b"") == PAID
         assert (made.write.resource, made.write.sets_state) == ("invoice-payments", False)
         made.hears(201, MADE)
         made.settles(Outcome.DONE, 5)
@@ -417,7 +382,7 @@ class TestRecording:
 class TestLook:
     """What a payment is found by, when the answer was lost."""
 
-    def found(self, *payments: dict[str, Any], body: bytes = SENT, **headers: str) -> list[int]:
+    def found(self, *payments: dict[str, Any], body: bytes = PAY, **headers: str) -> list[int]:
         return list(writing(body).finds(page(*payments), **headers))
 
     def test_it_is_the_answer(self) -> None:

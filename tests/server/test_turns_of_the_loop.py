@@ -92,7 +92,7 @@ async def counted(serving: Serving, upstream: str) -> AsyncIterator[tuple[int, C
     cost = Cost()
     port: asyncio.Future[int] = asyncio.get_running_loop().create_future()
     here = asyncio.get_running_loop()
-    stop: list[Callable[[], None]] = []
+    stop: list[Callable[[], object]] = []
 
     async def serve() -> None:
         asyncio.get_running_loop().set_task_factory(cost.task)

@@ -61,12 +61,12 @@ def asks(sharing: Sharing[str], errand: Errand, name: str = "") -> Asker:
     """Have somebody ask under "key", in a task of their own."""
 
     async def ask() -> str:
-        while "key" in sharing:
+        while "key" in sharing.under_way:
             try:
                 return await sharing.follow("key")
             except Abandoned:
                 continue
-        return await sharing.work("key", worker, errand.run, name)
+        return await sharing.work("key", worker, errand.run(), name)
 
     task = asyncio.create_task(ask())
     worker = Worker(task)
@@ -115,18 +115,16 @@ async def test_who_follows_can_tell_whom(sharing: Sharing[str], errand: Errand) 
     asks(sharing, errand, "the first")
     await until(lambda: errand.began)
 
-    assert sharing.name_of("key") == "the first"
-    with pytest.raises(KeyError):
-        sharing.name_of("another")
+    assert sharing.under_way["key"].name == "the first"
 
 
 async def test_what_has_ended_cannot_be_followed(sharing: Sharing[str], errand: Errand) -> None:
     (first,) = await begun(sharing, errand, followers=0)
-    assert "key" in sharing
+    assert "key" in sharing.under_way
     errand.outcome.set_result("found")
     await first.task
 
-    assert "key" not in sharing
+    assert "key" not in sharing.under_way
     with pytest.raises(KeyError):
         await sharing.follow("key")
 
@@ -136,7 +134,7 @@ async def test_keys_have_nothing_to_do_with_each_other(
 ) -> None:
     await begun(sharing, errand, followers=0)
 
-    assert "another" not in sharing
+    assert "another" not in sharing.under_way
     with pytest.raises(KeyError):
         await sharing.follow("another")
 
@@ -147,7 +145,7 @@ async def test_who_works_goes_on_while_anybody_follows(
     first, second, third = await begun(sharing, errand, followers=2)
     first.leaves()
     await second.stops()
-    assert "key" in sharing
+    assert "key" in sharing.under_way
     errand.outcome.set_result("found")
 
     assert await found_by(first, third) == ["found"] * 2
@@ -181,7 +179,7 @@ async def test_it_is_given_up_when_all_have_left(
     await until(lambda: errand.cancelled)
 
     await asyncio.wait([each.task for each in askers])
-    assert "key" not in sharing
+    assert "key" not in sharing.under_way
 
 
 async def test_who_follows_somebody_that_is_stopped_takes_over_and_the_others_follow(
@@ -210,7 +208,7 @@ async def test_who_takes_over_may_leave_like_any_who_works(
     third.leaves()
     await asyncio.wait([second.task, third.task])
 
-    assert "key" not in sharing
+    assert "key" not in sharing.under_way
 
 
 async def test_who_comes_while_it_is_being_given_up_does_not_go_without(
@@ -225,7 +223,7 @@ async def test_who_comes_while_it_is_being_given_up_does_not_go_without(
 
     assert await second.task == "found"
     assert errand.cancelled
-    assert "key" not in sharing
+    assert "key" not in sharing.under_way
 
 
 async def test_the_end_of_one_is_not_that_of_the_next(sharing: Sharing[str]) -> None:
@@ -235,15 +233,15 @@ async def test_the_end_of_one_is_not_that_of_the_next(sharing: Sharing[str]) -> 
     assert current
     tasks = []
     for errand in (older, newer):
-        tasks.append(asyncio.create_task(sharing.work("key", Worker(current), errand.run)))
+        tasks.append(asyncio.create_task(sharing.work("key", Worker(current), errand.run())))
         await until(lambda errand=errand: errand.began)  # type: ignore[misc]
     older.outcome.set_result("old")
     assert await tasks[0] == "old"
 
-    assert "key" in sharing
+    assert "key" in sharing.under_way
     newer.outcome.set_result("new")
     assert await tasks[1] == "new"
-    assert "key" not in sharing
+    assert "key" not in sharing.under_way
 
 
 async def test_an_error_that_nobody_waits_for_any_longer_is_passed_over(
