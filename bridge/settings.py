@@ -22,12 +22,7 @@ from pydantic import (
     ValidationError,
     model_validator,
 )
-from pydantic_settings import (
-    BaseSettings,
-    EnvSettingsSource,
-    PydanticBaseSettingsSource,
-    SettingsConfigDict,
-)
+from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDict
 
 from bridge import __version__
 from bridge.identity.callers import Way
@@ -112,15 +107,9 @@ class _Part(BaseSettings):
     )
 
     @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],  # noqa: ARG003
-        init_settings: PydanticBaseSettingsSource,
-        *_: Any,  # noqa: ANN401
-        **__: Any,  # noqa: ANN401
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
+    def settings_customise_sources(cls, *_: Any, **sources: Any) -> tuple[Any, ...]:  # noqa: ANN401
         """Take what is handed over and nothing else: gathering is `load`'s business."""
-        return (init_settings,)
+        return (sources["init_settings"],)
 
 
 class UpstreamSettings(_Part):
@@ -220,18 +209,13 @@ def load(part: type[Part], flags: Mapping[str, Any], file: Path | None) -> Part:
     withdrawn = {name: "" for name in WITHDRAWN if os.environ.get(PREFIX + name.upper())}
     given = {name: value for name, value in flags.items() if value is not None}
     try:
-        return part(**{**_read(file), **EnvSettingsSource(part)(), **withdrawn, **given})
+        read = {} if file is None else tomllib.loads(file.read_text("utf-8"))
+        return part(**{**read, **EnvSettingsSource(part)(), **withdrawn, **given})
     except ValidationError as error:
         raise WrongSetting("; ".join(_complaint(each) for each in error.errors())) from None
-
-
-def _read(file: Path | None) -> dict[str, Any]:
-    try:
-        return {} if file is None else tomllib.loads(file.read_text("utf-8"))
-    except OSError as error:
-        raise WrongSetting(f"{file}: {error.strerror}") from None
-    except ValueError as error:
-        raise WrongSetting(f"{file}: {error}") from None
+    except (OSError, ValueError) as error:
+        what = error.strerror if isinstance(error, OSError) else error
+        raise WrongSetting(f"{file}: {what}") from None
 
 
 def _complaint(error: Mapping[str, Any]) -> str:

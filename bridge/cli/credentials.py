@@ -23,11 +23,10 @@ from bridge.secret import Secret
 from bridge.settings import FileSettings, UpstreamSettings
 from bridge.v2.client import Upstream, V2Client
 from bridge.v2.errors import UpstreamError, UpstreamFault
-from bridge.v2.wire import V2Request, V2Response
+from bridge.v2.wire import V2Request
 
 app = typer.Typer(
-    help="The credential book: which v2 token answers for a v1 login.",
-    no_args_is_help=True,
+    help="The credential book: which v2 token answers for a v1 login.", no_args_is_help=True
 )
 
 Subdomain = Annotated[
@@ -64,38 +63,30 @@ def add(
     password.
     """
     path = _path(given)
+    if account_id is not None and not re.fullmatch("[0-9]{1,19}", account_id):
+        fail("account_id: must be a positive whole number")
     fields = {
         "subdomain": subdomain,
         "login": login,
-        "account_id": _number(account_id),
+        "password": _SOME_HASH,
+        "account_id": None if account_id is None else int(account_id),
         "token": token,
         "dialect": dialect,
         "label": label,
     }
-    # What is wrong with the rest is said before anybody types a password.
-    row = _row(fields, _SOME_HASH)
-    with failing_at(BookError):
+    with failing_at(WrongField, BookError):
+        # What is wrong with the rest is said before anybody types a password.
+        row = read_row({name: value for name, value in fields.items() if value is not None})
         if not replace and path.exists() and row.pair in {each.pair for each in read_rows(path)}:
             fail(f"{path}: {row.login} at {row.subdomain} is in it already; --replace replaces it")
-        row = _row(fields, hash_password(_password()))
+        password_hash = Secret(hash_password(_password()))
+        row = msgspec.structs.replace(row, password_hash=password_hash)
         replaced = book_editing.add(path, row, replace=replace)
     typer.echo(f"{'Replaced' if replaced else 'Added'} {row.login} at {row.subdomain}.")
 
 
 _SOME_HASH = "$argon2id$v=19$m=8,t=1,p=1$AAAAAAAAAAAAAAAAAAAAAA$AAAAAAAAAAAAAAAAAAAAAA"
 """Nobody's, and never written."""
-
-
-def _number(text: str | None) -> int | None:
-    if text is not None and not re.fullmatch("[0-9]{1,19}", text):
-        fail("account_id: must be a positive whole number")
-    return None if text is None else int(text)
-
-
-def _row(fields: Mapping[str, object], password_hash: str) -> Row:
-    given = {name: value for name, value in fields.items() if value is not None}
-    with failing_at(WrongField):
-        return read_row({**given, "password": password_hash})
 
 
 def _password() -> Secret:
@@ -209,14 +200,10 @@ async def _result(client: V2Client, account_id: int, token: Secret) -> str:
         return NOT_V2
     except UpstreamError as error:
         return f"unreachable ({error})"
-    if response.status in {200, 404}:
-        return OK if _is_v2s(response) else NOT_V2
-    return RESULTS.get(response.status, f"failed ({response.status})")
-
-
-def _is_v2s(response: V2Response) -> bool:
+    if response.status not in {200, 404}:
+        return RESULTS.get(response.status, f"failed ({response.status})")
     try:
         members = msgspec.json.decode(response.body, type=dict[str, msgspec.Raw])
     except (ValueError, RecursionError):
-        return False
-    return response.status == 404 or "invoices" in members
+        return NOT_V2
+    return OK if response.status == 404 or "invoices" in members else NOT_V2

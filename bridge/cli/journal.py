@@ -7,7 +7,6 @@ import asyncio
 import os
 from collections import defaultdict
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -15,7 +14,6 @@ import typer
 
 from bridge.cli.terminal import Given, fail, failing_at, print_table, with_settings
 from bridge.identity import book
-from bridge.identity.book import BookError, WrongField
 from bridge.record.inspection import Inspection, inspecting
 from bridge.record.store import Entry, JournalError, TakenUp
 from bridge.resources import RESOURCES
@@ -71,21 +69,17 @@ def journal(
     if not reconcile and any(for_v2[flag] for flag in ("token", "upstream", "contact")):
         fail("--token, --upstream and --contact go with --reconcile")
     files = given.load(FileSettings)
-    with failing_at(BookError, WrongField, JournalError):
+    with failing_at(book.BookError, book.WrongField, JournalError):
         if not reconcile:
-            with inspecting(files.journal, _utc_now) as inspection:
+            with inspecting(files.journal) as inspection:
                 _show(inspection)
             return
         v2 = given.load(UpstreamSettings)
         tokens = _tokens(files.book, token)
-        with inspecting(files.journal, _utc_now, take=True) as inspection:
+        with inspecting(files.journal, take=True) as inspection:
             settled = asyncio.run(_reconcile(inspection, v2, tokens))
     if not settled:
         raise typer.Exit(1)
-
-
-def _utc_now() -> datetime:
-    return datetime.now(UTC)
 
 
 NOTHING = "Nothing is open or unknown."
@@ -96,12 +90,11 @@ def _show(inspection: Inspection) -> None:
     if not entries:
         typer.echo(NOTHING)
         return
+    open_ = "open (in flight)" if inspection.in_use else "open (interrupted)"
+    said = {Outcome.OPEN: open_, Outcome.UNKNOWN: "unknown"}
     print_table(
         ("id", "since", "account", "path", "outcome", "request"),
-        (
-            (*_facts(entry), _outcome(entry, in_use=inspection.in_use), entry.request_id)
-            for entry in entries
-        ),
+        ((*_facts(each), said[each.intent.outcome], each.request_id) for each in entries),
     )
 
 
@@ -111,20 +104,11 @@ def _facts(entry: Entry) -> tuple[str, str, str, str]:
     return str(intent.id), since, str(intent.account_id), intent.path
 
 
-def _outcome(entry: Entry, *, in_use: bool) -> str:
-    if entry.intent.outcome is Outcome.OPEN:
-        return "open (in flight)" if in_use else "open (interrupted)"
-    return str(entry.intent.outcome)
-
-
 # Reconciling.
 
-Tokens = Mapping[int, Secret | None]
-"""By account, the v2 token to look with: every account has one, or None."""
 
-
-def _tokens(book_file: Path | None, reference: str | None) -> Tokens:
-    """Take them from the credential book, if there is one, else from `reference`, if given."""
+def _tokens(book_file: Path | None, reference: str | None) -> Mapping[int, Secret | None]:
+    """Return each account's v2 token: the book's, if it has one, else what `reference` leads to."""
     other = None if reference is None else book.read_token(reference, os.environ)
     tokens: defaultdict[int, Secret | None] = defaultdict(lambda: other)
     if book_file is not None:
@@ -137,7 +121,9 @@ class StillUnknown(Exception):
     """An intent could not be settled; `str()` says why."""
 
 
-async def _reconcile(inspection: Inspection, v2: UpstreamSettings, tokens: Tokens) -> bool:
+async def _reconcile(
+    inspection: Inspection, v2: UpstreamSettings, tokens: Mapping[int, Secret | None]
+) -> bool:
     """Look for what each unsettled intent made, tell what comes out; return whether all did."""
     entries = inspection.unsettled()
     if not entries:
@@ -160,11 +146,7 @@ async def _reconcile(inspection: Inspection, v2: UpstreamSettings, tokens: Token
 async def _settle(
     entry: Entry, inspection: Inspection, client: V2Client, token: Secret | None
 ) -> str:
-    """Look for what an intent made, and return what is to be told of it.
-
-    Raises:
-        StillUnknown, UpstreamError, JournalError: it could not be found out.
-    """
+    """Look for what an intent made; return what is to be told of it, or raise why it is unknown."""
     intent = entry.intent
     if intent.outcome is Outcome.OPEN:
         return "in flight: the bridge is making it"
@@ -190,11 +172,7 @@ async def _settle(
 
 
 async def _call(client: V2Client, request: V2Request, account_id: int, token: Secret) -> V2Response:
-    """Make a call at a pace that v2 bears, and again if v2 asks to wait.
-
-    Raises:
-        UpstreamError: there is no answer.
-    """
+    """Make a call at a pace that v2 bears, and again if v2 asks to wait."""
     wait = PACE
     for _ in range(TRIES):
         await asyncio.sleep(wait)

@@ -12,7 +12,7 @@ from bridge.cli.terminal import fail, failing_at
 from bridge.identity.callers import Way
 from bridge.sandbox.app import SANDBOX_ACCOUNT_ID, SANDBOX_TOKEN, create_sandbox
 from bridge.sandbox.errors import SandboxStateError, WrongFaultError
-from bridge.sandbox.faults import NewRule, read_rules
+from bridge.sandbox.faults import read_rules
 from bridge.server import logs
 from bridge.server.service import running
 from bridge.server.serving import Signals, listening
@@ -39,20 +39,16 @@ def sandbox(
     seed: Annotated[int, typer.Option(help="What rules with a probability depend on.")] = 0,
 ) -> None:
     """Serve an embedded v2 API to try things on."""
-    rules = [] if faults is None else _rules(faults)
+    try:
+        rules = [] if faults is None else read_rules(faults.read_bytes())
+    except OSError as error:
+        fail(f"Cannot read {faults}: {error.strerror}")
+    except WrongFaultError as error:
+        fail(f"{faults}: {error}")
     logs.configure()
     v2 = create_sandbox(database=database, throttle=throttle, faults=rules, seed=seed)
     with failing_at(SandboxStateError, status=1):
         run(_sandbox(host, port, v2))
-
-
-def _rules(file: Path) -> list[NewRule]:
-    try:
-        return read_rules(file.read_bytes())
-    except OSError as error:
-        fail(f"Cannot read {file}: {error.strerror}")
-    except WrongFaultError as error:
-        fail(f"{file}: {error}")
 
 
 async def _sandbox(host: str, port: int, v2: web.Application) -> None:
@@ -65,9 +61,7 @@ async def _sandbox(host: str, port: int, v2: web.Application) -> None:
 @app.command()
 def demo(
     port: Annotated[int, typer.Option(min=0, max=65535, help="The bridge's; 0: free.")] = 8080,
-    sandbox_port: Annotated[
-        int, typer.Option(min=0, max=65535, help="The sandbox's; 0: free.")
-    ] = 8081,
+    sandbox_port: Annotated[int, typer.Option(min=0, max=65535, help="Its v2's; 0: free.")] = 8081,
 ) -> None:
     """Serve the sandbox and a bridge to it, and print calls to try."""
     logs.configure()

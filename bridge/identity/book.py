@@ -41,15 +41,6 @@ class BookError(Exception):
 class WrongField(Exception):
     """A field of a credential is missing, unknown or makes no sense; `str()` does not quote it."""
 
-    def __init__(self, name: str, message: str) -> None:
-        super().__init__(f"{name}: {message}" if name else message)
-        self.name = name
-        self.message = message
-
-
-TokenReference = str
-"""Where a token is, since it is not in the book: `env:ACME_TOKEN` or `file:/run/secrets/acme`."""
-
 
 class Cost(NamedTuple):
     """What an Argon2id hash costs to verify (RFC 9106, section 3.1)."""
@@ -81,7 +72,8 @@ class Row(
     password_hash: Secret
     """Argon2id, in the form `$argon2id$v=19$…`."""
     account_id: Annotated[int, msgspec.Meta(ge=1, le=2**63 - 1)]
-    reference: TokenReference
+    reference: str
+    """Where the token is, which is not in the book: `env:ACME_TOKEN`, `file:/run/secrets/acme`."""
     dialect: Dialect | None = None
     """The dialect to answer in, whatever the path says."""
     label: str | None = None
@@ -126,6 +118,8 @@ def login_key(login: str) -> str:
 _BASE64 = "(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/][AQgw]|[A-Za-z0-9+/]{2}[AEIMQUYcgkosw048])?"
 """Without padding, and without stray bits in its last character (RFC 4648, section 3.5)."""
 
+_COUNT = "[1-9][0-9]{0,9}"
+
 _FORMS: Mapping[str, tuple[re.Pattern[str], str]] = {
     "subdomain": (
         re.compile("[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"),
@@ -138,13 +132,10 @@ _FORMS: Mapping[str, tuple[re.Pattern[str], str]] = {
     ),
     "password": (
         re.compile(
-            r"\$argon2id\$v=19\$m=[1-9][0-9]{0,9},t=[1-9][0-9]{0,9},p=[1-9][0-9]{0,9}"
+            rf"\$argon2id\$v=19\$m={_COUNT},t={_COUNT},p={_COUNT}"
             rf"\$(?=[^$]{{11,86}}\$){_BASE64}\$(?=[^$]{{22,171}}\Z){_BASE64}"
         ),
-        (
-            "must be an Argon2id hash ($argon2id$v=19$…), as `harvest-bridge credentials add` "
-            "writes it"
-        ),
+        "must be an Argon2id hash ($argon2id$v=19$…), as `harvest-bridge credentials add` makes it",
     ),
     "token": (
         re.compile("env:[A-Za-z_][A-Za-z0-9_]*|file:/.*"),
@@ -169,17 +160,16 @@ def read_row(given: Mapping[str, object]) -> Row:
         row = msgspec.convert(dict(given), Row, dec_hook=_secret)
     except msgspec.ValidationError as error:
         raise _wrong_field(str(error)) from None
-    row = msgspec.structs.replace(
-        row, subdomain=subdomain_key(row.subdomain), login=row.login.strip()
-    )
+    subdomain, login = subdomain_key(row.subdomain), row.login.strip()
+    row = msgspec.structs.replace(row, subdomain=subdomain, login=login)
     for name, value in written(row).items():
         if name in _FORMS:
             _require_form(name, value)
     cost = row.cost
     if cost.memory > 1024 * 1024 or cost.passes > 64 or cost.lanes > 64:
-        raise WrongField("password", "costs more than m=1048576,t=64,p=64 to verify")
+        raise WrongField("password: costs more than m=1048576,t=64,p=64 to verify")
     if cost.memory < 8 * cost.lanes:
-        raise WrongField("password", "has an m below 8 times its p (RFC 9106, section 3.1)")
+        raise WrongField("password: has an m below 8 times its p (RFC 9106, section 3.1)")
     return row
 
 
@@ -199,20 +189,21 @@ def _secret(_type: type, value: object) -> Secret:
 def _wrong_field(complaint: str) -> WrongField:
     what, _, where = complaint.partition(" - at `$.")
     if missing := re.fullmatch("Object missing required field `(.*)`", what):
-        return WrongField(missing[1], "must be given")
+        return WrongField(f"{missing[1]}: must be given")
     # A name or a value is not told: it may be a secret that has lost its place.
     if what.startswith("Object contains unknown field"):
         known = ", ".join(Row.__struct_encode_fields__)
-        return WrongField("", f"it has a field that is none of {known}")
+        return WrongField(f"it has a field that is none of {known}")
     if what.startswith("Invalid enum value"):
-        return WrongField("dialect", f"must be {' or '.join(Dialect)}")
-    return WrongField(where.removesuffix("`"), what[:1].lower() + what[1:])
+        return WrongField(f"dialect: must be {' or '.join(Dialect)}")
+    name = where.removesuffix("`")
+    return WrongField(f"{name}: {what[:1].lower()}{what[1:]}")
 
 
 def _require_form(name: str, text: str) -> None:
     form, complaint = _FORMS[name]
     if not (form.fullmatch(text) and text.isprintable()):
-        raise WrongField(name, complaint)
+        raise WrongField(f"{name}: {complaint}")
 
 
 # The book.
@@ -287,30 +278,26 @@ def load(path: Path, environ: Mapping[str, str], seen: Signatures | None = None)
     Raises:
         BookError: the book, a credential in it or a token cannot be used.
     """
-    tokens: dict[TokenReference, Secret] = {}
+    tokens: dict[str, Secret] = {}
     entries = []
     for position, row in enumerate(read_rows(path, seen), 1):
         if row.reference not in tokens:
             try:
                 tokens[row.reference] = read_token(row.reference, environ, seen)
             except BookError as error:
-                place = describe(position, row.subdomain, row.login)
-                raise BookError(f"{path}: {place}: token: {error}") from None
+                what = f"token: {error}"
+                raise wrong_credential(path, position, what, row.subdomain, row.login) from None
         entries.append(Entry(**msgspec.structs.asdict(row), token=tokens[row.reference]))
     return Book(tuple(entries))
 
 
 def read_rows(path: Path, seen: Signatures | None = None) -> tuple[Row, ...]:
-    """Read the credentials of the book at `path`, in its order, without looking up a token.
-
-    Raises:
-        BookError: the book or a credential in it cannot be used.
-    """
+    """Read the credentials of the book at `path`, as `parse` does: no token is looked up."""
     return parse(path, read_private(path, BOOK_LIMIT, seen))
 
 
 def parse(path: Path, octets: bytes) -> tuple[Row, ...]:
-    """Read the credentials in `octets`, which is what the book at `path` holds.
+    """Read the credentials in `octets`, which is what the book at `path` holds, in its order.
 
     A book of no bytes at all is refused: that is what a writer leaves that was cut short. A book
     without credentials has a comment that says so.
@@ -325,20 +312,19 @@ def parse(path: Path, octets: bytes) -> tuple[Row, ...]:
         try:
             row = read_row(given)
         except WrongField as error:
-            place = describe(position, given.get("subdomain"), given.get("login"))
-            raise BookError(f"{path}: {place}: {error}") from None
-        place = describe(position, row.subdomain, row.login)
+            pair = given.get("subdomain"), given.get("login")
+            raise wrong_credential(path, position, error, *pair) from None
         earlier = pairs.setdefault(row.pair, position)
         account, other = accounts.setdefault(row.subdomain, (row.account_id, position))
         if earlier != position:
-            raise BookError(
-                f"{path}: {place}: credential {earlier} has this subdomain and login already"
-            )
+            what = f"credential {earlier} has this subdomain and login already"
+            raise wrong_credential(path, position, what, row.subdomain, row.login)
         if account != row.account_id:
-            raise BookError(
-                f"{path}: {place}: account_id: {row.account_id}, where credential {other} has "
-                f"{account} for the same subdomain"
+            what = (
+                f"account_id: {row.account_id}, where credential {other} has {account} for the "
+                "same subdomain"
             )
+            raise wrong_credential(path, position, what, row.subdomain, row.login)
         rows.append(row)
     return tuple(rows)
 
@@ -364,14 +350,14 @@ def _tables(path: Path, octets: bytes) -> list[Mapping[str, object]]:
     return tables
 
 
-def describe(position: int, *pair: object) -> str:
-    """Return what an operator knows a credential by: its place, and its pair if that is text."""
-    known = [each[:80] for each in pair if isinstance(each, str) and each]
-    return f"credential {position} ({', '.join(known)})" if known else f"credential {position}"
+def wrong_credential(path: Path, position: int, what: object, *pair: object) -> BookError:
+    """Return the error of a credential, known by its place, and its pair if that is text."""
+    known = ", ".join(each[:80] for each in pair if isinstance(each, str) and each)
+    return BookError(f"{path}: credential {position}{f' ({known})' if known else ''}: {what}")
 
 
 def read_token(
-    reference: TokenReference, environ: Mapping[str, str], seen: Signatures | None = None
+    reference: str, environ: Mapping[str, str], seen: Signatures | None = None
 ) -> Secret:
     """Return the token that a reference, such as a book's, leads to; a file may end in a newline.
 

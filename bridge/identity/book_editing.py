@@ -18,12 +18,12 @@ from bridge.identity.book import (
     BOOK_LIMIT,
     BookError,
     Row,
-    describe,
     login_key,
     parse,
     read_private,
     subdomain_key,
     written,
+    wrong_credential,
 )
 
 _HEADER = "# The credential book of harvest-bridge. `harvest-bridge credentials` edits it.\n"
@@ -51,11 +51,12 @@ def add(path: Path, row: Row, *, replace: bool = False) -> bool:
     with _editing(path) as book:
         position = book.position(row.pair)
         if position is None:
-            book.write(f"{_ended(book.text)}\n{_block(row)}", (*book.rows, row))
+            lines = _changed("[[credential]]\n", row)
+            book.write(f"{_ended(book.text)}\n{lines}", (*book.rows, row))
             return False
         if not replace:
-            place = describe(position + 1, book.rows[position].subdomain, book.rows[position].login)
-            raise BookError(f"{path}: {place}: it is in the book already")
+            there, what = book.rows[position], "it is in the book already"
+            raise wrong_credential(path, position + 1, what, there.subdomain, there.login)
         old = book.credential(position)
         lines = _changed(old["lines"], row)
         text = book.text[: old.start("lines")] + lines + book.text[old.end() :]
@@ -75,8 +76,11 @@ def remove(path: Path, subdomain: str, login: str) -> None:
             raise BookError(f"{path}: it has no credential of this subdomain and login")
         old = book.credential(position)
         # At the very top of a file, a comment speaks of the whole of it.
-        start = old.start() or old.start("lines")
-        text = _joined(book.text[:start], book.text[old.end() :])
+        before = book.text[: old.start() or old.start("lines")]
+        after = book.text[old.end() :]
+        if not before.strip() or before.endswith(("\n\n", "\r\n\r\n")):
+            after = after.lstrip("\r\n")  # one blank line is enough between the two
+        text = before + after if after else _ended(before.rstrip("\r\n"))
         rows = (*book.rows[:position], *book.rows[position + 1 :])
         book.write(text if text.strip() else _HEADER, rows)
 
@@ -155,15 +159,8 @@ def _not_editable(path: Path) -> BookError:
     return BookError(f"{path}: to be edited, each credential must begin with [[credential]]")
 
 
-def _block(row: Row) -> str:
-    lines = (
-        f"{name} = {tomlkit.item(value).as_string()}\n" for name, value in written(row).items()
-    )
-    return "".join(["[[credential]]\n", *lines])
-
-
 def _changed(lines: str, row: Row) -> str:
-    """Change one credential in place: the comments on its lines stay."""
+    """Change the lines of one credential: the comments on them stay."""
     document = tomlkit.parse(lines)
     table = document["credential"][0]
     fields = written(row)
@@ -171,13 +168,6 @@ def _changed(lines: str, row: Row) -> str:
         table.remove(name)
     table.update(fields)
     return _ended(document.as_string())
-
-
-def _joined(before: str, after: str) -> str:
-    """Put together what stood around a credential; one blank line is enough between them."""
-    if not before.strip() or before.endswith(("\n\n", "\r\n\r\n")):
-        after = after.lstrip("\r\n")
-    return before + after if after else _ended(before.rstrip("\r\n"))
 
 
 def _ended(text: str) -> str:

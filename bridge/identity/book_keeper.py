@@ -5,7 +5,7 @@ What a book may say is in `bridge.identity.book`.
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -44,9 +44,7 @@ class BookKeeper:
 
     book: Book
     """The book in force. Ask for it anew with each call, and once only in one call."""
-
     state: BookState
-    """How the book stands."""
 
     def __init__(
         self,
@@ -55,21 +53,18 @@ class BookKeeper:
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
-        """Read a book for the first time.
+        """Read a book for the first time; raises `BookError` if it cannot be used.
 
         Args:
             path: where the book is; a link is followed each time.
             now: answers the time of day, for the state.
             sleep: waits that many seconds.
-
-        Raises:
-            BookError: it cannot be used; there is no good one to hold on to yet.
         """
         self._path = path
         self._now = now
         self._reading = asyncio.Lock()
         self._seen: Signatures = {}
-        self._take(load(path, os.environ, self._seen), {})
+        self._take(load(path, os.environ, self._seen))
         self._watching = watching(
             lambda: self._seen,
             self.reload,
@@ -79,12 +74,10 @@ class BookKeeper:
         )
 
     async def __aenter__(self) -> Self:
-        """Begin to look after the book."""
         await self._watching.__aenter__()
         return self
 
     async def __aexit__(self, *_error: object) -> None:
-        """Stop looking."""
         await self._watching.__aexit__(None, None, None)
 
     async def reload(self) -> BookState:
@@ -97,23 +90,20 @@ class BookKeeper:
             try:
                 book = await asyncio.to_thread(load, self._path, os.environ, seen)
             except BookError as error:
-                self._keep_old(str(error))
+                self.state = replace(self.state, error=str(error), error_at=self._now())
+                _log.error(
+                    "book_broken",
+                    # It names the login, so that its owner finds it; a log must not.
+                    error=without_addresses(str(error)),
+                    in_force_since=self.state.loaded_at.isoformat(),
+                    credentials=self.state.credentials,
+                )
             else:
-                self._take(book, {"good_again": True} if self.state.error else {})
+                self._take(book, **({"good_again": True} if self.state.error else {}))
             self._seen = seen
             return self.state
 
-    def _take(self, book: Book, told: Mapping[str, bool]) -> None:
+    def _take(self, book: Book, **told: bool) -> None:
         self.book = book
         self.state = BookState(self._now(), len(book.entries))
         _log.info("book_loaded", path=str(self._path), credentials=len(book.entries), **told)
-
-    def _keep_old(self, error: str) -> None:
-        self.state = replace(self.state, error=error, error_at=self._now())
-        _log.error(
-            "book_broken",
-            # It names the login, so that its owner finds it; a log must not.
-            error=without_addresses(error),
-            in_force_since=self.state.loaded_at.isoformat(),
-            credentials=self.state.credentials,
-        )

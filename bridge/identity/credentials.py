@@ -1,7 +1,6 @@
 """Credentials as a legacy call carries them. Whether they are any good is not judged here."""
 
 import base64
-import binascii
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -10,7 +9,6 @@ from bridge.secret import Secret
 
 ACCESS_TOKEN = "access_token"  # noqa: S105 - the parameter's name
 """The query parameter that carries v1's OAuth2 tokens (schemas/README.md, "Who is calling")."""
-
 
 TOKEN_LIMIT = 4096
 """The most characters that a v2 token may have."""
@@ -62,7 +60,7 @@ def _basic(text: str) -> Basic | None:
         text = text[1:-1].strip()
     try:
         decoded = base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
-    except (binascii.Error, ValueError):
+    except ValueError:
         return None
     try:
         pair = decoded.decode("utf-8")

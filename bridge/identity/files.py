@@ -23,10 +23,9 @@ _signature = attrgetter(
 
 def signature(path: Path) -> object:
     """Return the signature of the file that `path` leads to."""
-    try:
+    with suppress(OSError):
         return _signature(path.stat())
-    except OSError:
-        return None
+    return None
 
 
 def signatures(paths: Iterable[Path]) -> Signatures:

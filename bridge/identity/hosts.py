@@ -5,7 +5,7 @@ that the operator trusts.
 """
 
 import ipaddress
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -42,14 +42,10 @@ def origin(
     return Origin(address, forwarded or host)
 
 
-def subdomain(host: str, domains: Iterable[str]) -> str | None:
+def subdomain(host: str, domains: Collection[str]) -> str | None:
     """Return the one label that `host` has before one of `domains`, in lower case."""
-    name = host.lower().partition(":")[0].rstrip(".")
-    for domain in domains:
-        label, dot, rest = name.partition(".")
-        if dot and label and rest == domain:
-            return label
-    return None
+    label, _, rest = host.lower().partition(":")[0].rstrip(".").partition(".")
+    return label if label and rest in domains else None
 
 
 def _without_port(hop: str) -> str:
@@ -67,7 +63,7 @@ def network_of(address: str) -> str:
     parsed = _parsed(address)
     if isinstance(parsed, ipaddress.IPv6Address):
         return str(ipaddress.IPv6Network((parsed, 64), strict=False))
-    return address if parsed is None else str(parsed)
+    return str(parsed or address)
 
 
 def _is_trusted(address: str, proxies: Sequence[Network]) -> bool:

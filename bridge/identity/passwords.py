@@ -37,16 +37,13 @@ verification holds that much memory while it runs."""
 def hash_password(password: Secret, cost: Cost = COST) -> str:
     """Return the Argon2id hash of a password, in the form `$argon2id$v=19$…`.
 
-    Raises:
-        ValueError: the password is empty.
+    An empty password is a `ValueError`.
     """
     octets = _octets(password)
     if not octets:
         raise ValueError("a password must not be empty")
-    hasher = PasswordHasher(
-        cost.passes, cost.memory, cost.lanes, cost.tag_length, cost.salt_length, type=Type.ID
-    )
-    return hasher.hash(octets)
+    lengths = cost.tag_length, cost.salt_length
+    return PasswordHasher(cost.passes, cost.memory, cost.lanes, *lengths, type=Type.ID).hash(octets)
 
 
 def _octets(password: Secret) -> bytes:
@@ -137,17 +134,10 @@ def _pause(more: int) -> float:
 class _Attempt:
     """One verification, and how many wait for its outcome."""
 
-    network: bytes
     outcome: asyncio.Task[bool] = field(init=False)
     """Cancelled when the attempt is turned away."""
     asking: int = 0
     running: bool = False
-
-
-def _look_at(outcome: asyncio.Task[bool]) -> None:
-    """Have an error not reported as one that nobody has looked at: everybody may have left."""
-    if not outcome.cancelled():
-        outcome.exception()
 
 
 def _overloaded() -> Overloaded:
@@ -155,14 +145,12 @@ def _overloaded() -> Overloaded:
 
 
 class PasswordChecker:
-    """Tells right passwords from wrong ones.
+    """Tells right passwords from wrong ones. Belongs to one event loop.
 
     Right pairs are remembered for a while, under a keyed digest that takes in the hash they were
     checked against: once the book has another hash, or none, they count for nothing. A wrong
     password, an unknown login and an unknown subdomain go the same way and take the same time,
     provided that the book's hashes have one cost: where they differ, nobody's is the usual one.
-
-    Belongs to one event loop.
     """
 
     def __init__(
@@ -177,22 +165,22 @@ class PasswordChecker:
 
         Args:
             usual_cost: answers what the book's hashes cost now: `lambda: keeper.book.usual_cost`.
-            limits: how much is computed, refused and remembered.
+            limits: by default, those of `Limits`.
             clock: answers seconds that never go back.
             executor: runs the verifications; by default, threads of the checker's own.
         """
-        limits = limits or Limits()
+        self._limits = limits = limits or Limits()
         self._usual_cost = usual_cost
         self._secret = os.urandom(32)
         self._right: TTLCache[bytes, bool] = TTLCache(limits.remembered, limits.seconds, clock)
         self._failing_logins = _Failing(limits.failures, limits, clock)
         self._failing_addresses = _Failing(limits.failures_of_address, limits, clock)
-        self._limits = limits
         self._places = asyncio.Semaphore(limits.running)
         self._lines: WeakValueDictionary[bytes, asyncio.Semaphore] = WeakValueDictionary()
         """Of each network, as many stand in line for a place as may have one: networks take turns,
         so that none waits for all of another's."""
         self._attempts: dict[tuple[bytes, bytes], _Attempt] = {}
+        """By what identifies the pair, and the network that it comes from."""
         self._closed = False
         self._threads = executor or ThreadPoolExecutor(limits.running, "argon2")
 
@@ -205,22 +193,15 @@ class PasswordChecker:
         self._threads.shutdown(wait=False)
 
     async def check(
-        self,
-        entry: Entry | None,
-        subdomain: str | None,
-        login: str,
-        password: Secret,
-        address: str,
+        self, entry: Entry | None, subdomain: str | None, login: str, password: Secret, address: str
     ) -> bool:
         """Return whether `password` is that of `entry`, which the book has for the login.
 
         Args:
             entry: None when the book has none: the answer is False, and takes as long.
             subdomain: of the host that was called; None when that is none.
-            login: as the call has it.
-            password: as the call has it.
-            address: whose call it is, as an IP address; attempts are counted by it. Of IPv6, the
-                64 bits that name a network count: whoever has one address there has them all.
+            login: as the call has it, like the password.
+            address: whose call it is, as an IP address; attempts are counted by its `network_of`.
 
         Raises:
             Overloaded: the password was not looked at.
@@ -237,11 +218,10 @@ class PasswordChecker:
         key = (pair, network)
         if key not in self._attempts:
             self._make_room(network)
-            attempt = self._attempts[key] = _Attempt(network)
-            attempt.outcome = asyncio.create_task(
-                self._verify(attempt, pair, failing, encoded, octets)
-            )
-            attempt.outcome.add_done_callback(_look_at)
+            attempt = self._attempts[key] = _Attempt()
+            attempt.outcome = asyncio.create_task(self._verify(key, failing, encoded, octets))
+            # Have an error not reported as one that nobody has looked at: everybody may have left.
+            attempt.outcome.add_done_callback(lambda done: done.cancelled() or done.exception())
         attempt = self._attempts[key]
         attempt.asking += 1
         try:
@@ -249,8 +229,7 @@ class PasswordChecker:
         finally:
             attempt.asking -= 1
             waits = self._attempts.get(key) is attempt and not attempt.running
-            if waits and not attempt.asking:
-                # Everybody who asked has left: nobody needs to compute it.
+            if waits and not attempt.asking:  # everybody who asked has left
                 self._drop(key)
         if attempt.outcome.cancelled():
             raise _overloaded()
@@ -267,46 +246,43 @@ class PasswordChecker:
         """See to it that an attempt more may wait.
 
         When too many do, the last one of the network that has most of them has to give way. With no
-        such network but its own, the attempt itself is turned away.
-
-        Raises:
-            Overloaded: that is so, or the network has enough already, or this is closed.
+        such network but its own, or if that has enough already, this attempt is `Overloaded`.
         """
-        own = sum(each.network == network for each in self._attempts.values())
+        own = sum(each == network for _, each in self._attempts)
         if self._closed or own >= self._limits.of_address:
             raise _overloaded()
         if len(self._attempts) >= self._limits.running + self._limits.waiting:
-            waiting = {key: each for key, each in self._attempts.items() if not each.running}
-            counts = Counter(each.network for each in waiting.values())
+            waiting = [key for key, each in self._attempts.items() if not each.running]
+            counts = Counter(each for _, each in waiting)
             longest = max(counts, key=lambda each: counts[each])
             if counts[longest] <= counts[network] + 1:
                 raise _overloaded()
-            self._drop([key for key, each in waiting.items() if each.network == longest][-1])
+            self._drop([key for key in waiting if key[1] == longest][-1])
 
     def _drop(self, key: tuple[bytes, bytes]) -> None:
         self._attempts.pop(key).outcome.cancel()
 
     async def _verify(
-        self, attempt: _Attempt, pair: bytes, failing: bytes, encoded: str | None, octets: bytes
+        self, key: tuple[bytes, bytes], failing: bytes, encoded: str | None, octets: bytes
     ) -> bool:
         """Compute a hash in turn, and remember what came of it; `encoded` is None for nobody's."""
+        pair, network = key
         of_network = asyncio.Semaphore(max(1, self._limits.running - 1))
-        async with self._lines.setdefault(attempt.network, of_network), self._places:
-            attempt.running = True
+        async with self._lines.setdefault(network, of_network), self._places:
+            self._attempts[key].running = True
             try:
-                if self._refused(failing, attempt.network):
-                    # Others that it waited for have failed meanwhile.
+                if self._refused(failing, network):  # others have failed meanwhile
                     return False
                 stand_in = _nobody(self._usual_cost() or COST)
                 right = await self._compute(encoded or stand_in, octets) and encoded is not None
             finally:
-                del self._attempts[pair, attempt.network]
+                del self._attempts[key]
             if right:
                 self._right[pair] = True
                 with suppress(KeyError):
                     del self._failing_logins[failing]
             elif not self._failing_logins.failed(failing):
-                self._failing_addresses.failed(attempt.network)
+                self._failing_addresses.failed(network)
             return right
 
     async def _compute(self, encoded: str, octets: bytes) -> bool:

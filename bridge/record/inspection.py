@@ -3,37 +3,32 @@
 What comes of looking at v2, and how that is told, is not known here.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
-from datetime import datetime
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
-from bridge.record.lock import is_locked, locked
-from bridge.record.store import Entry, JournalError, Store, reported
+from bridge.record.store import Entry, JournalError, Store, is_locked, locked, reported
 from bridge.v2.writes import Outcome
 
 
+@dataclass(frozen=True, slots=True)
 class Inspection:
-    """An open journal, which a bridge may be using at the same time. For one thread."""
+    """An open journal, which a bridge may be using at the same time. For one thread.
 
-    def __init__(
-        self, path: Path, store: Store, clock: Callable[[], datetime], *, in_use: bool
-    ) -> None:
-        """Inspect `store`; the arguments are those of `inspecting`."""
-        self._path = path
-        self._store = store
-        self._clock = clock
-        self.in_use = in_use
-        """Whether a bridge runs with it: then what is open is being made."""
+    Both methods raise `JournalError` when it cannot be read, or nothing could be recorded.
+    """
+
+    path: Path
+    store: Store
+    in_use: bool
+    """Whether a bridge runs with it: then what is open is being made."""
 
     def unsettled(self) -> tuple[Entry, ...]:
-        """Return what is open or unknown, oldest first.
-
-        Raises:
-            JournalError: it cannot be read.
-        """
-        with reported(self._path):
-            return self._store.unsettled()
+        """Return what is open or unknown, oldest first."""
+        with reported(self.path):
+            return self.store.unsettled()
 
     def settle(
         self, entry: Entry, outcome: Outcome, made_id: int | None = None, *, found: bool = False
@@ -42,24 +37,19 @@ class Inspection:
 
         Raises:
             TakenUp: something has been recorded of it since.
-            JournalError: nothing could be recorded.
         """
-        with reported(self._path), self._store.transaction():
-            self._store.require_same(entry)
-            return self._store.settle(entry.intent.id, outcome, made_id, self._clock(), found=found)
+        now = datetime.now(UTC)
+        with reported(self.path), self.store.transaction():
+            self.store.require_same(entry)
+            return self.store.settle(entry.intent.id, outcome, made_id, now, found=found)
 
 
 @contextmanager
-def inspecting(
-    path: Path, clock: Callable[[], datetime], *, take: bool = False
-) -> Iterator[Inspection]:
+def inspecting(path: Path, *, take: bool = False) -> Iterator[Inspection]:
     """Open the journal at `path`, which has to exist, and close it at the end of the block.
 
-    Args:
-        path: the journal's file.
-        clock: answers the time, UTC.
-        take: take the place of the bridge that is not running, if none is. No bridge can begin to
-            use the file before the end of the block, and what an earlier one left open is unknown.
+    With `take`, take the place of the bridge that is not running, if none is: no bridge can begin
+    to use the file before the end of the block, and what an earlier one left open is unknown.
 
     Raises:
         JournalError: it cannot be opened, or is no journal.
@@ -70,8 +60,8 @@ def inspecting(
                 raise JournalError(path, "there is no such file")
             taken = take and stack.enter_context(locked(path))
             in_use = not taken and is_locked(path)
-            store = stack.enter_context(closing(Store.open(path)))
+            store = stack.enter_context(closing(Store(path)))
             if taken:
                 with store.transaction():
-                    store.interrupt(clock())
-        yield Inspection(path, store, clock, in_use=in_use)
+                    store.interrupt(datetime.now(UTC))
+        yield Inspection(path, store, in_use)

@@ -9,17 +9,17 @@ import queue
 import sqlite3
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import ExitStack, asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, closing, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 import structlog
 
-from bridge.record.lock import locked
-from bridge.record.store import LEAST_RETENTION, JournalError, Store, require_place
+from bridge.record.store import LEAST_RETENTION, JournalError, Store, locked
 from bridge.v2.writes import Intent, Outcome, Write
 
 __all__ = ["Journal", "JournalError", "open_journal"]
@@ -47,38 +47,30 @@ class _Operation:
     """Something to be done to the store by its thread."""
 
     change: _Change
+    otherwise: _Change | None
+    """What has to be done instead, before anything else, should it not be recorded."""
     answer: asyncio.Future[Any] | None = None
     """Who waits for what it returns; None: nobody does, and it may linger."""
-    otherwise: _Change | None = None
-    """What has to be done instead, before anything else, should it not be recorded."""
 
 
 class Journal:
-    """An open journal.
+    """An open journal, as `open_journal` makes it.
 
     Every method that waits raises `JournalError` when the operation could not be recorded, to its
     own caller; the journal works again once the cause is gone.
     """
 
-    def __init__(
-        self,
-        path: Path,
-        *,
-        window: timedelta,
-        clock: Callable[[], datetime],
-        loop: asyncio.AbstractEventLoop,
-    ) -> None:
-        """Make what `open_journal` opens; the arguments are its."""
+    def __init__(self, path: Path, window: timedelta, clock: Callable[[], datetime]) -> None:
         self._path = path
         self._window = window
         self._clock = clock
-        self._loop = loop
+        self._loop = asyncio.get_running_loop()
         self._retention = max(LEAST_RETENTION, 2 * window)
         self._queue: queue.SimpleQueue[_Operation | None] = queue.SimpleQueue()
         self._closed = False
         self._problem: str | None = None
         # The thread's own.
-        self._overdue: list[_Operation] = []
+        self._overdue: list[_Change] = []
         self._since_pruning = 0
 
     async def begin(self, write: Write, *, account_id: int, request_id: str) -> Intent:
@@ -99,33 +91,19 @@ class Journal:
         return intent
 
     async def begin_new(self, write: Write, *, account_id: int, request_id: str) -> Intent | None:
-        """Put a new intent on record, as `begin` does, unless that would take up an earlier one.
-
-        Then nothing is recorded: None.
-        """
+        """Do as `begin`, unless that would take up an earlier one: then record nothing, None."""
         return await self._begin(write, account_id, request_id, take_up=False)
 
     async def _begin(
         self, write: Write, account_id: int, request_id: str, *, take_up: bool
     ) -> Intent | None:
         now = self._clock()
-        begun: list[Intent] = []
+        begun: list[Intent] = []  # for `withdraw`
 
         def begin(store: Store) -> Intent | None:
-            intent = store.begin(
-                write,
-                account_id=account_id,
-                request_id=request_id,
-                now=now,
-                window=self._window,
-                take_up=take_up,
-            )
-            begun[:] = [] if intent is None else [intent]  # for `withdraw`
+            intent = store.begin(write, account_id, request_id, now, self._window, take_up=take_up)
+            begun.extend([intent] if intent else [])
             return intent
-
-        def forget(_: Store) -> None:
-            # The id that it would have had becomes another's.
-            begun.clear()
 
         def withdraw(store: Store) -> None:
             for intent in begun:
@@ -133,9 +111,10 @@ class Journal:
                 store.put_back(intent.id, known, now)
 
         try:
-            return await self._done(begin, otherwise=forget)
+            # Not recorded, it is forgotten: the id that it would have had becomes another's.
+            return await self._done(begin, otherwise=lambda _: begun.clear())
         except asyncio.CancelledError:
-            self._queue.put(_Operation(withdraw, otherwise=withdraw))
+            self._queue.put(_Operation(withdraw, withdraw))
             raise
 
     async def settle(
@@ -144,8 +123,8 @@ class Journal:
         """Record durably how an intent came out, and return whether it could be.
 
         `found` says that a look has found `made_id`. Then nothing changes and the answer is False
-        where another intent, settled since shortly before this one, has made exactly that: equal
-        writes are never taken for one message. What v2 has said itself is always recorded.
+        where another intent, settled later than `CLAIM_MARGIN` before this one, has made exactly
+        that: equal writes are never taken for one message. What v2 says itself is always recorded.
 
         Should this raise, the outcome is recorded as soon as the file can be written again, or
         that it is unknown where another intent has made that by then: it does not stay open.
@@ -169,13 +148,8 @@ class Journal:
         Of an intent that is not done, nothing is noted. It is applied in its turn, and durable with
         the next commit: at the latest `LINGER` later, or at closing.
         """
-        now = self._clock()
-
-        def deliver(store: Store) -> None:
-            store.deliver(intent_id, now)
-
-        self._require_open()
-        self._queue.put(_Operation(deliver, otherwise=deliver))
+        deliver = partial(Store.deliver, intent_id=intent_id, now=self._clock())
+        self._put(_Operation(deliver, deliver))
 
     async def unsettled(self) -> tuple[Intent, ...]:
         """Return the intents that are open or unknown, oldest first."""
@@ -195,53 +169,49 @@ class Journal:
         self._queue.put(None)
 
     async def _done(self, change: Callable[[Store], _T], otherwise: _Change | None = None) -> _T:
-        self._require_open()
         answer: asyncio.Future[_T] = self._loop.create_future()
-        self._queue.put(_Operation(change, answer, otherwise))
+        self._put(_Operation(change, otherwise, answer))
         return await answer
 
-    def _require_open(self) -> None:
+    def _put(self, operation: _Operation) -> None:
         if self._closed:
             raise JournalError(self._path, "it has been closed")
+        self._queue.put(operation)
 
     # What follows runs in the thread, but for `_give`.
 
     def run(self, opened: asyncio.Future[None], closed: asyncio.Future[None]) -> None:
         """Open the file, serve until told to stop, and close it; the thread's whole life."""
+        serving = False
         try:
-            with ExitStack() as stack:
-                try:
-                    store = self._open(stack)
-                except Exception as error:  # noqa: BLE001 - whoever opens has to hear of it
-                    self._hand(((opened, self._error(error)),))
-                    return
-                self._hand(((opened, None),))
-                self._serve(store)
-        except Exception as error:  # noqa: BLE001 - all that is left to do is to tell
-            _log.error("journal_not_closed", error=str(self._error(error)))
+            with self._open() as store:
+                self._hand([(opened, None)])
+                serving, stopping = True, False
+                while not stopping:
+                    batch, stopping = self._gather()
+                    if batch or self._problem:
+                        self._carry_out(store, batch)
+        except Exception as error:  # noqa: BLE001 - whoever opens has to hear of it
+            if serving:  # and all that is left to do is to tell
+                _log.error("journal_not_closed", error=str(self._error(error)))
+            else:
+                self._hand([(opened, self._error(error))])
         finally:
-            self._hand(((closed, None),))
+            self._hand([(closed, None)])
 
-    def _open(self, stack: ExitStack) -> Store:
-        require_place(self._path)
+    @contextmanager
+    def _open(self) -> Iterator[Store]:
         # Before SQLite has it: of two that make a file at once, one would find the other in its way
         # just when there is no waiting.
-        if not stack.enter_context(locked(self._path)):
-            raise JournalError(
-                self._path,
-                "it is in use by another bridge, or by `harvest-bridge journal --reconcile`",
-            )
-        store = Store.create(self._path)
-        stack.callback(store.close)
-        store.begin_life(self._clock(), self._retention)
-        return store
-
-    def _serve(self, store: Store) -> None:
-        stopping = False
-        while not stopping:
-            batch, stopping = self._gather()
-            if batch or self._problem:
-                self._carry_out(store, batch)
+        with locked(self._path) as free:
+            if not free:
+                raise JournalError(
+                    self._path,
+                    "it is in use by another bridge, or by `harvest-bridge journal --reconcile`",
+                )
+            with closing(Store(self._path, make=True)) as store:
+                store.begin_life(self._clock(), self._retention)
+                yield store
 
     def _gather(self) -> tuple[list[_Operation], bool]:
         """Return what waits, and whether it is the last; nothing when it is time to try again."""
@@ -266,73 +236,54 @@ class Journal:
     def _carry_out(self, store: Store, batch: Sequence[_Operation]) -> None:
         """Do all of `batch` in one transaction.
 
-        A commit waits for the disk, about a millisecond and whatever is in it. On a machine with
-        two cores and a virtual disk one caller has 800 operations a second recorded or more; fifty
-        at once have 7,300 to 8,500 together, and with a commit each they have 850.
+        A commit waits for the disk, a millisecond or so whatever is in it: on two cores and a
+        virtual disk, fifty callers have 7,300 operations a second recorded, or 850 with one each.
         """
-        answers: list[Any]
         try:
             with store.transaction():
-                for operation in self._overdue:
-                    self._attempt(operation, store)
-                answers = [self._attempt(operation, store) for operation in batch]
+                for change in self._overdue:
+                    self._attempt(change, store)
+                answers = [self._attempt(operation.change, store) for operation in batch]
                 if self._problem:
                     store.probe()
-                self._prune_now_and_then(store, len(batch))
+                self._since_pruning += len(batch)
+                if self._since_pruning >= PRUNE_EVERY:
+                    store.prune(self._clock() - self._retention)
+                    self._since_pruning = 0
         except Exception as error:  # noqa: BLE001 - whatever it is, nobody is to wait for ever
             failure = self._error(error)
-            self._failed(failure)
+            if self._problem != str(failure):
+                _log.error("journal_failed", error=str(failure))
+            self._problem = str(failure)
             answers = [failure] * len(batch)
-            self._overdue += [
-                _Operation(operation.otherwise) for operation in batch if operation.otherwise
-            ]
+            self._overdue += [each.otherwise for each in batch if each.otherwise]
         else:
+            if self._problem:
+                _log.info("journal_works_again")
+            self._problem = None
             self._overdue = []
-            self._worked()
-        self._hand(
-            tuple(
-                (operation.answer, answer)
-                for operation, answer in zip(batch, answers, strict=True)
-                if operation.answer is not None
-            )
-        )
+        self._hand([(each.answer, answer) for each, answer in zip(batch, answers, strict=True)])
 
-    def _attempt(self, operation: _Operation, store: Store) -> Any:  # noqa: ANN401 - of any kind
-        """Return what came of an operation; what ails it alone is no other one's business."""
+    def _attempt(self, change: _Change, store: Store) -> Any:  # noqa: ANN401 - of any kind
+        """Return what came of a change; what ails it alone is no other one's business."""
         try:
-            return operation.change(store)
+            return change(store)
         except (JournalError, ValueError, OverflowError, sqlite3.ProgrammingError) as error:
             return self._error(error)
-
-    def _prune_now_and_then(self, store: Store, operations: int) -> None:
-        self._since_pruning += operations
-        if self._since_pruning >= PRUNE_EVERY:
-            store.prune(self._clock() - self._retention)
-            self._since_pruning = 0
-
-    def _failed(self, failure: JournalError) -> None:
-        if self._problem != str(failure):
-            _log.error("journal_failed", error=str(failure))
-        self._problem = str(failure)
-
-    def _worked(self) -> None:
-        if self._problem:
-            _log.info("journal_works_again")
-        self._problem = None
 
     def _error(self, error: Exception) -> JournalError:
         if isinstance(error, JournalError):
             return error
         return JournalError(self._path, error if str(error) else type(error).__name__)
 
-    def _hand(self, answers: Sequence[tuple[asyncio.Future[Any], Any]]) -> None:
+    def _hand(self, answers: Sequence[tuple[asyncio.Future[Any] | None, Any]]) -> None:
         with suppress(RuntimeError):  # the loop has been closed, and nobody waits
             self._loop.call_soon_threadsafe(_give, answers)
 
 
-def _give(answers: Sequence[tuple[asyncio.Future[Any], Any]]) -> None:
+def _give(answers: Sequence[tuple[asyncio.Future[Any] | None, Any]]) -> None:
     for future, answer in answers:
-        if future.done():  # whoever waited was cancelled
+        if future is None or future.done():  # nobody waited, or whoever did was cancelled
             continue
         if isinstance(answer, Exception):
             future.set_exception(answer)
@@ -340,13 +291,9 @@ def _give(answers: Sequence[tuple[asyncio.Future[Any], Any]]) -> None:
             future.set_result(answer)
 
 
-def _utc_now() -> datetime:
-    return datetime.now(UTC)
-
-
 @asynccontextmanager
 async def open_journal(
-    path: Path, *, window: timedelta, clock: Callable[[], datetime] = _utc_now
+    path: Path, *, window: timedelta, clock: Callable[[], datetime] = lambda: datetime.now(UTC)
 ) -> AsyncIterator[Journal]:
     """Open the journal at `path`, made if need be, and close it at the end of the block.
 
@@ -363,7 +310,7 @@ async def open_journal(
         JournalError: it cannot be opened, read or written, is no journal, or is in use.
     """
     loop = asyncio.get_running_loop()
-    journal = Journal(path, window=window, clock=clock, loop=loop)
+    journal = Journal(path, window, clock)
     opened, closed = loop.create_future(), loop.create_future()
     # Should the process end without closing, it is not to wait: what had to be durable is.
     threading.Thread(target=journal.run, args=(opened, closed), name="journal", daemon=True).start()

@@ -1,17 +1,17 @@
-"""The journal as an SQLite file: which files are one, its rows, and the rule of each change.
+"""The journal as an SQLite file: whose it is, its rows, and the rule of each change.
 
 For one thread, and one transaction at a time. The thread and who waits for it are in `journal`, a
 look from outside in `inspection`.
 """
 
+import fcntl
 import os
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Self
 
 from bridge.v2.writes import Intent, Outcome, Write
 
@@ -79,31 +79,12 @@ _FIND_EARLIER = """
         ))
     ORDER BY id DESC LIMIT 1
 """
-_TAKE_UP = """
-    UPDATE intents
-    SET outcome = CASE outcome WHEN 'done' THEN 'done' ELSE 'open' END, touched_at = :now
-    WHERE id = :id
-"""
-_PUT_BACK = """
-    UPDATE intents SET outcome = :outcome, touched_at = :now WHERE id = :id AND outcome = 'open'
-"""
-_INTERRUPT = "UPDATE intents SET outcome = 'unknown', touched_at = :now WHERE outcome = 'open'"
 _FIND_CLAIM = """
     SELECT 1 FROM intents AS other JOIN intents AS mine
         ON other.account_id = mine.account_id AND other.resource = mine.resource
     WHERE mine.id = :id AND other.id <> :id AND other.made_id = :made_id
         AND other.touched_at > mine.intended_at - :margin
 """
-_SETTLE = """
-    UPDATE intents SET outcome = :outcome, made_id = :made_id, touched_at = :now WHERE id = :id
-"""
-_STILL_THE_SAME = """
-    SELECT 1 FROM intents WHERE id = :id AND outcome = :outcome AND touched_at = :touched_at
-"""
-_DELIVER = """
-    UPDATE intents SET delivered = 1, touched_at = :now WHERE id = :id AND outcome = 'done'
-"""
-_UNSETTLED = "SELECT * FROM intents WHERE outcome IN ('open', 'unknown') ORDER BY id"
 # What an equal write has made must stay known for as long as a look might take it for another's.
 # What was not done is of no use to anybody, and strangers whom v2 refuses can cause much of it.
 _PRUNE = """
@@ -118,6 +99,9 @@ _PRUNE = """
         )
     )
 """
+
+# What an intent has just as it is in its row.
+_KEPT = ("id", "account_id", "resource", "path", "likeness", "made_id")
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -162,63 +146,42 @@ class Entry:
 class Store:
     """An open journal file. What changes it has to stand in a `transaction`."""
 
-    def __init__(self, connection: sqlite3.Connection, path: Path) -> None:
-        """Use `connection`, which `open` or `create` has prepared."""
-        self._connection = connection
-        self._path = path
-        self._wal = _wal(path)
-        self._in_place = self._identities()
-
-    @classmethod
-    def create(cls, path: Path) -> Self:
-        """Open the journal at `path`, which is made where there is no file or an empty one.
+    def __init__(self, path: Path, *, make: bool = False) -> None:
+        """Open the journal at `path`; an empty file becomes one, as with `make` does no file.
 
         Raises:
-            JournalError: it cannot be opened or made, or is no journal.
+            JournalError: there is no such file, it cannot be opened or made, or is no journal.
         """
         with reported(path):
-            if not path.exists():
+            if make and not path.exists():
                 # SQLite would make it readable to others; its -wal and -shm take after it.
                 os.close(os.open(path.resolve(), os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
-        return cls.open(path)
-
-    @classmethod
-    def open(cls, path: Path) -> Self:
-        """Open the journal at `path`; an empty file becomes one.
-
-        Raises:
-            JournalError: there is no such file, it cannot be opened, or is no journal.
-        """
-        require_place(path)
-        with reported(path):
-            real = path.resolve(strict=True)
             # With isolation_level None the module begins no transactions of its own.
-            connection = sqlite3.connect(
-                f"{real.as_uri()}?mode=rw", uri=True, isolation_level=None, timeout=BUSY_TIMEOUT
-            )
+            uri = f"{path.resolve(strict=True).as_uri()}?mode=rw"
+            connection = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=BUSY_TIMEOUT)
             try:
                 _prepare(connection, path)
-                connection.row_factory = sqlite3.Row
-                return cls(connection, path)
             except BaseException:
                 connection.close()
                 raise
+        connection.row_factory = sqlite3.Row
+        self._connection = connection
+        self._execute = connection.execute
+        self._path = path
+        self._files = path, _beside(path, "-wal")
+        self._in_place = [*map(_identity, self._files)]
 
     def begin_life(self, now: datetime, retention: timedelta) -> None:
         """Make the file ready for the one bridge that holds its lock, and find out what ails it.
 
-        Every open intent is an earlier life's, and becomes unknown. Settled ones older than
-        `retention` are deleted.
-
-        Raises:
-            sqlite3.Error: the file cannot be written, or is damaged.
-            JournalError: likewise.
+        Every open intent is an earlier life's, and becomes unknown; others are pruned. A file that
+        cannot be written, or is damaged, is a `JournalError` or an `sqlite3.Error`.
         """
-        self._connection.execute("PRAGMA journal_mode = WAL")
-        damage = self._connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+        self._execute("PRAGMA journal_mode = WAL")
+        damage = self._execute("PRAGMA quick_check(1)").fetchone()[0]
         if damage != "ok":
             raise JournalError(self._path, f"it is damaged: {damage}")
-        self._in_place = self._identities()
+        self._in_place = [*map(_identity, self._files)]
         with self.transaction():
             self.interrupt(now)
             self.prune(now - retention)
@@ -236,38 +199,34 @@ class Store:
             sqlite3.Error: they cannot be recorded.
             JournalError: the file that is open is not the one at its path any more.
         """
-        self._connection.execute("BEGIN IMMEDIATE")
+        self._execute("BEGIN IMMEDIATE")
         try:
             yield
             self._require_in_place()
-            self._connection.execute("COMMIT")
+            self._execute("COMMIT")
         except BaseException:
             if self._connection.in_transaction:  # some failures end it by themselves
-                self._connection.execute("ROLLBACK")
+                self._execute("ROLLBACK")
             raise
 
     def probe(self) -> None:
         """Write something that changes nothing, to learn whether that is possible."""
-        self._connection.execute(f"PRAGMA user_version = {_SCHEMA_VERSION}")
+        self._execute(f"PRAGMA user_version = {_SCHEMA_VERSION}")
 
     def begin(  # noqa: PLR0913 - the facts of an intent
         self,
         write: Write,
-        *,
         account_id: int,
         request_id: str,
         now: datetime,
         window: timedelta,
-        take_up: bool = True,
+        *,
+        take_up: bool,
     ) -> Intent | None:
         """Put the intent to make `write` on record, or take up an earlier one of the same write.
 
-        One is taken up that was touched within `window` and is unknown, absent, or done without
-        its client having been told; the newest, and returned as it was found. On record an unknown
-        or absent one is open from then on, since it may be sent again. A change of state that
-        something else was done after is left alone.
-
-        Unless it may be taken up, nothing is recorded where there is such an intent: None.
+        Which one, if any, and how it is from then on, is said at `Journal.begin`. Unless it may be
+        taken up, nothing is recorded where there is one: None.
         """
         given = {
             "account_id": account_id,
@@ -280,70 +239,43 @@ class Store:
             "request_id": request_id,
             "sets_state": write.sets_state,
         }
-        for row in self._connection.execute(_FIND_EARLIER, given).fetchall():
-            if not take_up:
-                return None
-            earlier = _entry(row).intent
-            self._connection.execute(_TAKE_UP, {"id": earlier.id, "now": given["now"]})
-            return earlier
-        inserted = self._connection.execute(_INSERT, given)
-        assert inserted.lastrowid is not None  # noqa: S101 - one was inserted
-        return Intent(
-            id=inserted.lastrowid,
-            account_id=account_id,
-            resource=write.resource,
-            path=write.request.path,
-            likeness=write.likeness,
-            intended_at=now,
-            outcome=Outcome.OPEN,
-        )
+        row = self._execute(_FIND_EARLIER, given).fetchone()
+        if row is None:
+            made = self._execute(_INSERT, given).lastrowid
+            row = self._execute("SELECT * FROM intents WHERE id = ?", (made,)).fetchone()
+        elif not take_up:
+            return None
+        else:
+            outcome = Outcome.DONE if row["outcome"] == Outcome.DONE else Outcome.OPEN
+            self._update(now, "outcome = :outcome", "id = :id", outcome=outcome, id=row["id"])
+        return _entry(row).intent
 
     def put_back(self, intent_id: int, outcome: Outcome, now: datetime) -> None:
         """Give an intent that is still open the outcome that it has without having been sent."""
-        self._connection.execute(
-            _PUT_BACK, {"id": intent_id, "outcome": outcome, "now": _microseconds(now)}
-        )
+        still_open = "id = :id AND outcome = 'open'"
+        self._update(now, "outcome = :outcome", still_open, outcome=outcome, id=intent_id)
 
     def interrupt(self, now: datetime) -> None:
         """Make every open intent unknown."""
-        self._connection.execute(_INTERRUPT, {"now": _microseconds(now)})
+        self._update(now, "outcome = 'unknown'", "outcome = 'open'")
 
     def settle(
         self, intent_id: int, outcome: Outcome, made_id: int | None, now: datetime, *, found: bool
     ) -> bool:
-        """Record how an intent came out, and tell whether that was possible.
-
-        It is not, and nothing changes, where `made_id` was only found by looking and is what
-        another intent has made already, settled later than `CLAIM_MARGIN` before this one.
-
-        Raises:
-            JournalError: there is no such intent.
-        """
-        given = {
-            "id": intent_id,
-            "outcome": outcome,
-            "made_id": made_id,
-            "now": _microseconds(now),
-            "margin": CLAIM_MARGIN // _MICROSECOND,
-        }
-        if found and self._connection.execute(_FIND_CLAIM, given).fetchone():
+        """Do as `Journal.settle`; raises `JournalError` if there is no such intent."""
+        given = {"id": intent_id, "made_id": made_id, "margin": CLAIM_MARGIN // _MICROSECOND}
+        if found and self._execute(_FIND_CLAIM, given).fetchone():
             return False
-        if self._connection.execute(_SETTLE, given).rowcount == 0:
+        change = "outcome = :outcome, made_id = :made_id"
+        if not self._update(now, change, "id = :id", outcome=outcome, **given):
             raise JournalError(self._path, f"it has no intent {intent_id}")
         return True
 
     def require_same(self, entry: Entry) -> None:
-        """Make sure that nothing has been recorded of an intent since it was listed.
-
-        Raises:
-            TakenUp: something has.
-        """
-        listed = {
-            "id": entry.intent.id,
-            "outcome": entry.intent.outcome,
-            "touched_at": _microseconds(entry.touched_at),
-        }
-        if not self._connection.execute(_STILL_THE_SAME, listed).fetchone():
+        """Raise `TakenUp` if something has been recorded of an intent since it was listed."""
+        listed = (entry.intent.id, entry.intent.outcome, _microseconds(entry.touched_at))
+        same = "SELECT 1 FROM intents WHERE id = ? AND outcome = ? AND touched_at = ?"
+        if not self._execute(same, listed).fetchone():
             raise TakenUp
 
     def deliver(self, intent_id: int, now: datetime) -> None:
@@ -351,39 +283,64 @@ class Store:
 
         What it was told of an intent that is not done says nothing of what comes out later.
         """
-        self._connection.execute(_DELIVER, {"id": intent_id, "now": _microseconds(now)})
+        self._update(now, "delivered = 1", "id = :id AND outcome = 'done'", id=intent_id)
 
     def unsettled(self) -> tuple[Entry, ...]:
         """Return what is open or unknown, oldest first."""
-        return tuple(map(_entry, self._connection.execute(_UNSETTLED)))
+        unsettled = "SELECT * FROM intents WHERE outcome IN ('open', 'unknown') ORDER BY id"
+        return tuple(map(_entry, self._execute(unsettled)))
 
     def prune(self, before: datetime) -> None:
         """Delete what was settled and last touched before that time, and is of no more use."""
         given = {"before": _microseconds(before), "margin": CLAIM_MARGIN // _MICROSECOND}
-        self._connection.execute(_PRUNE, given)
+        self._execute(_PRUNE, given)
+
+    def _update(self, now: datetime, change: str, where: str, **given: object) -> int:
+        """Change the intents that are so, and return how many that was."""
+        statement = f"UPDATE intents SET {change}, touched_at = :now WHERE {where}"  # noqa: S608
+        return self._execute(statement, {"now": _microseconds(now), **given}).rowcount
 
     def _require_in_place(self) -> None:
         # SQLite would go on writing to a file that nobody finds after a restart.
-        if self._identities() != self._in_place:
+        if self._in_place != [*map(_identity, self._files)]:
             raise JournalError(
                 self._path, "it has been removed or replaced: put it back, or restart the bridge"
             )
 
-    def _identities(self) -> tuple[tuple[int, int] | None, ...]:
-        """Return what tells whether the files are still those that were opened."""
-        return _identity(self._path), _identity(self._wal)
 
+@contextmanager
+def locked(path: Path, how: int = os.O_RDWR | os.O_CREAT) -> Iterator[bool]:
+    """Hold the lock that makes the journal at `path` one bridge's; yields whether it was free.
 
-def require_place(path: Path) -> None:
-    """Make sure that there is, or could be, a file at `path`.
+    The system drops it with the process, whatever ends that. `how` is for opening its file.
 
     Raises:
-        JournalError: something else is there, or not even a directory for it.
+        JournalError: there is and could be no file at `path`.
+        OSError: the lock's own file cannot be opened or made.
     """
     if not path.parent.is_dir():
         raise JournalError(path, f"there is no directory {path.parent}")
     if path.exists() and not path.is_file():
         raise JournalError(path, "it is not a regular file")
+    # Beside the journal, not on it: SQLite has locks of its own on the file, and closing any handle
+    # of it would drop them.
+    handle = os.open(_beside(path, "-lock"), how, 0o600)
+    free = True
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            free = False
+        yield free
+    finally:
+        os.close(handle)
+
+
+def is_locked(path: Path) -> bool:
+    """Tell whether somebody holds the lock of the journal at `path`; makes no file."""
+    with suppress(FileNotFoundError), locked(path, os.O_RDWR) as free:
+        return not free
+    return False
 
 
 def _prepare(connection: sqlite3.Connection, path: Path) -> None:
@@ -410,30 +367,23 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
         connection.execute(f"PRAGMA user_version = {_SCHEMA_VERSION}")
 
 
-def _wal(path: Path) -> Path:
+def _beside(path: Path, suffix: str) -> Path:
     real = path.resolve()
-    return real.with_name(f"{real.name}-wal")
+    return real.with_name(f"{real.name}{suffix}")
 
 
 def _identity(path: Path) -> tuple[int, int] | None:
-    try:
+    """Return what tells whether a file is still the one that was opened."""
+    with suppress(OSError):
         status = path.stat()
-    except OSError:
-        return None
-    return status.st_dev, status.st_ino
+        return status.st_dev, status.st_ino
+    return None
 
 
 def _entry(row: sqlite3.Row) -> Entry:
-    intent = Intent(
-        id=row["id"],
-        account_id=row["account_id"],
-        resource=row["resource"],
-        path=row["path"],
-        likeness=row["likeness"],
-        intended_at=_time(row["intended_at"]),
-        outcome=Outcome(row["outcome"]),
-        made_id=row["made_id"],
-    )
+    kept = {name: row[name] for name in _KEPT}
+    outcome, intended_at = Outcome(row["outcome"]), _time(row["intended_at"])
+    intent = Intent(**kept, outcome=outcome, intended_at=intended_at)
     return Entry(intent, _time(row["touched_at"]), row["request_id"])
 
 
