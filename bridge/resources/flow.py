@@ -6,12 +6,14 @@ What a resource asks of v2 stands in its own module; who carries the steps out, 
 from collections.abc import Awaitable, Callable, Generator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
+from bridge.resources.table import Identified
 from bridge.v1.errors import LegacyCallError, NotFound
 from bridge.v1.wire import V1Response
+from bridge.v2.decoding import decode
 from bridge.v2.errors import (
     OutcomeUnknown,
     UpstreamError,
@@ -63,23 +65,16 @@ Step = V2Request | Begin | Settle | Pause
 T = TypeVar("T")
 
 Steps = Generator[Step, Any, T]
-"""A part of a flow. It is sent the answer to each step: a `V2Response`, an `Intent` or a bool."""
-
-LOOK_AGAIN = (1 / 30, 2 / 30, 4 / 30)
-"""Shares of a call's time between the looks for one write: v2 may still be at work on it."""
-
-Flow = Steps[V1Response]
-"""A legacy call being served: yields steps, is sent their answers, returns the v1 answer.
+"""A part of a flow. It is sent the answer to each step: a `V2Response`, an `Intent` or a bool.
 
 A v2 call that got no answer is thrown in as the `UpstreamError` it ended in.
 """
 
+Flow = Steps[V1Response]
+"""A legacy call being served: returns the v1 answer."""
 
-class _Ended(NamedTuple, Generic[T]):
-    """That there are no more steps, and what they came to."""
-
-    value: T
-
+LOOK_AGAIN = (1 / 30, 2 / 30, 4 / 30)
+"""Shares of a call's time between the looks for one write: v2 may still be at work on it."""
 
 Elsewhere = Callable[[Callable[[], Any]], Awaitable[Any]]
 """Calls a function where it holds up nobody, such as in a thread, and returns its result."""
@@ -107,40 +102,27 @@ async def run(
     resume: Callable[[Any], Step] = steps.send
     answer: Any = None
     away = begins_elsewhere
-    try:
-        while True:
-            if away and elsewhere is not None:
-                step = await elsewhere(partial(_resume, resume, answer))
-                if isinstance(step, _Ended):
-                    ended: T = step.value
-                    return ended
-            else:
-                step = resume(answer)
-            try:
-                resume, answer = steps.send, await perform(step)
-            except Exception as error:  # noqa: BLE001 - a defect, too, is for the steps to settle
-                resume, answer = steps.throw, error
-            away = isinstance(answer, V2Response) and len(answer.body) > LONG_BODY
-    except StopIteration as end:
-        value: T = end.value
-        return value
+    while True:
+        if away and elsewhere is not None:
+            step, end = await elsewhere(partial(_resume, resume, answer))
+        else:
+            step, end = _resume(resume, answer)
+        if step is None:
+            value: T = end
+            return value
+        try:
+            resume, answer = steps.send, await perform(step)
+        except Exception as error:  # noqa: BLE001 - a defect, too, is for the steps to settle
+            resume, answer = steps.throw, error
+        away = isinstance(answer, V2Response) and len(answer.body) > LONG_BODY
 
 
-def _resume(resume: Callable[[Any], Step], answer: object) -> Step | _Ended[Any]:
+def _resume(resume: Callable[[Any], Step], answer: object) -> tuple[Step | None, Any]:
+    """Return the next step, or None and what the steps come to."""
     try:
-        return resume(answer)
+        return resume(answer), None
     except StopIteration as end:  # which no future can carry
-        return _Ended(end.value)
-
-
-def ask(request: V2Request) -> Steps[V2Response]:
-    """Make a v2 call; part of a flow.
-
-    Raises:
-        UpstreamError: there is no answer.
-    """
-    response: V2Response = yield request
-    return response
+        return None, end.value
 
 
 class Made(NamedTuple):
@@ -157,44 +139,39 @@ With a `made_id`, that is what has this id. Raises `UpstreamError` if it cannot 
 """
 
 
-def find(intent: Intent, look: Look) -> Steps[Made | None]:
+def find(intent: Intent, look: Look, pauses: Sequence[float] = ()) -> Steps[Made | None]:
     """Settle a write by looking; part of a flow (schemas/README.md, "Unknown outcomes").
 
-    Returns what it made; None says that it was not done.
+    Returns what it made; None says that it was not done. There is one look more than `pauses`,
+    shares of a call's time, as long as they pass.
 
     Raises:
         UpstreamError: the look failed, and nothing is settled.
     """
+    for share in pauses:
+        if made := (yield from _look_once(intent, look)):
+            return made
+        if not (yield Pause(share)):
+            break
     made = yield from _look_once(intent, look)
     if made is None:
-        yield from _settle(intent, Outcome.ABSENT)
+        yield Settle(intent, Outcome.ABSENT)
     return made
 
 
 def _look_once(intent: Intent, look: Look) -> Steps[Made | None]:
     for made in (yield from look(intent)):
-        if (yield from _settle(intent, Outcome.DONE, made.id, found=True)):
+        if (yield Settle(intent, Outcome.DONE, made.id, found=True)):
             return made
     return None
 
 
-def _find_patiently(intent: Intent, look: Look) -> Steps[Made | None]:
-    for share in LOOK_AGAIN:
-        if made := (yield from _look_once(intent, look)):
-            return made
-        passed: bool = yield Pause(share)
-        if not passed:
-            break
-    return (yield from find(intent, look))
-
-
-def write_once(write: Write, look: Look, read: Callable[[V2Response], Made]) -> Steps[Made]:
+def write_once(write: Write, look: Look) -> Steps[Made]:
     """Make a v2 call that must not happen twice; part of a flow.
 
     Args:
         write: the call.
         look: how to find what it made, if its answer is lost.
-        read: takes what was made out of v2's answer; raises `UpstreamFault` where that cannot be.
 
     Raises:
         OutcomeUnknown: nobody can say whether it happened, for the look failed too.
@@ -205,32 +182,30 @@ def write_once(write: Write, look: Look, read: Callable[[V2Response], Made]) -> 
     """
     intent: Intent = yield Begin(write)
     try:
-        return (yield from _make_or_find(write, intent, look, read))
+        return (yield from _make_or_find(write, intent, look))
     except (UpstreamError, LegacyCallError):
         raise
     except Exception:
         # A defect. Whatever it has left undone, the next one who asks for the same has to look.
         if intent.outcome is not Outcome.DONE:
-            yield from _settle(intent, Outcome.UNKNOWN)
+            yield Settle(intent, Outcome.UNKNOWN)
         raise
 
 
-def _make_or_find(
-    write: Write, intent: Intent, look: Look, read: Callable[[V2Response], Made]
-) -> Steps[Made]:
+def _make_or_find(write: Write, intent: Intent, look: Look) -> Steps[Made]:
     asked_before = intent.outcome is not Outcome.OPEN
     if asked_before and (made := (yield from _made_before(intent, look))):
         return made
     try:
-        return (yield from _make(write, intent, read))
+        return (yield from _make(write, intent))
     except OutcomeUnknown as unknown:
-        made = yield from _or_unknown(_find_patiently(intent, look), intent, str(unknown))
+        made = yield from _or_unknown(find(intent, look, LOOK_AGAIN), intent, str(unknown))
         if made is None:
             raise WriteNotDone(str(unknown)) from unknown
         return made
     except (UpstreamRefusal, UpstreamSilence):
         # What was asked before may still turn up.
-        yield from _settle(intent, Outcome.ABSENT if asked_before else Outcome.NOT_DONE)
+        yield Settle(intent, Outcome.ABSENT if asked_before else Outcome.NOT_DONE)
         raise
 
 
@@ -245,7 +220,7 @@ def _made_before(intent: Intent, look: Look) -> Steps[Made | None]:
         raise OutcomeUnknown(f"done when it was asked before; then, looking: {failed}") from failed
     if made:
         return made[0]
-    yield from _settle(intent, Outcome.ABSENT)  # whoever asks once more means it
+    yield Settle(intent, Outcome.ABSENT)  # whoever asks once more means it
     raise NotFound("This was done when it was asked for the first time, and is deleted since.")
 
 
@@ -253,30 +228,23 @@ def _or_unknown(finding: Steps[Made | None], intent: Intent, reason: str) -> Ste
     try:
         return (yield from finding)
     except UpstreamError as failed:
-        yield from _settle(intent, Outcome.UNKNOWN)
+        yield Settle(intent, Outcome.UNKNOWN)
         raise OutcomeUnknown(f"{reason}; then, looking: {failed}") from failed
 
 
-def _make(write: Write, intent: Intent, read: Callable[[V2Response], Made]) -> Steps[Made]:
+def _make(write: Write, intent: Intent) -> Steps[Made]:
     try:
-        response = yield from ask(write.request)
+        response: V2Response = yield write.request
         if response.status >= 500 or response.status == 408:
             raise OutcomeUnknown(f"v2 answered {response.status}")
         if response.status >= 400:
             require_status(response, 201)
-        made = read(response)
+        made = Made(decode(response.body, Identified).id, response.body)
     except UpstreamSilence as silence:
         if not silence.request_left:
             raise
         raise OutcomeUnknown(f"{type(silence).__name__}: {silence}") from silence
     except UpstreamFault as fault:
         raise OutcomeUnknown(str(fault)) from fault
-    yield from _settle(intent, Outcome.DONE, made.id)
+    yield Settle(intent, Outcome.DONE, made.id)
     return made
-
-
-def _settle(
-    intent: Intent, outcome: Outcome, made_id: int | None = None, *, found: bool = False
-) -> Steps[bool]:
-    noted: bool = yield Settle(intent, outcome, made_id, found)
-    return noted

@@ -3,8 +3,7 @@
 Read it with schemas/README.md, "Invoice messages", whose tables these are.
 """
 
-from collections.abc import Mapping, Sequence
-from datetime import datetime
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache, partial
 from itertools import chain
 from typing import Any
@@ -12,9 +11,9 @@ from urllib.parse import urlencode
 
 import msgspec
 
-from bridge.resources.collection_calls import Created, create, delete_one, list_all, show_one
-from bridge.resources.flow import Flow, Steps, ask
-from bridge.resources.look import digest, look_for
+from bridge.resources.collection_calls import create, delete_one, list_all, show_one
+from bridge.resources.flow import Flow
+from bridge.resources.look import Found, digest, given_digest, look_for
 from bridge.resources.routes import Resource, below, calls
 from bridge.resources.table import (
     BOOLEAN,
@@ -28,7 +27,6 @@ from bridge.resources.table import (
     Field,
     Given,
     Kind,
-    V2Id,
     form,
     place,
 )
@@ -41,7 +39,7 @@ from bridge.v1.reader import read_request
 from bridge.v1.recipients import InvalidRecipient, Mailbox
 from bridge.v1.values import boolean_text, datetime_text, read_boolean, read_datetime
 from bridge.v1.wire import V1Request, V1Response
-from bridge.v2.wire import V2Request, require_status
+from bridge.v2.wire import V2Request, V2Response, require_status
 from bridge.v2.writes import Write
 
 
@@ -52,29 +50,22 @@ class Recipient(msgspec.Struct, gc=False):
     email: str | None = None
 
 
-def _recipient_list(value: Sequence[Recipient], remark: Remark, *, always_quote: bool) -> str:
+def _as_read(always_quote: bool, value: Sequence[Recipient], remark: Remark) -> str:
     mailboxes = [Mailbox(recipient.email, recipient.name) for recipient in value if recipient.email]
     if len(mailboxes) < len(value):
         remark(NoteCode.RECIPIENT_DROPPED)
     return recipients.write(mailboxes, always_quote=always_quote)
 
 
-def _recipients_as_told(value: Sequence[Recipient], *, always_quote: bool) -> str:
-    try:
-        return ", ".join([_spelled(each.email, each.name, always_quote) for each in value])
-    except ValueError:
-        raise NotCanonical from None
+def _as_told(always_quote: bool, value: Sequence[Recipient]) -> str:
+    return ", ".join([_spelled(each.email, each.name, always_quote) for each in value])
 
 
 @lru_cache(maxsize=1024)
 def _spelled(address: str | None, name: str | None, always_quote: bool) -> str:
-    """Spell one recipient: an invoice's messages go to the same few people.
-
-    Raises:
-        ValueError: it has no address.
-    """
+    """Spell one recipient: an invoice's messages go to the same few people."""
     if not address:
-        raise ValueError
+        raise NotCanonical
     return recipients.write_mailbox(address, name, always_quote=always_quote)
 
 
@@ -82,14 +73,8 @@ RECIPIENTS = Kind(
     list[Recipient] | None,
     ElementType(
         attribute=PerDialect(None, None),
-        text=PerDialect(
-            classic=partial(_recipient_list, always_quote=False),
-            final=partial(_recipient_list, always_quote=True),
-        ),
-        as_told=PerDialect(
-            classic=partial(_recipients_as_told, always_quote=False),
-            final=partial(_recipients_as_told, always_quote=True),
-        ),
+        text=PerDialect(classic=partial(_as_read, False), final=partial(_as_read, True)),
+        as_told=PerDialect(classic=partial(_as_told, False), final=partial(_as_told, True)),
         markup=True,
     ),
 )
@@ -121,6 +106,7 @@ MESSAGES = Collection(
     MESSAGE,
     # The final dialect's list has the name of its items: clients came to depend on that bug.
     root=PerDialect(classic="invoice-messages", final="invoice-message"),
+    path="/invoices/{invoice_id}/messages",
     key="invoice_messages",
 )
 
@@ -151,11 +137,8 @@ GIVEN = (
 )
 
 MESSAGE_FORM = form("invoice-message", "invoice-messages/request", GIVEN)
-EVENT_FORM = form(
-    "invoice-message",
-    "invoice-messages/request",
-    [Given("body", elements.STRING, "body")],
-)
+EVENT_FORM = form("invoice-message", "invoice-messages/request", GIVEN[:1])
+"""An event has a body and nothing else."""
 
 MAX_RECIPIENTS = 250
 MAX_RECIPIENTS_LENGTH = 32 * 1024
@@ -168,19 +151,11 @@ def list_messages(call: V1Request) -> Flow:
     if updated_since := call.query.get("updated_since"):
         since = read_datetime(updated_since, "updated_since")
         parameters["updated_since"] = datetime_text(since)
-    return (yield from list_all(MESSAGES, _messages_path(call), call, parameters))
+    return (yield from list_all(MESSAGES, call, parameters))
 
 
-def show_message(call: V1Request) -> Flow:
-    """Show one message (schemas/README.md, "Show a message")."""
-    wanted = call.ids["message_id"]
-    missing = f"Invoice {call.ids['invoice_id']} has no message {wanted}."
-    return (yield from show_one(MESSAGES, _messages_path(call), call, wanted, missing))
-
-
-def delete_message(call: V1Request) -> Flow:
-    """Delete a message (schemas/README.md, "Delete a message")."""
-    return (yield from delete_one(f"{_messages_path(call)}/{call.ids['message_id']}"))
+show_message = partial(show_one, MESSAGES)
+delete_message = partial(delete_one, MESSAGES)
 
 
 def show_template(call: V1Request) -> Flow:
@@ -190,8 +165,9 @@ def show_template(call: V1Request) -> Flow:
         for name in ("reminder", "thank_you")
         if (text := call.query.get(name)) is not None
     }
-    request = V2Request("GET", f"{_messages_path(call)}/new", urlencode(parameters))
-    response = yield from ask(request)
+    response: V2Response = yield V2Request(
+        "GET", f"{MESSAGES.path_of(call)}/new", urlencode(parameters)
+    )
     require_status(response, 200)
     return V1Response(200, (TEMPLATE.write(response.body, call),))
 
@@ -199,8 +175,7 @@ def show_template(call: V1Request) -> Flow:
 def send_message(call: V1Request) -> Flow:
     """Create and send a message (schemas/README.md, "Send a message")."""
     values = read_request(call.body, call.content_type, MESSAGE_FORM, call.notes)
-    created = yield from _create(call, _parameters(values, call.notes))
-    return V1Response(201, (created.document,), {"Location": f"{call.path}/{created.id}"})
+    return (yield from _create(call, _parameters(values, call.notes)))
 
 
 def change_state(event_type: str, call: V1Request) -> Flow:
@@ -211,13 +186,13 @@ def change_state(event_type: str, call: V1Request) -> Flow:
             call.notes.add(NoteCode.BODY_DROPPED, "document")
     elif call.body.strip():
         values = read_request(call.body, call.content_type, EVENT_FORM, call.notes)
-    created = yield from _create(call, {"event_type": event_type, **values})
-    collection = call.path.rpartition("/")[0]
-    return V1Response(200, (created.document,), {"Location": f"{collection}/{created.id}"})
+    on_collection = msgspec.structs.replace(call, path=call.path.rpartition("/")[0])
+    created = yield from _create(on_collection, {"event_type": event_type, **values})
+    return msgspec.structs.replace(created, status=200)
 
 
-def _create(call: V1Request, parameters: Mapping[str, object]) -> Steps[Created]:
-    request = V2Request("POST", _messages_path(call), body=msgspec.json.encode(parameters))
+def _create(call: V1Request, parameters: Mapping[str, object]) -> Flow:
+    request = V2Request("POST", MESSAGES.path_of(call), body=msgspec.json.encode(parameters))
     sets_state = "event_type" in parameters
     write = Write(RESOURCE.name, request, likeness(parameters), sets_state=sets_state)
     return (yield from create(write, look, MESSAGE, call))
@@ -273,20 +248,19 @@ class _Likeness(msgspec.Struct, frozen=True):
 
     def fits(self, message: "_Sent") -> bool:
         senders = {digest(each) for each in (message.sent_by_email, message.sent_from_email)}
+        addresses = _digests(each.email for each in message.recipients or ())
         return (
             message.event_type == self.event_type
             and self.subject in {None, digest(message.subject)}
             and self.body in {None, digest(message.body)}
             # `send_me_a_copy`, or a habit of the account, adds the sender.
-            and _addresses(message.recipients) - senders == self.addresses - senders
+            and addresses - senders == self.addresses - senders
         )
 
 
-class _Sent(msgspec.Struct):
+class _Sent(Found):
     """A message of v2, as far as it is compared."""
 
-    id: V2Id
-    created_at: datetime
     event_type: str | None = None
     subject: str | None = None
     body: str | None = None
@@ -297,30 +271,21 @@ class _Sent(msgspec.Struct):
 
 def likeness(parameters: Mapping[str, Any]) -> bytes:
     """Return what tells whether a message may be what these v2 parameters made."""
-    given = {name: parameters.get(name) for name in ("subject", "body")}
     return msgspec.json.encode(
         _Likeness(
-            parameters.get("event_type"),
-            **{name: None if text is None else digest(text) for name, text in given.items()},
-            addresses=_addresses(
-                [
-                    Recipient(each.get("name"), each["email"])
-                    for each in parameters.get("recipients", ())
-                ]
-            ),
+            event_type=parameters.get("event_type"),
+            subject=given_digest(parameters.get("subject")),
+            body=given_digest(parameters.get("body")),
+            addresses=_digests(each["email"] for each in parameters.get("recipients", ())),
         )
     )
 
 
-def _addresses(recipients: Sequence[Recipient] | None) -> frozenset[str]:
-    return frozenset(digest((each.email or "").casefold()) for each in recipients or ())
+def _digests(addresses: Iterable[str | None]) -> frozenset[str]:
+    return frozenset(digest((each or "").casefold()) for each in addresses)
 
 
 look = look_for(MESSAGES.key, _Sent, _Likeness)
-
-
-def _messages_path(call: V1Request) -> str:
-    return f"/invoices/{call.ids['invoice_id']}/messages"
 
 
 COLLECTIONS = (
@@ -346,7 +311,7 @@ EVENTS = {
 
 RESOURCE = Resource(
     name="invoice-messages",
-    successor="/invoices/{invoice_id}/messages",
+    successor=MESSAGES.path,
     collection=MESSAGES,
     look=look,
     calls=(

@@ -3,15 +3,17 @@
 Read it with schemas/README.md, "Invoice payments", whose tables these are.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import date, datetime, time
 from decimal import Decimal
+from functools import partial
+from typing import Any, TypeVar
 
 import msgspec
 
 from bridge.resources.collection_calls import create, delete_one, list_all, show_one
 from bridge.resources.flow import Flow
-from bridge.resources.look import digest, look_for
+from bridge.resources.look import Found, digest, given_digest, look_for
 from bridge.resources.routes import Resource, below, calls
 from bridge.resources.table import (
     DATE,
@@ -27,7 +29,6 @@ from bridge.resources.table import (
     Field,
     Given,
     Source,
-    V2Id,
     form,
     is_told_plainly,
     place,
@@ -37,35 +38,27 @@ from bridge.v1.dialects import Dialect
 from bridge.v1.elements import PerDialect
 from bridge.v1.errors import InvalidRequest
 from bridge.v1.reader import read_request
-from bridge.v1.values import (
-    date_text,
-    datetime_text,
-    decimal_text,
-    read_clock,
-    read_datetime,
-    read_decimal,
-)
-from bridge.v1.wire import V1Request, V1Response
+from bridge.v1.values import datetime_text, decimal_text, read_clock, read_datetime, read_decimal
+from bridge.v1.wire import V1Request
 from bridge.v2.wire import V2Request
 from bridge.v2.writes import Write
 
-
-def _is_pay_pal(gateway: str | None) -> bool:
-    return "paypal" in (gateway or "").casefold()
+T = TypeVar("T")
 
 
 def _of_pay_pal(transaction: str | None, gateway: str | None) -> str | None:
-    return transaction if _is_pay_pal(gateway) else None
+    return transaction if "paypal" in (gateway or "").casefold() else None
 
 
 def _of_others(transaction: str | None, gateway: str | None) -> str | None:
-    return None if _is_pay_pal(gateway) else transaction
+    return transaction if _of_pay_pal(transaction, gateway) is None else None
 
 
 def _moment_or_day(paid_at: object, paid_date: object) -> object:
     return paid_date if paid_at is None else paid_at
 
 
+_DAY = Source("paid_date", DATE)
 _GATEWAY = Source("payment_gateway.name", STRING)
 
 PAYMENT = Entity(
@@ -75,14 +68,7 @@ PAYMENT = Entity(
         Field("id", "id", ID, place(classic=3, final=2)),
         Field("invoice_id", "invoice-id", PATH_ID, place(classic=4, final=3)),
         Field("amount", "amount", DECIMAL, place(classic=1, final=1)),
-        Field(
-            "paid_at",
-            "paid-at",
-            DATETIME,
-            place(classic=6, final=5),
-            besides=(Source("paid_date", DATE),),
-            choose=_moment_or_day,
-        ),
+        Field("paid_at", "paid-at", DATETIME, place(classic=6, final=5), (_DAY,), _moment_or_day),
         Field("recorded_by", "recorded-by", STRING, place(classic=7, final=6)),
         Field("recorded_by_email", "recorded-by-email", STRING, place(classic=8, final=7)),
         Field("notes", "notes", STRING, place(classic=5, final=4)),
@@ -91,17 +77,10 @@ PAYMENT = Entity(
             "pay-pal-transaction-id",
             STRING,
             place(final=10),
-            besides=(_GATEWAY,),
-            choose=_of_pay_pal,
+            (_GATEWAY,),
+            _of_pay_pal,
         ),
-        Field(
-            "transaction_id",
-            "authorization",
-            STRING,
-            place(final=11),
-            besides=(_GATEWAY,),
-            choose=_of_others,
-        ),
+        Field("transaction_id", "authorization", STRING, place(final=11), (_GATEWAY,), _of_others),
         Field("payment_gateway.id", "payment-gateway-id", OTHER_ID, place(final=12)),
         Field("created_at", "created-at", DATETIME, place(classic=2, final=9)),
         Field("updated_at", "updated-at", DATETIME, place(final=8)),
@@ -111,6 +90,7 @@ PAYMENT = Entity(
 PAYMENTS = Collection(
     PAYMENT,
     root=PerDialect(classic="payments", final="payments"),
+    path="/invoices/{invoice_id}/payments",
     key="invoice_payments",
 )
 
@@ -124,36 +104,18 @@ PAYMENT_FORM = form("payment", "invoice-payments/request", GIVEN)
 
 _encode = msgspec.json.Encoder(decimal_format="number").encode
 
-
-def list_payments(call: V1Request) -> Flow:
-    """List the payments of an invoice, newest first."""
-    return (yield from list_all(PAYMENTS, _payments_path(call), call, {}))
-
-
-def show_payment(call: V1Request) -> Flow:
-    """Show one payment."""
-    wanted = call.ids["payment_id"]
-    missing = f"Invoice {call.ids['invoice_id']} has no payment {wanted}."
-    return (yield from show_one(PAYMENTS, _payments_path(call), call, wanted, missing))
-
-
-def delete_payment(call: V1Request) -> Flow:
-    """Delete a payment."""
-    return (yield from delete_one(f"{_payments_path(call)}/{call.ids['payment_id']}"))
+list_payments = partial(list_all, PAYMENTS, parameters={})
+show_payment = partial(show_one, PAYMENTS)
+delete_payment = partial(delete_one, PAYMENTS)
 
 
 def create_payment(call: V1Request) -> Flow:
     """Record a payment (schemas/README.md, "Record a payment")."""
     values = read_request(call.body, call.content_type, PAYMENT_FORM, call.notes)
     parameters = _parameters(values)
-    request = V2Request("POST", _payments_path(call), body=_encode(parameters))
+    request = V2Request("POST", PAYMENTS.path_of(call), body=_encode(parameters))
     write = Write(RESOURCE.name, request, likeness(parameters))
-    created = yield from create(write, look, PAYMENT, call)
-    return V1Response(201, (created.document,), {"Location": f"{call.path}/{created.id}"})
-
-
-def _payments_path(call: V1Request) -> str:
-    return f"/invoices/{call.ids['invoice_id']}/payments"
+    return (yield from create(write, look, PAYMENT, call))
 
 
 def _parameters(values: Mapping[str, str | None]) -> dict[str, object]:
@@ -166,20 +128,17 @@ def _parameters(values: Mapping[str, str | None]) -> dict[str, object]:
         raise InvalidRequest("amount is missing: a payment needs one, such as 1200.50.")
     parameters: dict[str, object] = {"amount": read_decimal(amount, "amount", MOST_DIGITS)}
     if paid_at := values.get("paid-at"):
-        parameters.update(_paid(paid_at))
+        clock = read_clock(paid_at, "paid-at")
+        if clock.time() == time():
+            # Who says midnight means the day. As a point in time, it could become the day before
+            # in the account's time zone.
+            parameters["paid_date"] = clock.date().isoformat()
+        else:
+            parameters["paid_at"] = datetime_text(read_datetime(paid_at, "paid-at"))
     if "notes" in values:
         parameters["notes"] = values["notes"]
     # v1 never mailed because of a payment. v2 does, unless it is told not to.
     return {**parameters, "send_thank_you": False}
-
-
-def _paid(text: str) -> dict[str, str]:
-    clock = read_clock(text, "paid-at")
-    if clock.time() == time():
-        # Who says midnight means the day. As a point in time, it could become the day before in
-        # the account's time zone.
-        return {"paid_date": clock.date().isoformat()}
-    return {"paid_at": datetime_text(read_datetime(text, "paid-at"))}
 
 
 class _Likeness(msgspec.Struct, frozen=True):
@@ -193,48 +152,36 @@ class _Likeness(msgspec.Struct, frozen=True):
     def fits(self, payment: "_Recorded") -> bool:
         return (
             self.amount == _amount(payment.amount)
-            and _alike(self.paid_at, _moment(payment.paid_at))
-            and _alike(self.paid_date, _day(payment.paid_date))
+            and _alike(self.paid_at, payment.paid_at, _moment)
+            and _alike(self.paid_date, payment.paid_date, date.isoformat)
             and self.notes == digest(payment.notes)
         )
 
 
-class _Recorded(msgspec.Struct):
+class _Recorded(Found):
     """A payment of v2, as far as it is compared."""
 
-    id: V2Id
-    created_at: datetime
     amount: Decimal | None = None
     paid_at: datetime | None = None
     paid_date: date | None = None
     notes: str | None = None
 
 
-def likeness(parameters: Mapping[str, object]) -> bytes:
+def likeness(parameters: Mapping[str, Any]) -> bytes:
     """Return what tells whether a payment may be what these v2 parameters made."""
-    given = msgspec.convert(parameters, _Given)
     return msgspec.json.encode(
         _Likeness(
-            amount=_amount(given.amount),
-            paid_at=given.paid_at and digest(given.paid_at),
-            paid_date=given.paid_date and digest(given.paid_date),
-            notes=digest(given.notes),
+            amount=_amount(Decimal(str(parameters["amount"]))),
+            paid_at=given_digest(parameters.get("paid_at")),
+            paid_date=given_digest(parameters.get("paid_date")),
+            notes=digest(parameters.get("notes")),
         )
     )
 
 
-class _Given(msgspec.Struct):
-    """The v2 parameters that are compared."""
-
-    amount: Decimal
-    paid_at: str | None = None
-    paid_date: str | None = None
-    notes: str | None = None
-
-
-def _alike(kept: str | None, found: str | None) -> bool:
+def _alike(kept: str | None, found: T | None, spell: Callable[[T], str]) -> bool:
     # What v2 does not tell is no difference: to miss a payment is to have it made twice.
-    return kept is None or found is None or kept == digest(found)
+    return kept is None or found is None or kept == digest(spell(found))
 
 
 def _amount(amount: Decimal | None) -> str:
@@ -244,13 +191,9 @@ def _amount(amount: Decimal | None) -> str:
     return digest(decimal_text(amount))
 
 
-def _day(day: date | None) -> str | None:
-    return None if day is None else date_text(day)
-
-
-def _moment(moment: datetime | None) -> str | None:
+def _moment(moment: datetime) -> str:
     try:
-        return None if moment is None else datetime_text(moment)
+        return datetime_text(moment)
     except OverflowError:  # at the end of time, where nobody has paid
         return ""
 
@@ -270,7 +213,7 @@ MEMBERS = (
 
 RESOURCE = Resource(
     name="invoice-payments",
-    successor="/invoices/{invoice_id}/payments",
+    successor=PAYMENTS.path,
     collection=PAYMENTS,
     look=look,
     calls=(

@@ -7,15 +7,16 @@ resource's business.
 import hashlib
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from email.utils import parsedate_to_datetime
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 import msgspec
 
-from bridge.resources.flow import Look, Made, Steps, ask
+from bridge.resources.flow import Look, Made, Steps
+from bridge.resources.table import Identified
 from bridge.v2.decoding import decode
 from bridge.v2.errors import UpstreamFault
 from bridge.v2.paging import Pager
+from bridge.v2.retry_after import read_http_date
 from bridge.v2.wire import V2Response
 from bridge.v2.writes import Intent
 
@@ -37,17 +38,13 @@ class Likeness(Protocol):
         """Tell whether `found` may be what the write has made."""
 
 
-class Found(Protocol):
-    """A thing of v2, as far as it is compared; a `msgspec.Struct`."""
+class Found(Identified):
+    """A thing of v2, as far as it is compared."""
 
-    id: int
     created_at: datetime
 
 
-F = TypeVar("F", bound=Found)
-
-
-def look_for(collection: str, found: type[F], likeness: type[Likeness]) -> Look:
+def look_for(collection: str, found: type[Found], likeness: type[Likeness]) -> Look:
     """Return the look for what writes to a v2 list have made.
 
     Oldest first: of several, that is the likeliest.
@@ -59,11 +56,15 @@ def look_for(collection: str, found: type[F], likeness: type[Likeness]) -> Look:
     """
 
     def look(intent: Intent) -> Steps[Sequence[Made]]:
-        like = _read_likeness(intent, likeness)
+        try:
+            like = msgspec.json.decode(intent.likeness, type=likeness)
+        except ValueError:
+            # Written by another version, perhaps. A look that cannot compare finds out nothing.
+            raise UpstreamFault("the journal does not say what to look for") from None
         pager = Pager(intent.path, {}, LOOK_PAGES, per_page=LOOK_PER_PAGE, settles=True)
         made: list[Made] = []
         while request := pager.next_request():
-            response = yield from ask(request)
+            response: V2Response = yield request
             since = _began(intent, response)
             for data in pager.read(response, collection, msgspec.Raw):
                 item = decode(data, found)
@@ -88,12 +89,9 @@ def digest(text: str | None) -> str:
     return hashlib.sha256(words.encode("utf-8", "replace")).hexdigest()[:32]
 
 
-def _read_likeness(intent: Intent, likeness: type[Likeness]) -> Likeness:
-    try:
-        return msgspec.json.decode(intent.likeness, type=likeness)
-    except ValueError:
-        # Written by another version, perhaps. A look that cannot compare finds out nothing.
-        raise UpstreamFault("the journal does not say what to look for") from None
+def given_digest(text: str | None) -> str | None:
+    """Return the digest of a text that may not have been given: v2 then fills in its own."""
+    return None if text is None else digest(text)
 
 
 def _began(intent: Intent, response: V2Response) -> datetime:
@@ -102,17 +100,12 @@ def _began(intent: Intent, response: V2Response) -> datetime:
     Raises:
         UpstreamFault: that cannot be said, and with it not what is new.
     """
-    skew = _date(response) - response.received_at
+    if (date := read_http_date(response.headers.get("Date", ""))) is None:
+        raise UpstreamFault("v2 does not say what time it is")
+    skew = date - response.received_at
     if abs(skew) > _MOST_SKEW:
         raise UpstreamFault("v2's clock and the bridge's are more than a day apart")
     return intent.intended_at + skew - LEEWAY
-
-
-def _date(response: V2Response) -> datetime:
-    try:
-        return _utc(parsedate_to_datetime(response.headers.get("Date", "")))
-    except (ValueError, OverflowError):  # the latter where a number in it is out of any range
-        raise UpstreamFault("v2 does not say what time it is") from None
 
 
 def _utc(moment: datetime) -> datetime:

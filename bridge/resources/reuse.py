@@ -26,15 +26,6 @@ class Reuse:
         self._entries: OrderedDict[Hashable, tuple[Any, int]] = OrderedDict()
         self._lock = Lock()
 
-    @property
-    def size(self) -> int:
-        """The bytes that all entries take, as far as they were said."""
-        return self._size
-
-    def __len__(self) -> int:
-        """Return the number of entries."""
-        return len(self._entries)
-
     def get(self, key: Hashable) -> Any | None:  # noqa: ANN401 - whatever was put there
         """Return what was put under `key`, None if it is not there (any more)."""
         with self._lock:

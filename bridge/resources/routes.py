@@ -1,7 +1,7 @@
 """The calls of a resource, and from a method and a path to the call that serves it."""
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -10,7 +10,7 @@ from bridge.resources.table import Collection
 from bridge.v1.dialects import Dialect
 from bridge.v1.errors import MethodNotAllowed, NotFound, NotTranslated
 from bridge.v1.notes import Notes
-from bridge.v1.paths import Template, anonymous, segments, shape
+from bridge.v1.paths import Shape, anonymous, covers, segments, shape, template
 from bridge.v1.wire import V1Request
 
 
@@ -70,18 +70,24 @@ class Match(NamedTuple):
     ids: dict[str, int]
 
 
+_ByMethod = dict[str, tuple[Resource, Call]]
+
+
 class Router:
     """The paths of all resources."""
 
     def __init__(self, resources: Sequence[Resource]) -> None:
         """Gather the calls of `resources` by path."""
-        by_path: defaultdict[str, dict[str, tuple[Resource, Call]]] = defaultdict(dict)
+        by_path: defaultdict[str, _ByMethod] = defaultdict(dict)
         for resource in resources:
             for call in resource.calls:
                 by_path[call.path][call.method] = (resource, call)
-        templates = [(Template(path), by_method) for path, by_method in by_path.items()]
-        self._templates = [template for template, _ in templates]
-        self._by_shape = {each.shape: (each, by_method) for each, by_method in templates}
+                if call.method == "GET":
+                    by_path[call.path]["HEAD"] = (resource, call)
+        self._by_shape: dict[Shape, tuple[tuple[str, ...], _ByMethod]] = {}
+        for path, by_method in by_path.items():
+            found, names = template(path)
+            self._by_shape[found] = (names, by_method)
 
     def match(self, method: str, path: str, notes: Notes) -> Match:
         """Find the call for `method` on a percent-encoded `path` (schemas/README.md, "Paths").
@@ -96,15 +102,10 @@ class Router:
         parts = segments(path, notes)
         found, ids = shape(parts)
         if entry := self._by_shape.get(found):
-            template, by_method = entry
-            if call := by_method.get("GET" if method == "HEAD" else method):
-                return Match(*call, dict(zip(template.names, ids, strict=True)))
-            raise MethodNotAllowed(method, _allowed(by_method))
-        if parts[0] in V1_ROOTS and not any(each.covers(parts) for each in self._templates):
+            names, by_method = entry
+            if call := by_method.get(method):
+                return Match(*call, dict(zip(names, ids, strict=True)))
+            raise MethodNotAllowed(method, tuple(sorted(by_method)))
+        if parts[0] in V1_ROOTS and not any(covers(each, parts) for each in self._by_shape):
             raise NotTranslated(path, anonymous(parts))
         raise NotFound("Nothing is at this path.")
-
-
-def _allowed(methods: Iterable[str]) -> tuple[str, ...]:
-    allowed = set(methods)
-    return tuple(sorted(allowed | {"HEAD"} if "GET" in allowed else allowed))

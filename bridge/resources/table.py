@@ -19,6 +19,7 @@ from bridge.v1 import elements
 from bridge.v1.dialects import Dialect
 from bridge.v1.elements import Column, ElementType, Layout, PerDialect
 from bridge.v1.notes import Notes
+from bridge.v1.paths import MAX_ID
 from bridge.v1.reader import Form
 from bridge.v1.wire import V1Request
 from bridge.v1.writer import BATCH, DECLARATION, Writer, list_tags
@@ -38,7 +39,14 @@ class Kind(NamedTuple):
     """Whether v1 can tell a value of the type `v2`, that is not null; None: it always can."""
 
 
-V2Id = Annotated[int, msgspec.Meta(ge=1, le=2**63 - 1)]
+V2Id = Annotated[int, msgspec.Meta(ge=1, le=MAX_ID)]
+
+
+class Identified(msgspec.Struct):
+    """Anything of v2 that has an id."""
+
+    id: V2Id
+
 
 MOST_DIGITS = 30
 """Before the point of a number, and after it: more than any sum of money has."""
@@ -69,6 +77,11 @@ class Source(NamedTuple):
 
     path: str
     kind: Kind
+
+    @property
+    def unread(self) -> "Source":
+        """The same, where it need not be understood to be written."""
+        return self._replace(kind=self.kind._replace(v2=self.kind.unread or self.kind.v2))
 
 
 class Field(NamedTuple):
@@ -112,8 +125,8 @@ class Entity:
             UpstreamFault: `data` is not such an object.
             InvalidAnswer: the object cannot be told in the call's dialect.
         """
-        shape, writer = _item_writer(self, call.dialect)
-        return writer.write([decode(data, shape.as_told)], call.ids, shape.read, call.notes)
+        told = _telling(self, call.dialect)
+        return told.writer.write([decode(data, told.item)], call.ids, told.read, call.notes)
 
 
 class Page(NamedTuple):
@@ -132,8 +145,14 @@ class Collection:
     entity: Entity
     root: PerDialect[str]
     """The element that a list has as its root."""
+    path: str
+    """Where v2 has it, with the ids of the v1 path in braces."""
     key: str
     """The key under which a page of v2 holds its items."""
+
+    def path_of(self, call: V1Request) -> str:
+        """Return the path to ask v2."""
+        return self.path.format_map(call.ids)
 
     def translate(self, body: bytes, call: V1Request) -> Page:
         """Translate a page of v2; its notes go to the call.
@@ -148,28 +167,25 @@ class Collection:
         if call.reuse is None:
             return self._translate(body, call, call.notes)
         # SHA-256 takes a third of BLAKE2b's time where processors know it, as most do.
-        ids = " ".join(map(str, call.ids.values()))
-        digest = hashlib.sha256(f"{self.entity.schema} {call.dialect} {ids}\n".encode())
-        digest.update(body)
-        key = digest.digest()
+        key = (self, call.dialect, *call.ids.values(), hashlib.sha256(body).digest())
         kept: tuple[Page, Notes] | None = call.reuse.get(key)
-        if kept is None:
-            notes = Notes()
-            try:
-                page = self._translate(body, call, notes)
-            finally:
-                call.notes.merge(notes)
-            call.reuse.put(key, (page, notes), sum(map(len, page.parts)))
+        if kept is not None:
+            page, notes = kept
+            call.notes.merge(notes)
             return page
-        page, notes = kept
-        call.notes.merge(notes)
+        notes = Notes()
+        try:
+            page = self._translate(body, call, notes)
+        finally:
+            call.notes.merge(notes)
+        call.reuse.put(key, (page, notes), sum(map(len, page.parts)))
         return page
 
     def _translate(self, body: bytes, call: V1Request, notes: Notes) -> Page:
-        shape, writer = _part_writer(self, call.dialect)
-        page = decode(body, page_type(self.key, shape.as_told))
+        told = _telling(self.entity, call.dialect, self.root.of(call.dialect))
+        page = decode(body, page_type(self.key, told.item))
         parts = tuple([
-            writer.write(page.items[at : at + BATCH], call.ids, shape.read, notes)
+            told.writer.write(page.items[at : at + BATCH], call.ids, told.read, notes)
             for at in range(0, len(page.items), BATCH)
         ])  # fmt: skip
         return Page(parts, page.links.next)
@@ -198,37 +214,37 @@ def form(root: str, schema: str, given: Sequence[Given]) -> Form:
     return Form(root, {each.element: each.type for each in given}, schema)
 
 
-class _Shape(NamedTuple):
-    """An entity in v2 and in one dialect."""
+class _Telling(NamedTuple):
+    """How an entity of v2 is told in one dialect."""
 
-    layout: Layout
-    as_told: Any
+    item: Any
     """The v2 object with all that can be written without being understood left as it is told."""
     read: Callable[[Any], Any]
     """Makes of such an object one that is understood."""
+    writer: Writer
 
 
 @cache
-def _shape(entity: Entity, dialect: Dialect) -> _Shape:
-    placed = sorted(
-        (at, index)
-        for index, field in enumerate(entity.fields)
-        if (at := field.places.of(dialect)) is not None
-    )
-    fields = [entity.fields[index] for _, index in placed]
-    layout = Layout(
-        dialect,
-        root=entity.element,
-        columns=tuple(Column(field.element, field.kind.v1, _value(field)) for field in fields),
-    )
+def _telling(entity: Entity, dialect: Dialect, root: str | None = None) -> _Telling:
+    """Compile the field table: for one item, or for a list with this root."""
+    placed = [field for field in entity.fields if field.places.of(dialect) is not None]
+    placed.sort(key=lambda field: field.places.of(dialect) or 0)
+    columns = tuple(Column(field.element, field.kind.v1, _value(field)) for field in placed)
     sources = [
         source for field in entity.fields for source in field.sources if source.kind.v2 is not None
     ]
-    written = {source.path for field in fields for source in field.sources}
+    written = {source.path for field in placed for source in field.sources}
     # What is not written is not seen by an XSD either, and so is understood at once.
-    told = [_member(source, read=source.path not in written) for source in sources]
-    read = _model(entity.element, [_member(source, read=True) for source in sources])
-    return _Shape(layout, _model(entity.element, told), partial(convert, type_=read))
+    told = [source.unread if source.path in written else source for source in sources]
+    return _Telling(
+        _model(entity.element, told),
+        partial(convert, type_=_model(entity.element, sources)),
+        Writer(
+            Layout(dialect, entity.element, columns),
+            f"{entity.schema}/{dialect}-{'item' if root is None else 'list'}",
+            root,
+        ),
+    )
 
 
 def _value(field: Field) -> Callable[[Any], Any] | str:
@@ -250,62 +266,31 @@ def _finding(path: str) -> Callable[[Any], Any]:
     return lambda item: None if (inner := find(item)) is None else go_on(inner)
 
 
-@cache
-def _item_writer(entity: Entity, dialect: Dialect) -> tuple[_Shape, Writer]:
-    shape = _shape(entity, dialect)
-    return shape, Writer(shape.layout, f"{entity.schema}/{dialect}-item")
-
-
-@cache
-def _part_writer(collection: Collection, dialect: Dialect) -> tuple[_Shape, Writer]:
-    shape, entity = _shape(collection.entity, dialect), collection.entity
-    root = collection.root.of(dialect)
-    return shape, Writer(shape.layout, f"{entity.schema}/{dialect}-list", root)
-
-
-class _Member(NamedTuple):
-    """A field of a v2 object: where it is, the type of its JSON, and what v1 can tell of it."""
-
-    path: str
-    type: Any
-    required: bool
-    judge: Callable[[Any], bool] | None
-
-
-def _member(source: Source, *, read: bool) -> _Member:
-    kind = source.kind
-    unread = None if read else kind.unread
-    return _Member(source.path, unread or kind.v2, kind.required, kind.judge)
-
-
-def _model(name: str, members: Sequence[_Member]) -> type[msgspec.Struct]:
+def _model(name: str, sources: Sequence[Source]) -> type[msgspec.Struct]:
     """Derive the typed v2 object from the field table, so that no fact stands in two places."""
     fields: dict[str, tuple[str, Any] | tuple[str, Any, None]] = {}
-    nested: defaultdict[str, list[_Member]] = defaultdict(list)
-    for member in members:
-        first, _, below = member.path.partition(".")
+    nested: defaultdict[str, list[Source]] = defaultdict(list)
+    judges: dict[str, Callable[[Any], bool]] = {}
+    for path, kind in sources:
+        first, _, below = path.partition(".")
         if below:
-            nested[first].append(member._replace(path=below))
-        elif member.required:
-            fields[first] = (first, member.type)
-        else:
-            fields[first] = (first, member.type, None)
+            nested[first].append(Source(below, kind))
+            continue
+        fields[first] = (first, kind.v2) if kind.required else (first, kind.v2, None)
+        if kind.judge is not None:
+            judges[first] = kind.judge
     for first, inner in nested.items():
         fields[first] = (first, _model(first, inner) | None, None)
-    judges = [(each.path, each.judge) for each in members if each.judge and "." not in each.path]
+
+    def judge(item: object) -> None:
+        for member, can_be_told in judges.items():
+            value = getattr(item, member)
+            if value is not None and not can_be_told(value):
+                raise ValueError(f"`{member}` is out of bounds")  # which makes it a ValidationError
+
     return msgspec.defstruct(
         name,
         sorted(fields.values(), key=len),  # the required ones come first
-        namespace={"__post_init__": _judging(judges)} if judges else None,
+        namespace={"__post_init__": judge} if judges else None,
         gc=False,  # pages of 2,000 would set it off, and there is no cycle to be found in them
     )
-
-
-def _judging(judges: Sequence[tuple[str, Callable[[Any], bool]]]) -> Callable[[Any], None]:
-    def judge(item: object) -> None:
-        for name, can_be_told in judges:
-            value = getattr(item, name)
-            if value is not None and not can_be_told(value):
-                raise ValueError(f"`{name}` is out of bounds")  # which makes it a ValidationError
-
-    return judge

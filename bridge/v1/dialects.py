@@ -11,6 +11,7 @@ class Dialect(StrEnum):
 
     CLASSIC = "classic"
     """As v1 was published in 2008, on `/invoice/…`."""
-
     FINAL = "final"
     """As v1 was published in 2015, on `/invoices/…`."""
+
+    __hash__ = str.__hash__  # of the text that it equals; and a call of Python less than Enum's

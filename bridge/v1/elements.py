@@ -6,11 +6,11 @@ work.
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from datetime import date
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from bridge.v1.dialects import Dialect
-from bridge.v1.values import boolean_text, date_text, datetime_text, decimal_text
+from bridge.v1.values import boolean_text, datetime_text, decimal_text
 
 T = TypeVar("T")
 
@@ -39,8 +39,7 @@ class NotCanonical(ValueError):
     """A text of v2 does not stand as v1 has it, and has to be read as the value that it spells."""
 
 
-@dataclass(frozen=True, slots=True)
-class ElementType:
+class ElementType(NamedTuple):
     """What an element may hold."""
 
     attribute: PerDialect[str | None]
@@ -88,7 +87,7 @@ _UTC_SECOND = _DAY + "T(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]Z"
 INTEGER = _typed("integer", "integer", str)
 DECIMAL = _typed("decimal", "decimal", decimal_text)
 BOOLEAN = _typed("boolean", "boolean", boolean_text)
-DATE = _typed("date", "date", date_text, _DAY)
+DATE = _typed("date", "date", date.isoformat, _DAY)
 DATETIME = _typed("datetime", "dateTime", datetime_text, _UTC_SECOND)
 STRING = _typed(None, None, str, markup=True)
 
@@ -102,8 +101,7 @@ class Column(NamedTuple):
     """Finds the value in an item; or the name of the id of the path that it is."""
 
 
-@dataclass(frozen=True, slots=True)
-class Layout:
+class Layout(NamedTuple):
     """How an item is laid out in one dialect."""
 
     dialect: Dialect

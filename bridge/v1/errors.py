@@ -74,10 +74,9 @@ class NotTranslated(LegacyCallError):
 class InvalidAnswer(Exception):
     """A document that is not valid against the XSD of its dialect and so must not leave.
 
-    `element` is the offending element's path and `violation` the rule it broke, both safe to log.
+    `element` is the offending element's path; that and the rule it broke are safe to log.
     """
 
     def __init__(self, element: str, violation: str) -> None:
         super().__init__(f"{element}: {violation}")
         self.element = element
-        self.violation = violation

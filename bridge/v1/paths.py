@@ -68,25 +68,18 @@ def shape(parts: tuple[str, ...]) -> tuple[Shape, list[int]]:
     return tuple(found), ids
 
 
-class Template:
-    """A path whose `{…}` segments are ids."""
+def template(path: str) -> tuple[Shape, tuple[str, ...]]:
+    """Return the shape of a path such as `/invoice/{invoice_id}/messages`, and its ids' names."""
+    parts = path.split("/")[1:]
+    names = tuple(part.strip("{}") for part in parts if part.startswith("{"))
+    return tuple(None if part.startswith("{") else part for part in parts), names
 
-    def __init__(self, path: str) -> None:
-        """Read a template such as `/invoice/{invoice_id}/messages`."""
-        parts = path.split("/")[1:]
-        self.shape: Shape = tuple(None if part.startswith("{") else part for part in parts)
-        self.names = tuple(part.strip("{}") for part in parts if part.startswith("{"))
 
-    def ids(self, parts: tuple[str, ...]) -> dict[str, int] | None:
-        """Return the ids in `parts` by name, None when this is not the template of `parts`."""
-        found, ids = shape(parts)
-        return dict(zip(self.names, ids, strict=True)) if found == self.shape else None
-
-    def covers(self, parts: tuple[str, ...]) -> bool:
-        """Tell whether `parts` lie at or below this path, whatever stands for its ids."""
-        return len(parts) >= len(self.shape) and all(
-            own is None or own == part for own, part in zip(self.shape, parts, strict=False)
-        )
+def covers(above: Shape, parts: tuple[str, ...]) -> bool:
+    """Tell whether `parts` lie at or below a path of this shape, whatever stands for its ids."""
+    return len(parts) >= len(above) and all(
+        own is None or own == part for own, part in zip(above, parts, strict=False)
+    )
 
 
 def anonymous(parts: tuple[str, ...]) -> str:

@@ -6,9 +6,8 @@ make a mapping of it. What the values mean is the resource's business.
 """
 
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import xmltodict
 from lxml import etree
@@ -48,8 +47,7 @@ _PLAIN_NAME = re.compile(r"[a-z][a-z0-9-]{0,40}")
 _XSI_NIL = "{http://www.w3.org/2001/XMLSchema-instance}nil"
 
 
-@dataclass(frozen=True, slots=True)
-class Form:
+class Form(NamedTuple):
     """What a request may hold: its root, its elements with their types, and its XSD."""
 
     root: str
@@ -176,24 +174,10 @@ def _spelled(name: str, type_: ElementType, given: etree._Element) -> etree._Ele
     if len(given):
         raise InvalidRequest(f"{name} must hold text, not elements.")
     text = given.text or ""
-    if not text or _is_true(given.get("nil")) or _is_true(given.get(_XSI_NIL)):
+    said = [(given.get(name) or "").strip().lower() for name in ("nil", _XSI_NIL)]
+    if not text or "true" in said or "1" in said:
         element.set("nil", "true")
     else:
-        element.text = _CANONICAL.get(type_, _as_it_is)(text, name)
+        # What is no boolean is left to the XSD.
+        element.text = boolean_text(read_boolean(text, name)) if type_ is BOOLEAN else text
     return element
-
-
-def _is_true(attribute: str | None) -> bool:
-    return attribute is not None and attribute.strip().lower() in {"true", "1"}
-
-
-def _as_it_is(text: str, _name: str) -> str:
-    return text
-
-
-def _boolean(text: str, name: str) -> str:
-    return boolean_text(read_boolean(text, name))
-
-
-_CANONICAL: dict[ElementType, Callable[[str, str], str]] = {BOOLEAN: _boolean}
-"""How a type's text is set right; what is not here is left to the XSD."""

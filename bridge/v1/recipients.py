@@ -8,9 +8,7 @@ What is whose:
 
 - The list grammar is ours: one regular expression, linear in the text, matches a whole entry.
   The standard library guesses where v1 clients need a clear refusal, takes `Doe, Jane <...>` for
-  two mailboxes and knows no semicolons. `email.utils` fails with RecursionError on a run of `(`;
-  `email.headerregistry` decodes encoded-words, loses names in comments, and takes ten times as
-  long.
+  two mailboxes, knows no semicolons, and fails with RecursionError on a run of `(`.
 - The addresses are email-validator's, offline, in its strict mode (64 characters of local part,
   254 bytes in all). v2 judges who can get mail, so single-label domains, special-use domains
   (in plain ASCII addresses) and domain literals pass.

@@ -1,6 +1,6 @@
 """Typed values as v1 spells them: text from a value and a value from text.
 
-Elements, attributes and nil are not known here.
+Elements, attributes and nil are not known here; what is read has a `name` for the error to say.
 """
 
 import re
@@ -11,7 +11,6 @@ from bridge.v1.errors import InvalidRequest
 
 _OFFSET_WITHOUT_PLUS = re.compile(r"(T[0-9:.,]+) (\d\d:?\d\d)$")
 """`…T18:30 02:00`: what is left of `+02:00` in a query whose client did not escape the plus."""
-
 
 _HOUR_OF_ONE_DIGIT = re.compile(r"^(\d{4}-\d\d-\d\d[ T])(\d:)")
 """PHP's `G:i`, which a widespread client uses."""
@@ -44,18 +43,11 @@ def datetime_text(value: date) -> str:
     return utc.replace(microsecond=0, tzinfo=None).isoformat() + "Z"
 
 
-def date_text(value: date) -> str:
-    """Spell a day as xs:date, `2017-08-23`."""
-    return value.isoformat()
-
-
 _BOOLEANS = {"true": True, "t": True, "1": True, "false": False, "f": False, "0": False}
 
 
 def read_boolean(text: str, name: str) -> bool:
     """Read a boolean as Rails did: true, false, t, f, 1 or 0, in any case.
-
-    `name` says in the error what was being read.
 
     Raises:
         InvalidRequest: `text` is none of these.
@@ -69,14 +61,11 @@ def read_boolean(text: str, name: str) -> bool:
 def read_datetime(text: str, name: str) -> datetime:
     """Read v1's `2010-09-25 18:30`, or any other ISO 8601 form; without an offset it is UTC.
 
-    `name` says in the error what was being read.
-
     Raises:
         InvalidRequest: `text` is no date and time.
     """
-    value = read_clock(text, name)
     try:
-        return value.astimezone(UTC)
+        return read_clock(text, name).astimezone(UTC)
     except OverflowError:
         raise _no_datetime(name) from None
 
@@ -104,8 +93,6 @@ _DECIMAL = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)")
 
 def read_decimal(text: str, name: str, most_digits: int) -> Decimal:
     """Read a decimal number, written plainly: no exponent, and no separators but the point.
-
-    `name` says in the error what was being read.
 
     Raises:
         InvalidRequest: `text` is no such number, or has too many digits.

@@ -10,13 +10,10 @@ from bridge.v1.notes import Notes
 
 
 class Kept(Protocol):
-    """Where what was translated once is kept to be told again."""
+    """Where translations are kept to be told again: `bridge.resources.reuse`, which says how."""
 
-    def get(self, key: Hashable) -> Any | None:  # noqa: ANN401 - whatever was put there
-        """Return what was put under `key`, None if it is not there."""
-
-    def put(self, key: Hashable, value: object, size: int) -> None:
-        """Keep `value`, which takes about `size` bytes, perhaps."""
+    def get(self, key: Hashable) -> Any | None: ...  # noqa: ANN401
+    def put(self, key: Hashable, value: object, size: int) -> None: ...
 
 
 PAGE_LIMIT = 1000

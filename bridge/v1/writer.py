@@ -20,14 +20,11 @@ from bridge.v1.xsd import is_valid, require_valid_document
 DECLARATION = b'<?xml version="1.0" encoding="UTF-8"?>'
 
 BATCH = 50
-"""Items in a part of a list: as quick as 200, and whoever waits for the interpreter has it four times
-as often. One of 25 takes a sixth more for each item; 1 or 2,000, a third."""
+"""Items in a part of a list: as quick as 200, and whoever waits for the interpreter has it four
+times as often. One of 25 takes a sixth more for each item; 1 or 2,000, a third."""
 
 _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 """Characters a JSON string can hold and XML 1.0 cannot (XML 1.0, production 2)."""
-
-# A carriage return in the open would be read as a line feed (XML 1.0, section 2.11).
-_REFERENCES = (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;"), ("\r", "&#13;"))
 
 
 class _Cell(NamedTuple):
@@ -53,7 +50,6 @@ class _Cell(NamedTuple):
             }
             texts[None] = nil
             return texts.__getitem__
-        is_text = text is str
 
         def write(value: Any) -> str:  # noqa: ANN401 - each column has its own
             return nil if value is None else f"{opening}{text(value)}{closing}"
@@ -61,8 +57,8 @@ class _Cell(NamedTuple):
         def write_escaped(value: Any) -> str:  # noqa: ANN401
             if value is None:
                 return nil
-            written = value if is_text else text(value)
-            # Most texts hold none of these: to look for each takes a third of a translation's time.
+            written = value if text is str else text(value)
+            # `_escaped`, which takes twice as long: most texts hold few of these.
             if "&" in written:
                 written = written.replace("&", "&amp;")
             if "<" in written:
@@ -70,7 +66,6 @@ class _Cell(NamedTuple):
             if ">" in written:
                 written = written.replace(">", "&gt;")
             if "\r" in written:
-                # In the open, it would be read as a line feed (XML 1.0, section 2.11).
                 written = written.replace("\r", "&#13;")
             return f"{opening}{written}{closing}"
 
@@ -104,17 +99,9 @@ class Writer:
         self._schema = schema
         self._document = root is None
         self._before, self._after = (DECLARATION, b"\n") if root is None else list_tags(root)
-        margin = "\n" if root is None else "\n  "
-        cells = [_cell(column, layout.dialect, f"{margin}  ") for column in layout.columns]
-        cells[0] = _opened(cells[0], f"{margin}<{layout.root}>")
-        cells[-1] = _closed(cells[-1], f"{margin}</{layout.root}>")
-        self._cells = cells
-        self._as_told: _Columns = [(_value_of(cell), cell.as_told()) for cell in cells]
-        self._ids = [
-            (at, cell.column.value)
-            for at, cell in enumerate(cells)
-            if isinstance(cell.column.value, str)
-        ]
+        self._cells = _cells(layout, margin="\n" if root is None else "\n  ")
+        self._as_told = [(cell.column.value, cell.as_told()) for cell in self._cells]
+        self._ids = [(at, id_) for at, (id_, _) in enumerate(self._as_told) if isinstance(id_, str)]
 
     def write(
         self,
@@ -141,34 +128,26 @@ class Writer:
         except NotCanonical:
             valid = False
         if not valid:
-            cells: _Columns = [
-                (_value_of(cell), partial(cell.careful, notes=notes)) for cell in self._cells
+            careful = [
+                (cell.column.value, partial(cell.careful, notes=notes)) for cell in self._cells
             ]
-            document = self._build([read(item) for item in items], cells, ids)
+            document = self._build([read(item) for item in items], careful, ids)
             require_valid_document(document, self._schema)
         return document if self._document else document[len(self._before) : -len(self._after)]
 
     def _build(
         self,
         items: Sequence[Any],
-        columns: "_Columns",
+        columns: Sequence[tuple[Any, Callable[[Any], str]]],
         ids: Mapping[str, int],
     ) -> bytes:
+        """Write `columns`: what finds a value in an item, and what writes its element."""
+        cells = list(columns)
         for at, name in self._ids:
-            text = columns[at][1](ids[name])
-            columns = columns.copy()
-            columns[at] = (_value_of(self._cells[at]), lambda _value, text=text: text)  # type: ignore[misc]
-        text = "".join([write(value(item)) for item in items for value, write in columns])
+            element = columns[at][1](ids[name])
+            cells[at] = (_nothing, {None: element}.__getitem__)
+        text = "".join([write(value(item)) for item in items for value, write in cells])
         return b"".join((self._before, text.encode(), self._after))
-
-
-_Columns = list[tuple[Callable[[Any], Any], Callable[[Any], str]]]
-"""What finds the value of each element in an item, and what writes the element."""
-
-
-def _value_of(cell: _Cell) -> Callable[[Any], Any]:
-    value = cell.column.value
-    return _nothing if isinstance(value, str) else value
 
 
 def _nothing(_item: object) -> None:
@@ -193,28 +172,26 @@ def write_errors(*sentences: str) -> bytes:
     return document
 
 
-def _cell(column: Column, dialect: Dialect, margin: str) -> _Cell:
-    attribute = column.type.attribute.of(dialect)
-    tag = column.element if attribute is None else f'{column.element} type="{attribute}"'
-    return _Cell(
-        column,
-        dialect,
-        opening=f"{margin}<{tag}>",
-        closing=f"</{column.element}>",
-        nil=f'{margin}<{tag} nil="true"/>',
-    )
-
-
-def _opened(cell: _Cell, tag: str) -> _Cell:
-    return cell._replace(opening=tag + cell.opening, nil=tag + cell.nil)
-
-
-def _closed(cell: _Cell, tag: str) -> _Cell:
-    return cell._replace(closing=cell.closing + tag, nil=cell.nil + tag)
+def _cells(layout: Layout, margin: str) -> list[_Cell]:
+    """Lay out an item: its own tags are the first element's and the last one's."""
+    cells: list[_Cell] = []
+    before = f"{margin}<{layout.root}>"
+    for column in layout.columns:
+        attribute = column.type.attribute.of(layout.dialect)
+        type_ = "" if attribute is None else f' type="{attribute}"'
+        tag = f"{before}{margin}  <{column.element}{type_}"
+        cells.append(
+            _Cell(column, layout.dialect, f"{tag}>", f"</{column.element}>", f'{tag} nil="true"/>')
+        )
+        before = ""
+    last, after = cells[-1], f"{margin}</{layout.root}>"
+    cells[-1] = last._replace(closing=last.closing + after, nil=last.nil + after)
+    return cells
 
 
 def _escaped(text: str) -> str:
     """Return what XML may hold of a text, escaped."""
-    for character, reference in _REFERENCES:
-        text = text.replace(character, reference)
+    text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    # In the open, it would be read as a line feed (XML 1.0, section 2.11).
+    text = text.replace("\r", "&#13;")
     return _NOT_XML.sub("\N{REPLACEMENT CHARACTER}", text)

@@ -23,23 +23,17 @@ def decode(data: bytes | msgspec.Raw, type_: type[T]) -> T:
     Raises:
         UpstreamFault: the data is not JSON, or not of this type. Names the place, not the value.
     """
-    decoder = _decoder(type_)  # type: ignore[arg-type] # which is hashable, as classes are
     try:
-        try:
-            decoded: T = decoder.decode(data)
-        except msgspec.ValidationError:
-            raise
-        except msgspec.DecodeError:
-            repaired = _replace_lone_surrogates(bytes(data))
-            if repaired == data:
-                raise
-            decoded = decoder.decode(repaired)
+        decoded: T = _decoder(type_).decode(data)  # type: ignore[arg-type] # classes are hashable
     except msgspec.ValidationError as error:
         raise UpstreamFault(f"v2 sent JSON of the wrong shape: {error}") from None
+    except msgspec.DecodeError as error:
+        if (repaired := _replace_lone_surrogates(octets := bytes(data))) != octets:
+            return decode(repaired, type_)
+        raise UpstreamFault(f"v2 sent no JSON: {error}") from None
     except (ValueError, RecursionError) as error:
         # UnicodeDecodeError prints the bytes it stumbled over; its class says enough.
-        reason = error if isinstance(error, msgspec.DecodeError) else type(error).__name__
-        raise UpstreamFault(f"v2 sent no JSON: {reason}") from None
+        raise UpstreamFault(f"v2 sent no JSON: {type(error).__name__}") from None
     return decoded
 
 

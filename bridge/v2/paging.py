@@ -53,7 +53,9 @@ class Pager:
         """Start a walk over `path`; whether it `settles` something is said by each request."""
         self._path = path
         self._settles = settles
-        self._query: str | None = "&".join([f"per_page={per_page}", *_pairs(parameters)])
+        self._query: str | None = f"per_page={per_page}"
+        if parameters:
+            self._query += f"&{urlencode(parameters)}"
         self._page_limit = page_limit
         self._seen: set[str] = set()
 
@@ -68,7 +70,10 @@ class Pager:
             return None
         if len(self._seen) >= self._page_limit:
             raise UpstreamFault(f"v2's list has more than {self._page_limit} pages")
-        cursor = _cursor(self._query)
+        cursor = self._query
+        if "cursor" in cursor:
+            # ISO-8859-1 keeps apart what differs in any byte.
+            cursor = parse_qs(cursor, encoding="iso-8859-1").get("cursor", [cursor])[0]
         if cursor in self._seen:
             raise UpstreamFault("v2's links.next repeats a cursor")
         self._seen.add(cursor)
@@ -80,7 +85,22 @@ class Pager:
         Raises:
             UpstreamFault: it is somewhere else.
         """
-        self._query = None if link is None else _query_of(link, asked)
+        if link is None:
+            self._query = None
+            return
+        # Of the link as it came: urlsplit leaves out tabs and line breaks.
+        if not _PLAIN.fullmatch(link):
+            raise UpstreamFault("v2's links.next has no usable query")
+        try:
+            ours, theirs = urlsplit(asked), urlsplit(urljoin(asked, link))
+            same = _place(ours) == _place(theirs)
+        except ValueError:
+            raise UpstreamFault("v2's links.next is not a URL") from None
+        if not same:
+            raise UpstreamFault("v2's links.next points to another host or path")
+        if not theirs.query:
+            raise UpstreamFault("v2's links.next has no usable query")
+        self._query = theirs.query
 
     def read(self, response: V2Response, collection: str, item: type[T]) -> list[T]:
         """Return the items of a page, each as an `item`, and remember where the next page is.
@@ -97,34 +117,6 @@ class Pager:
         self.follow(page.links.next, response.url)
         items: list[T] = page.items
         return items
-
-
-def _pairs(parameters: Mapping[str, str]) -> list[str]:
-    return [urlencode(parameters)] if parameters else []
-
-
-def _cursor(query: str) -> str:
-    if "cursor" not in query:
-        return query
-    # ISO-8859-1 keeps apart what differs in any byte.
-    return parse_qs(query, encoding="iso-8859-1").get("cursor", [query])[0]
-
-
-def _query_of(link: str, asked: str) -> str:
-    """Return the query of `links.next`, after making sure that it points where we just were."""
-    # Of the link as it came: urlsplit leaves out tabs and line breaks.
-    if not _PLAIN.fullmatch(link):
-        raise UpstreamFault("v2's links.next has no usable query")
-    try:
-        ours, theirs = urlsplit(asked), urlsplit(urljoin(asked, link))
-        same = _place(ours) == _place(theirs)
-    except ValueError:
-        raise UpstreamFault("v2's links.next is not a URL") from None
-    if not same:
-        raise UpstreamFault("v2's links.next points to another host or path")
-    if not theirs.query:
-        raise UpstreamFault("v2's links.next has no usable query")
-    return theirs.query
 
 
 def _place(url: SplitResult) -> tuple[str | None, int | None, str]:

@@ -17,13 +17,17 @@ def read_retry_after(text: str | None, now: datetime) -> float | None:
         return None
     if _SECONDS.fullmatch(text.strip()):
         return float(text)
+    moment = read_http_date(text)
+    return None if moment is None else max(0.0, (moment - now).total_seconds())
+
+
+def read_http_date(text: str) -> datetime | None:
+    """Return the point in time of an HTTP date (RFC 9110, section 5.6.7); None if it is none."""
     try:
         moment = parsedate_to_datetime(text)
     except (ValueError, OverflowError):  # the latter where a number in it is out of any range
         return None
-    if moment.tzinfo is None:  # written with -0000
-        moment = moment.replace(tzinfo=UTC)
-    return max(0.0, (moment - now).total_seconds())
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)  # written with -0000
 
 
 def whole_seconds(seconds: float) -> int:

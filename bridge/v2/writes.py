@@ -13,16 +13,12 @@ class Outcome(StrEnum):
 
     OPEN = "open"
     """It is being made."""
-
     DONE = "done"
     """v2 has made it."""
-
     NOT_DONE = "not-done"
     """v2 refused it, or was never asked."""
-
     ABSENT = "absent"
     """Its answer was lost, and a look did not find what it would have made."""
-
     UNKNOWN = "unknown"
     """Its answer was lost, and no look has succeeded."""
 

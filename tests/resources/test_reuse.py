@@ -37,7 +37,7 @@ class TestWhatIsTheSame:
 
         assert again.parts[0] is first.parts[0]
         assert again.next == "?cursor=a"
-        assert len(reuse) == 1
+        assert len(reuse._entries) == 1
 
     @pytest.mark.parametrize(
         ("other", "data"),
@@ -58,7 +58,7 @@ class TestWhatIsTheSame:
         told = MESSAGES.translate(data, call(reuse, other.dialect, other.ids["invoice_id"]))
 
         assert told == MESSAGES.translate(data, other)
-        assert len(reuse) == 2
+        assert len(reuse._entries) == 2
 
     @given(
         st.lists(
@@ -100,7 +100,7 @@ class TestWhatIsTheSame:
             with pytest.raises(error):
                 MESSAGES.translate(body(message(created_at=created_at)), call(reuse))
 
-        assert len(reuse) == 0
+        assert len(reuse._entries) == 0
 
 
 class TestBounds:
@@ -127,7 +127,7 @@ class TestBounds:
 
         reuse.put("a", 1, 0)
 
-        assert (reuse.get("a"), reuse.size) == (None, 0)
+        assert (reuse.get("a"), reuse._size) == (None, 0)
 
     def test_a_key_is_counted_once(self) -> None:
         reuse = Reuse(LARGE)
@@ -135,7 +135,7 @@ class TestBounds:
         reuse.put("a", 1, 10)
         reuse.put("a", 2, 20)
 
-        assert (reuse.get("a"), reuse.size, len(reuse)) == (2, OVERHEAD + 20, 1)
+        assert (reuse.get("a"), reuse._size, len(reuse._entries)) == (2, OVERHEAD + 20, 1)
 
     @given(
         st.integers(0, 20 * OVERHEAD),
@@ -148,8 +148,8 @@ class TestBounds:
         for key, size in puts:
             reuse.put(key, (key, size), size)
 
-            assert reuse.size <= limit
-            assert len(reuse) * OVERHEAD <= reuse.size
+            assert reuse._size <= limit
+            assert len(reuse._entries) * OVERHEAD <= reuse._size
             if (size + OVERHEAD) * SHARE <= limit:
                 assert reuse.get(key) == (key, size)
 
@@ -164,4 +164,4 @@ class TestBounds:
         with ThreadPoolExecutor(4) as threads:
             list(threads.map(work, range(4)))
 
-        assert reuse.size == sum(size for _, size in reuse._entries.values())
+        assert reuse._size == sum(size for _, size in reuse._entries.values())
