@@ -7,6 +7,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Hashable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from traceback import format_tb
 from typing import Any
 
 import structlog
@@ -367,7 +368,9 @@ class Endpoint:
             self._note(call, error)
             return answer_to(error)
         except Exception as defect:  # noqa: BLE001 - the answer says that the log has the reason
-            _log.error("defect", exc_info=defect)
+            # Without its words, which may be those of what it was to answer.
+            where = format_tb(defect.__traceback__)
+            _log.error("defect", cause=type(defect).__name__, where="".join(where))
             return _DEFECT
 
     def _note(self, call: Call, error: Exception) -> None:
