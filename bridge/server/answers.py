@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from email.utils import format_datetime, formatdate
+from email.utils import formatdate
 from http import HTTPStatus
 from random import getrandbits
 
@@ -50,11 +50,6 @@ def headers_of(
     if answer.headers:
         headers.update(answer.headers)
     return headers
-
-
-def http_date(moment: datetime) -> str:
-    """Spell a moment as an HTTP-date (RFC 9110, section 5.6.7)."""
-    return format_datetime(moment, usegmt=True)
 
 
 async def send(

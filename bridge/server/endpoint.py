@@ -6,6 +6,7 @@ How connections are held, what a call means, and how v2 is asked, is written els
 import asyncio
 from collections.abc import Awaitable, Callable, Hashable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from email.utils import format_datetime
 from functools import partial
 from traceback import format_tb
 from typing import Any
@@ -16,15 +17,14 @@ from aiohttp import web
 from bridge.identity.book import Book
 from bridge.identity.callers import Caller, Identification, Way
 from bridge.identity.credentials import ACCESS_TOKEN, credentials
-from bridge.identity.hosts import Origin, origin, subdomain
+from bridge.identity.hosts import origin, subdomain
 from bridge.identity.passwords import PasswordChecker
 from bridge.record.journal import Journal
 from bridge.resources import RESOURCES
 from bridge.resources.failures import answer_to
 from bridge.resources.flow import Step, run
-from bridge.resources.reuse import Reuse
 from bridge.resources.routes import Match, Router
-from bridge.server.answers import headers_of, http_date, http_response, request_id_of, send
+from bridge.server.answers import headers_of, http_response, request_id_of, send
 from bridge.server.front import Connection
 from bridge.server.leaving import Departure
 from bridge.server.limits import (
@@ -55,6 +55,7 @@ from bridge.v1.errors import (
     UnsupportedMediaType,
 )
 from bridge.v1.notes import Notes
+from bridge.v1.reuse import Reuse
 from bridge.v1.wire import V1Request, V1Response
 from bridge.v2.errors import OwnTokenRefused, UpstreamError, UpstreamRefusal, UpstreamSilence
 
@@ -145,7 +146,7 @@ class Endpoint:
         self._translators = ThreadPoolExecutor(TRANSLATORS, "translator")
         self._under_way: set[asyncio.Task[Any]] = set()
         sunset = settings.sunset_time()
-        self._sunset = None if sunset is None else http_date(sunset)
+        self._sunset = None if sunset is None else format_datetime(sunset, usegmt=True)
 
     async def close(self) -> None:
         """Give up the calls that are still under way; the journal has their writes as open."""
@@ -167,7 +168,7 @@ class Endpoint:
         call = Call(request, record)
         connection = request.protocol
         assert isinstance(connection, Connection)  # noqa: S101 - the front makes no others
-        connection.begin(call)
+        connection.begin(call.client_left)
         self._under_way.add(request.task)
         try:
             try:
@@ -194,7 +195,13 @@ class Endpoint:
         record.route = match.call.path
         record.successor = match.resource.successor.format_map(match.ids)
         record.dialect = self._settings.dialect or match.call.dialect
-        address, host = self._origin(request)
+        address, host = origin(
+            request.remote or "",
+            request.host,
+            request.headers.getall("X-Forwarded-For", ()),
+            request.headers.getall("X-Forwarded-Host", ()),
+            self._settings.trusted_proxies,
+        )
         caller = await self._identification.identify(
             credentials(
                 request.headers.get("Authorization"),
@@ -209,17 +216,6 @@ class Endpoint:
             raise NotAcceptable("Only XML is spoken here: send Accept: application/xml.")
         serve = self._read if match.call.method == "GET" else self._write
         await serve(call, match, caller, address)
-
-    def _origin(self, request: web.BaseRequest) -> Origin:
-        if not self._settings.trusted_proxies:
-            return Origin(request.remote or "", request.host)
-        return origin(
-            request.remote or "",
-            request.host,
-            request.headers.getall("X-Forwarded-For", ()),
-            request.headers.getall("X-Forwarded-Host", ()),
-            self._settings.trusted_proxies,
-        )
 
     async def _read(self, call: Call, match: Match, caller: Caller, address: str) -> None:
         """Answer a call that changes nothing, together with all who ask the same just now."""

@@ -7,7 +7,7 @@ import asyncio
 import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import Any, Protocol
+from typing import Any
 
 import structlog
 from aiohttp import web, web_protocol
@@ -32,13 +32,6 @@ _ENDS_OF_HEADS = (b"\n\r\n", b"\n\n")
 """RFC 9112, section 2.2: a line may end in a lone LF."""
 
 
-class ServedCall(Protocol):
-    """A call that is being served, as far as its connection has to know."""
-
-    def client_left(self) -> None:
-        """Hear that the connection is lost."""
-
-
 class Connection(web.RequestHandler):
     """One connection: aiohttp's protocol, but for its plain-text errors and its patience.
 
@@ -48,6 +41,7 @@ class Connection(web.RequestHandler):
     """
 
     __slots__ = (
+        "_client_left",
         "_event_loop",
         "_front",
         "_head_length",
@@ -55,7 +49,6 @@ class Connection(web.RequestHandler):
         "_head_timer",
         "_limits",
         "_send_timer",
-        "_served",
         "_wire",
     )
 
@@ -74,20 +67,20 @@ class Connection(web.RequestHandler):
         self._head_tail = b""
         self._head_timer: asyncio.TimerHandle | None = None
         self._send_timer: asyncio.TimerHandle | None = None
-        self._served: ServedCall | None = None
+        self._client_left: Callable[[], None] | None = None
         self._wire: asyncio.Transport | None = None
         """The connection, until it is lost: aiohttp forgets its own when it begins to close."""
 
     # What the endpoint says.
 
-    def begin(self, call: ServedCall) -> None:
-        """Serve `call`: the connection waits no longer."""
-        self._served = call
-        self._front.waits_no_longer(self)
+    def begin(self, client_left: Callable[[], None]) -> None:
+        """Serve a call, to be told if the connection is lost; it waits no longer."""
+        self._client_left = client_left
+        self._front.waiting.pop(self, None)
 
     def end(self, request: web.BaseRequest, *, is_last: bool) -> None:
         """Wait for the next call, since `request` has been answered; or close."""
-        self._served = None
+        self._client_left = None
         if self._wire is None:
             return
         if is_last:
@@ -100,7 +93,7 @@ class Connection(web.RequestHandler):
 
     def _wait(self) -> None:
         if self._wire is not None:
-            self._front.waits(self)
+            self._front.waiting[self] = None
 
     # What the event loop says.
 
@@ -108,6 +101,7 @@ class Connection(web.RequestHandler):
         """Begin to serve, unless there are too many connections of which none waits."""
         has_room = self._front.make_room()
         super().connection_made(transport)
+        self._front.open += 1
         self._wire = self.transport
         if has_room:
             self._wait()
@@ -117,17 +111,18 @@ class Connection(web.RequestHandler):
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """Forget the connection and its timers, and tell who serves a call of it."""
+        self._front.open -= 1
         self._wire = None
-        self._front.waits_no_longer(self)
+        self._front.waiting.pop(self, None)
         self._stop_head_timer()
         self._stop_send_timer()
         super().connection_lost(exc)
-        if self._served is not None:
-            self._served.client_left()
+        if self._client_left is not None:
+            self._client_left()
 
     def data_received(self, data: bytes) -> None:
         """Read what came, and keep an eye on heads that come in pieces."""
-        waits = self._front.is_waiting(self)
+        waits = self in self._front.waiting
         super().data_received(data)
         if waits:
             self._head_goes_on(data)
@@ -158,7 +153,7 @@ class Connection(web.RequestHandler):
         self._head_length = 0
         self._head_tail = b""
         self._stop_head_timer()
-        self._front.waits_no_longer(self)
+        self._front.waiting.pop(self, None)
 
     def _start_head_timer(self) -> None:
         self._head_timer = self._event_loop.call_later(
@@ -293,21 +288,21 @@ class Front(web.Server):
         ended: Callable[[CallRecord], None] = lambda _record: None,
     ) -> None:
         """Hand calls to `endpoint`; `ended` is told of those that never get there."""
-        self._limits = limits or ConnectionLimits()
+        self.limits = limits or ConnectionLimits()
         self._options: dict[str, Any] = {
             "access_log": None,
             "auto_decompress": False,
-            "keepalive_timeout": self._limits.idle_timeout,
-            "lingering_time": self._limits.lingering_time,
-            "max_line_size": self._limits.line_size,
-            "max_field_size": self._limits.field_size,
-            "max_headers": self._limits.fields,
+            "keepalive_timeout": self.limits.idle_timeout,
+            "lingering_time": self.limits.lingering_time,
+            "max_line_size": self.limits.line_size,
+            "max_field_size": self.limits.field_size,
+            "max_headers": self.limits.fields,
         }
         loop = asyncio.get_running_loop()
         super().__init__(endpoint, loop=loop)
         self._event_loop = loop
         self._ended = ended
-        self._waiting: dict[Connection, None] = {}
+        self.waiting: dict[Connection, None] = {}
         """Between two requests, or with at most a part of a head: who waited longest first."""
         self._complained = float("-inf")
         self.open = 0
@@ -315,31 +310,7 @@ class Front(web.Server):
 
     def __call__(self) -> web.RequestHandler:
         """Make the protocol of a new connection."""
-        return Connection(self, self._limits, self._event_loop, **self._options)
-
-    def connection_made(self, handler: web.RequestHandler, transport: asyncio.Transport) -> None:
-        """Count one more."""
-        super().connection_made(handler, transport)
-        self.open += 1
-
-    def connection_lost(
-        self, handler: web.RequestHandler, exc: BaseException | None = None
-    ) -> None:
-        """Count one less."""
-        super().connection_lost(handler, exc)
-        self.open -= 1
-
-    def waits(self, connection: Connection) -> None:
-        """Note that a connection waits for a request, from now on."""
-        self._waiting[connection] = None
-
-    def waits_no_longer(self, connection: Connection) -> None:
-        """Note that a request has come, or none will."""
-        self._waiting.pop(connection, None)
-
-    def is_waiting(self, connection: Connection) -> bool:
-        """Tell whether a connection waits for a request."""
-        return connection in self._waiting
+        return Connection(self, self.limits, self._event_loop, **self._options)
 
     def make_room(self) -> bool:
         """Tell whether one more connection may be, after closing another one if need be.
@@ -347,11 +318,11 @@ class Front(web.Server):
         The one to go is that which has waited longest for a request. A server may close those at
         any time (RFC 9112, section 9.5), so a flood of them keeps nobody out.
         """
-        if self.open < self._limits.connections:
+        if self.open < self.limits.connections:
             return True
-        longest = next(iter(self._waiting), None)
+        longest = next(iter(self.waiting), None)
         if longest is not None:
-            self.waits_no_longer(longest)
+            del self.waiting[longest]
             longest.force_close()
         self._complain(closed="the one that waited longest" if longest else "the new one")
         return longest is not None
@@ -360,12 +331,7 @@ class Front(web.Server):
         now = self._event_loop.time()
         if now - self._complained >= _COMPLAINT_INTERVAL:
             self._complained = now
-            _log.warning("too_many_connections", limit=self._limits.connections, closed=closed)
-
-    @property
-    def handshake_timeout(self) -> float:
-        """Seconds for a TLS handshake."""
-        return self._limits.handshake_timeout
+            _log.warning("too_many_connections", limit=self.limits.connections, closed=closed)
 
     def record_refusal(
         self, error: BaseException, status: int, method: str = "UNKNOWN"
@@ -387,21 +353,15 @@ async def listening_front(
     tls: ssl.SSLContext | None = None,
     shutdown_timeout: float,
 ) -> AsyncIterator[tuple[int, Callable[[], None]]]:
-    """Serve `front` on `host` and `port` (0 takes a free one).
+    """Serve `front` on `host` and `port` (0 takes a free one), behind TLS if it is given.
 
-    Yields the port it got, and what takes no more connections but leaves those that are open.
-
-    Args:
-        front: what serves.
-        host: the address.
-        port: its port.
-        tls: how to speak TLS; None: in the clear.
-        shutdown_timeout: seconds that connections have at the end, to aiohttp: 0 is for ever.
+    Yields the port it got, and what takes no more connections but leaves those that are open; at
+    the end, they have `shutdown_timeout` seconds, of which 0 would be for ever to aiohttp.
 
     Raises:
         OSError: the address cannot be listened on.
     """
-    patience = None if tls is None else front.handshake_timeout
+    patience = None if tls is None else front.limits.handshake_timeout
     server = await asyncio.get_running_loop().create_server(
         front,
         host,

@@ -43,11 +43,6 @@ class Departure:
         """Wait no longer for calls that are under way."""
         self._hurried.set()
 
-    @property
-    def hurried(self) -> bool:
-        """Whether nothing is waited for any longer."""
-        return self._hurried.is_set()
-
     async def until_quiet(self, seconds: float) -> int:
         """Wait up to `seconds` for the calls under way; return how many there still are."""
         if not self._under_way:

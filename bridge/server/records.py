@@ -49,9 +49,7 @@ class CallRecord:
 
     def told_of(self, caller: Caller) -> None:
         """Note who is calling, as far as a log may know."""
-        self.way = caller.way
-        self.account_id = caller.account_id
-        self.label = caller.label
+        self.way, self.account_id, self.label = caller.way, caller.account_id, caller.label
 
     def line(self) -> dict[str, object]:
         """Return the fields of the log line."""

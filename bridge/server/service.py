@@ -1,5 +1,6 @@
 """The whole service of `harvest-bridge serve`: both sides listening, and what they keep fresh."""
 
+import asyncio
 import gc
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -81,7 +82,12 @@ async def running(settings: Settings, limits: Limits = LIMITS) -> AsyncIterator[
         )
         gateway = Gateway(client, policy)
         session = await stack.enter_async_context(aiohttp.ClientSession())
-        phase = _Phase()
+        departure, listens = Departure(), asyncio.Event()
+
+        def phase() -> str:
+            """Say where the bridge stands between its start and its end."""
+            return "stopping" if departure.begun else OK if listens.is_set() else "starting"
+
         checks = {
             "journal": _at_once(journal.problem),
             "breakers": _at_once(gateway.outage),
@@ -90,14 +96,13 @@ async def running(settings: Settings, limits: Limits = LIMITS) -> AsyncIterator[
         if keeper is not None:
             checks["book"] = _at_once(partial(_book_problem, keeper))
         admin = create_admin_app(
-            checks, phase=lambda: phase.now, state=lambda: {"breakers": gateway.breakers()}
+            checks, phase=phase, state=lambda: {"breakers": gateway.breakers()}
         )
         admin_port = await stack.enter_async_context(
             listening(
                 web.AppRunner(admin, access_log=None), settings.admin_host, settings.admin_port
             )
         )
-        departure = Departure()
         log_call = call_log()
         endpoint = Endpoint(
             settings,
@@ -119,12 +124,12 @@ async def running(settings: Settings, limits: Limits = LIMITS) -> AsyncIterator[
                 shutdown_timeout=PATIENCE_AFTER,
             )
         )
-        stack.push_async_callback(_leave, stop_listening, departure, phase, settings.stop_timeout)
+        stack.push_async_callback(_leave, stop_listening, departure, settings.stop_timeout)
         # What is there now stays: the garbage collector need not look at it again and again.
         gc.collect()
         gc.freeze()
         stack.callback(gc.unfreeze)
-        phase.now = OK
+        listens.set()
 
         async def reload() -> None:
             if keeper is not None:
@@ -135,23 +140,13 @@ async def running(settings: Settings, limits: Limits = LIMITS) -> AsyncIterator[
         yield Service(port, admin_port, reload, departure.hurry)
 
 
-async def _leave(
-    stop_listening: Callable[[], None], departure: Departure, phase: "_Phase", seconds: float
-) -> None:
+async def _leave(stop_listening: Callable[[], None], departure: Departure, seconds: float) -> None:
     """Finish the calls under way; meanwhile new ones are refused, where they still get through."""
-    phase.now = "stopping"
     departure.begin()
     _log.info("stopping", seconds=seconds)
     stop_listening()
     unfinished = await departure.until_quiet(seconds)
     _log.info("stopped", unfinished=unfinished)
-
-
-@dataclass
-class _Phase:
-    """Where the bridge stands between its start and its end."""
-
-    now: str = "starting"
 
 
 def _at_once(what_is_wrong: Callable[[], str | None]) -> Check:

@@ -74,16 +74,9 @@ class Writing:
         what: Hashable,
         request_id: str,
     ) -> None:
-        """Prepare to write.
+        """Prepare to write in `seconds`, which a legacy call may take in all.
 
-        Args:
-            gateway: what v2 is asked by.
-            journal: where the write is put on record.
-            turns: for writes to the same to wait for each other.
-            errand: the legacy call, to the gateway.
-            seconds: what a legacy call may take in all.
-            what: what is written to, the same for every write to it.
-            request_id: that of the legacy call.
+        `what` is written to: the same for every write that has to wait for this one.
         """
         self._gateway = gateway
         self._journal = journal

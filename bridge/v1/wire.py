@@ -1,20 +1,12 @@
 """A legacy call and its answer, as values. How they travel is the server's business."""
 
-from collections.abc import Hashable, Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
 from bridge.v1.dialects import Dialect
 from bridge.v1.notes import Notes
-
-
-class Kept(Protocol):
-    """Where translations are kept to be told again: `bridge.resources.reuse`, which says how."""
-
-    def get(self, key: Hashable) -> Any | None: ...  # noqa: ANN401
-    def put(self, key: Hashable, value: object, size: int) -> None: ...
-
+from bridge.v1.reuse import Reuse
 
 PAGE_LIMIT = 1000
 """Pages of 2,000: no invoice has two million messages; a v2 that never comes to an end has."""
@@ -34,7 +26,7 @@ class V1Request(msgspec.Struct, frozen=True, kw_only=True):
     page_limit: int = PAGE_LIMIT
     """The most pages a list may have upstream."""
     notes: Notes = msgspec.field(default_factory=Notes)
-    reuse: Kept | None = None
+    reuse: Reuse | None = None
     """Whence an unchanged answer of v2 is told again; None: it is translated each time."""
 
 

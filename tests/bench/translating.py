@@ -4,8 +4,8 @@
 """
 
 from bridge.resources.invoice_messages import list_messages
-from bridge.resources.reuse import Reuse
 from bridge.v1.dialects import Dialect
+from bridge.v1.reuse import Reuse
 from bridge.v1.wire import V1Request
 from bridge.v2.wire import V2Request, V2Response
 

@@ -16,11 +16,11 @@ from lxml import etree
 
 from bridge.resources.invoice_messages import MESSAGES
 from bridge.resources.invoice_payments import PAYMENTS
-from bridge.resources.reuse import Reuse
 from bridge.resources.table import Collection
 from bridge.v1.dialects import Dialect
 from bridge.v1.errors import InvalidAnswer
 from bridge.v1.notes import Notes
+from bridge.v1.reuse import Reuse
 from bridge.v1.wire import V1Request
 from bridge.v2.errors import UpstreamFault
 from tests.support.legacy import assert_valid

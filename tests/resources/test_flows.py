@@ -16,8 +16,8 @@ from bridge.resources.invoice_messages import (
     send_message,
     show_message,
 )
-from bridge.resources.reuse import Reuse
 from bridge.v1.errors import NotFound
+from bridge.v1.reuse import Reuse
 from bridge.v1.wire import V1Request
 from bridge.v2.errors import (
     OutcomeUnknown,

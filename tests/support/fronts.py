@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from typing import Any
 
 from aiohttp import web
@@ -14,16 +13,6 @@ from bridge.server.limits import ConnectionLimits
 from tests.support.running import LOOPBACK
 
 Handler = Callable[[web.BaseRequest], Awaitable[web.Response]]
-
-
-@dataclass(frozen=True)
-class _Call:
-    """A call that is given up when its client leaves."""
-
-    task: asyncio.Task[Any]
-
-    def client_left(self) -> None:
-        self.task.cancel()
 
 
 @asynccontextmanager
@@ -38,7 +27,7 @@ async def running_front(
     async def endpoint(request: web.BaseRequest) -> web.StreamResponse:
         connection = request.protocol
         assert isinstance(connection, Connection)
-        connection.begin(_Call(request.task))
+        connection.begin(lambda: _cancel(request.task))
         response: web.Response | None = None
         try:
             response = await handlers[request.path](request)
@@ -51,3 +40,7 @@ async def running_front(
     front = Front(endpoint, ConnectionLimits(**options))
     async with listening_front(front, LOOPBACK, 0, tls=tls, shutdown_timeout=0.1) as (port, _stop):
         yield port, front
+
+
+def _cancel(task: asyncio.Task[Any]) -> None:
+    task.cancel()

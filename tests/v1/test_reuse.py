@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bridge.resources.invoice_messages import MESSAGES
-from bridge.resources.reuse import OVERHEAD, SHARE, Reuse
 from bridge.v1.dialects import Dialect
 from bridge.v1.errors import InvalidAnswer
 from bridge.v1.notes import NoteCode
+from bridge.v1.reuse import OVERHEAD, SHARE, Reuse
 from bridge.v1.wire import V1Request
 from bridge.v2.errors import UpstreamFault
 from tests.support.upstream import message, page
