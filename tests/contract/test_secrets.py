@@ -926,7 +926,7 @@ async def test_an_address_in_a_user_agent_is_masked(
 
 DEFECTS = [
     "bridge.server.endpoint.Endpoint._serve",
-    "bridge.server.endpoint.Endpoint._origin",
+    "bridge.server.endpoint.origin",
     "bridge.server.endpoint.Endpoint._read_body",
     "bridge.server.endpoint.read_body",
     "bridge.server.endpoint.run",
