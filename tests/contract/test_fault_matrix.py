@@ -34,9 +34,9 @@ WRITE_SHARE = 2 / 3
 LOOKING_SECONDS = SECONDS * 22 / 30
 """A time when the bridge has looked, and will look again."""
 CONNECT_SECONDS = 5.0
-"""`connect_timeout`, where a connection is to take too long."""
+"""What a connection may take, where it is to take too long."""
 BODY_LIMIT = 65_536
-"""`upstream_body_limit`."""
+"""What an answer of v2 may have here."""
 
 NOT_DONE, ABSENT, UNKNOWN, DONE = Outcome.NOT_DONE, Outcome.ABSENT, Outcome.UNKNOWN, Outcome.DONE
 
@@ -170,7 +170,7 @@ FAULTS = (
     Fault("certificate of an unknown CA", _UNREACHABLE, door=Door.UNKNOWN_CA),
     Fault("plain HTTP where TLS is spoken", _UNREACHABLE, door=Door.NO_TLS),
     Fault(
-        "TLS handshake longer than `connect_timeout`",
+        "TLS handshake longer than a connection may take",
         _UNREACHABLE,
         door=Door.HANGS_BEFORE_TLS,
         passes=CONNECT_SECONDS,
