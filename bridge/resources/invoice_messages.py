@@ -64,9 +64,13 @@ def _as_told(always_quote: bool, value: Sequence[Recipient]) -> str:
 @lru_cache(maxsize=1024)
 def _spelled(address: str | None, name: str | None, always_quote: bool) -> str:
     """Spell one recipient: an invoice's messages go to the same few people."""
-    if not address:
-        raise NotCanonical
+    if not address or len(address) + len(name or "") > WORTH_KEEPING:
+        raise NotCanonical  # which is not kept
     return recipients.write_mailbox(address, name, always_quote=always_quote)
+
+
+WORTH_KEEPING = 500
+"""Characters of a recipient: an address has 254 at most."""
 
 
 RECIPIENTS = Kind(

@@ -173,6 +173,8 @@ class Endpoint:
         try:
             try:
                 with self._departure.call():
+                    if call.client_is_gone:
+                        await asyncio.sleep(0)  # where the call is given up
                     await self._serve(call)
             except Exception as error:  # noqa: BLE001 - the one place that answers every failure
                 await self._send(call, self._answer_to(call, error))
@@ -181,7 +183,10 @@ class Endpoint:
             response = call.response
             connection.end(request, is_last=response is None or not response.keep_alive)
             for sink in self._sinks:
-                sink(record)
+                try:
+                    sink(record)
+                except Exception as error:  # noqa: BLE001 - the call itself has ended well
+                    _log.error("not_recorded", cause=type(error).__name__)
         assert response is not None  # noqa: S101 - it was sent
         return response
 

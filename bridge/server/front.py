@@ -74,8 +74,10 @@ class Connection(web.RequestHandler):
     # What the endpoint says.
 
     def begin(self, client_left: Callable[[], None]) -> None:
-        """Serve a call, to be told if the connection is lost; it waits no longer."""
+        """Serve a call, to be told if the connection is lost, now even; it waits no longer."""
         self._client_left = client_left
+        if self._wire is None:
+            client_left()
         self._front.waiting.pop(self, None)
 
     def end(self, request: web.BaseRequest, *, is_last: bool) -> None:
@@ -131,7 +133,8 @@ class Connection(web.RequestHandler):
 
     def _head_goes_on(self, data: bytes) -> None:
         if self._head_length == 0:
-            if data.endswith(_END_OF_HEAD):  # and whole, as most are
+            if data.endswith(_END_OF_HEAD) and not data.startswith((b"\r", b"\n")):
+                # Whole, as most are.
                 self._head_complete()
                 return
             # Old clients send a line break after a body (RFC 9112, section 2.2): no head begins.
@@ -192,6 +195,12 @@ class Connection(web.RequestHandler):
         """Go on: the client has taken it."""
         super().resume_writing()
         self._stop_send_timer()
+
+    def close(self) -> None:
+        """Close when the call under way has been answered, and the client has taken that."""
+        super().close()
+        if self._wire is not None:
+            self._start_send_timer()
 
     def force_close(self) -> None:
         """Close; a transport does so when the client has taken the rest, if it does in time."""

@@ -144,7 +144,8 @@ async def read_body(
                     chunk = await request.content.readany()
         except TimeoutError:
             raise RequestTimeout("The body took too long to arrive.") from None
-        except (PayloadEncodingError, web.RequestPayloadError, ConnectionError) as error:
+        # aiohttp says RuntimeError of a connection that is closed already.
+        except (PayloadEncodingError, web.RequestPayloadError, OSError, RuntimeError) as error:
             raise InvalidRequest(
                 "The body broke off, or is not encoded as its head says."
             ) from error

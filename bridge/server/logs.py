@@ -1,7 +1,10 @@
 """JSON lines on standard error: how a line looks, and the sink that writes one a legacy call."""
 
+import json
 import logging
 import sys
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Any, TextIO
@@ -14,7 +17,27 @@ from bridge.server.records import CallRecord, Sink
 REQUEST_ID: ContextVar[str | None] = ContextVar("request_id", default=None)
 """That of the legacy call which is being served: each line that is logged meanwhile has it."""
 
-_encode = msgspec.json.Encoder(enc_hook=str).encode
+_encoder = msgspec.json.Encoder(enc_hook=str)
+
+
+def _encode(event: Mapping[str, Any]) -> bytes:
+    try:
+        return _encoder.encode(event)
+    except UnicodeEncodeError:  # a header is what bytes it likes, and in Python's text even then
+        return json.dumps(event, default=str).encode()
+
+
+class _Lines:
+    """Takes lines; loses one that cannot be written, for no call is to fail because of its log."""
+
+    def __init__(self, write: Callable[[Any], None]) -> None:
+        self._write = write
+
+    def msg(self, line: str | bytes) -> None:
+        with suppress(OSError, ValueError):
+            self._write(line)
+
+    debug = info = warning = error = critical = exception = msg
 
 
 def configure(stream: TextIO = sys.stderr) -> None:
@@ -46,9 +69,9 @@ def configure(stream: TextIO = sys.stderr) -> None:
     structlog.configure(
         processors=[*shared, _render_text if binary is None else _render],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=structlog.WriteLoggerFactory(stream)
-        if binary is None
-        else structlog.BytesLoggerFactory(binary),
+        logger_factory=lambda *_: _Lines(
+            (structlog.WriteLogger(stream) if binary is None else structlog.BytesLogger(binary)).msg
+        ),
     )
 
 
@@ -79,8 +102,9 @@ def call_log() -> Sink:
 
     A record knows all that structlog's processors would add, one by one, at twice the cost.
     """
-    logger = structlog.get_config()["logger_factory"]()
-    encode = _encode if isinstance(logger, structlog.BytesLogger) else _text
+    config = structlog.get_config()
+    logger = config["logger_factory"]()
+    encode = _encode if config["processors"][-1] is _render else _text
 
     def log_call(record: CallRecord) -> None:
         line = record.line()

@@ -47,10 +47,15 @@ class Turns:
             turn = self._taken[key] = Places(1)
         try:
             await turn.take(deadline)
-        except TimeoutError:
-            raise Overloaded(
-                "An earlier write to the same is still under way: try again soon.", retry_after=1
-            ) from None
+        except BaseException as error:
+            if turn.free:  # for it was passed on just then, and nobody else waits
+                del self._taken[key]
+            if isinstance(error, TimeoutError):
+                raise Overloaded(
+                    "An earlier write to the same is still under way: try again soon.",
+                    retry_after=1,
+                ) from None
+            raise
 
     def give_back(self, key: Hashable) -> None:
         """Let the next one have `key`."""

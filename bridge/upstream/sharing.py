@@ -94,8 +94,7 @@ class Sharing(Generic[T]):
         try:
             await asyncio.wait((entry.outcome,))
         finally:
-            if not entry.outcome.done():
-                entry.worker.unfollow()
+            entry.worker.unfollow()
         if entry.outcome.cancelled():
             raise Abandoned
         return entry.outcome.result()

@@ -38,7 +38,8 @@ class Upstream:
 class _Request(aiohttp.ClientRequest):
     """A request that knows whether it has got a connection to leave on."""
 
-    has_left = False
+    has_left = "send" not in vars(aiohttp.ClientRequest)
+    """Where nobody would tell, it may have: then nothing is taken for not sent."""
 
     async def send(self, conn: aiohttp.connector.Connection) -> aiohttp.ClientResponse:
         self.has_left = True
@@ -122,7 +123,7 @@ class V2Client:
                 headers=headers,
                 allow_redirects=False,
                 middlewares=(progress,),
-                timeout=_timeout(round(seconds, 2), self._upstream.connect_timeout),
+                timeout=_timeout(max(0.01, round(seconds, 2)), self._upstream.connect_timeout),
             ) as response:
                 return V2Response(
                     response.status, await self._read(response), str(url), response.headers
@@ -162,5 +163,5 @@ def _base(url: str, query: str) -> yarl.URL:
 
 @lru_cache(maxsize=64)
 def _timeout(seconds: float, connect: float) -> aiohttp.ClientTimeout:
-    # Most calls have the same time but for a few milliseconds.
+    # Most calls have the same time but for a few milliseconds. To aiohttp, 0 would be for ever.
     return aiohttp.ClientTimeout(total=seconds, sock_connect=connect)

@@ -1,7 +1,7 @@
 """Clients that do not wait for their answer: what becomes of what they have asked."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -9,6 +9,7 @@ import pytest
 from aiohttp import web
 
 from bridge.server.answers import send
+from bridge.server.front import Connection
 from tests.support.clocks import until
 from tests.support.held_upstream import HeldUpstream, running_held_upstream
 from tests.support.legacy import BASIC, LegacyClient
@@ -126,6 +127,35 @@ class TestReads:
         fresh = getting(client)
         (await held.next()).answer(page())
         assert (await fresh).status == 200
+
+
+class TestBeforeTheyAreTakenUp:
+    """A connection may be lost between aiohttp's making a task for a call, and its first step."""
+
+    @pytest.mark.parametrize("method", ["GET", "POST", "DELETE"])
+    async def test_calls_are_not_begun(
+        self,
+        held: HeldUpstream,
+        client: LegacyClient,
+        log: Logged,
+        monkeypatch: pytest.MonkeyPatch,
+        method: str,
+    ) -> None:
+        begin = Connection.begin
+
+        def begin_too_late(self: Connection, client_left: Callable[[], None]) -> None:
+            if self.transport is not None and not any(log.lines("legacy_call")):
+                self.transport.abort()
+                self._wire = None  # as it is once that has come about
+            begin(self, client_left)
+
+        monkeypatch.setattr(Connection, "begin", begin_too_late)
+        path = DELETE if method == "DELETE" else SEND
+        async with hanging_up(client, request(method, path, HELLO if method == "POST" else b"")):
+            await until(lambda: log.lines("legacy_call"))
+
+        assert log.lines("legacy_call")[0]["status"] is None
+        assert held.calls == []
 
 
 class TestWrites:

@@ -328,10 +328,11 @@ class TestTooManyConnections:
             await quick_answer(third)
             assert server.open == 2
 
-    async def test_a_flood_of_silent_ones_keeps_nobody_out(self) -> None:
+    @pytest.mark.parametrize("said", [b"GET / HT", b"\r\n\r\n", b""])
+    async def test_a_flood_of_silent_ones_keeps_nobody_out(self, said: bytes) -> None:
         async with front(connections=20) as server, AsyncExitStack() as stack:
             for _ in range(100):
-                await stack.enter_async_context(server.connection(b"GET / HT"))
+                await stack.enter_async_context(server.connection(said))
             for _ in range(50):
                 await quick_answer(await stack.enter_async_context(server.connection()))
             assert server.open <= 20

@@ -2,6 +2,7 @@
 
 import asyncio
 from dataclasses import dataclass, field
+from math import inf
 
 import pytest
 
@@ -143,3 +144,15 @@ async def test_keys_that_nobody_wants_are_forgotten(queue: Queue, leaps: Leaps) 
     assert isinstance(late.exception(), Overloaded)
 
     assert queue.turns._taken == {}
+
+
+async def test_a_turn_that_comes_just_when_nobody_waits_any_longer_leaves_nothing_behind() -> None:
+    turns = Turns()
+    await turns.take("key", inf)
+    waiting = asyncio.create_task(turns.take("key", inf))
+    await asyncio.sleep(0)
+    turns.give_back("key")
+    waiting.cancel()
+    await asyncio.wait([waiting])
+
+    assert turns._taken == {}

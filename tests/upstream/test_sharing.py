@@ -256,3 +256,27 @@ async def test_an_error_that_nobody_waits_for_any_longer_is_passed_over(
     await asyncio.sleep(0)
 
     assert not caplog.records
+
+
+async def test_who_worked_is_given_up_once_those_who_followed_have_what_they_wanted(
+    sharing: Sharing[str], errand: Errand
+) -> None:
+    """A legacy call may go on after a v2 call that was shared: its client alone waits for that."""
+    goes_on = asyncio.Event()
+
+    async def work_and_go_on() -> str:
+        found = await sharing.work("key", worker, errand.run())
+        await goes_on.wait()
+        return found
+
+    task = asyncio.create_task(work_and_go_on())
+    worker = Worker(task)
+    await until(lambda: errand.began)
+    follower = asks(sharing, errand)
+    await asyncio.sleep(0)
+    errand.outcome.set_result("found")
+    assert await follower.task == "found"
+    worker.leave()
+    await asyncio.wait([task])
+
+    assert task.cancelled()

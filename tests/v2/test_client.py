@@ -556,6 +556,15 @@ class TestFailures:
 
         assert TOKEN not in "".join(traceback.format_exception(raised.value))
 
+    async def test_time_that_is_nearly_up_is_not_for_ever(self) -> None:
+        async def behave(connection: Connection) -> None:
+            await connection.request()
+            await connection.until_left()
+
+        async with raw_server(behave) as server, client_of(server.base_url) as client:
+            with pytest.raises(UpstreamTimeout):
+                await send(client, seconds=0.004)
+
     async def test_a_long_answer_is_not_read_to_its_end(self) -> None:
         """The server goes on for ever: the call comes back because it stops to listen."""
 
