@@ -9,6 +9,7 @@ from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 from aiohttp import web
 from aiohttp.http_exceptions import PayloadEncodingError
@@ -257,17 +258,14 @@ class Admission:
                 self._running[key] -= 1
 
 
-class Place:
+class Place(NamedTuple):
     """A place for one call."""
 
-    __slots__ = ("_admission", "_keys")
-
-    def __init__(self, admission: Admission, keys: Sequence[tuple[Share, Hashable]]) -> None:
-        self._admission = admission
-        self._keys = keys
+    admission: Admission
+    keys: Sequence[tuple[Share, Hashable]]
 
     def __enter__(self) -> None:
-        self._admission.take(self._keys)
+        self.admission.take(self.keys)
 
     def __exit__(self, *_raised: object) -> None:
-        self._admission.give_back(self._keys)
+        self.admission.give_back(self.keys)

@@ -30,10 +30,15 @@ def _encode(event: Mapping[str, Any]) -> bytes:
 class _Lines:
     """Takes lines; loses one that cannot be written, for no call is to fail because of its log."""
 
-    def __init__(self, write: Callable[[Any], None]) -> None:
-        self._write = write
+    def __init__(self, stream: TextIO) -> None:
+        binary = getattr(stream, "buffer", None)
+        self._write: Callable[[bytes], None] = (
+            (lambda line: structlog.WriteLogger(stream).msg(line.decode()))
+            if binary is None
+            else structlog.BytesLogger(binary).msg
+        )
 
-    def msg(self, line: str | bytes) -> None:
+    def msg(self, line: bytes) -> None:
         with suppress(OSError, ValueError):
             self._write(line)
 
@@ -65,13 +70,10 @@ def configure(stream: TextIO = sys.stderr) -> None:
         )
     )
     logging.basicConfig(handlers=[handler], level=logging.INFO, force=True)
-    binary = getattr(stream, "buffer", None)
     structlog.configure(
-        processors=[*shared, _render_text if binary is None else _render],
+        processors=[*shared, _render],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=lambda *_: _Lines(
-            (structlog.WriteLogger(stream) if binary is None else structlog.BytesLogger(binary)).msg
-        ),
+        logger_factory=lambda *_: _Lines(stream),
     )
 
 
@@ -89,10 +91,6 @@ def _render(_logger: Any, _method: str, event: structlog.typing.EventDict) -> by
     return _encode(event)
 
 
-def _render_text(_logger: Any, _method: str, event: structlog.typing.EventDict) -> str:  # noqa: ANN401
-    return _encode(event).decode()
-
-
 def _text(event: structlog.typing.EventDict, **_options: Any) -> str:  # noqa: ANN401
     return _encode(event).decode()
 
@@ -102,16 +100,14 @@ def call_log() -> Sink:
 
     A record knows all that structlog's processors would add, one by one, at twice the cost.
     """
-    config = structlog.get_config()
-    logger = config["logger_factory"]()
-    encode = _encode if config["processors"][-1] is _render else _text
+    logger = structlog.get_config()["logger_factory"]()
 
     def log_call(record: CallRecord) -> None:
         line = record.line()
         line["event"] = "client_gone" if record.outlived_client else "legacy_call"
         line["level"] = "info"
         line["timestamp"] = datetime.now(UTC)
-        logger.info(encode(line))
+        logger.info(_encode(line))
 
     return log_call
 

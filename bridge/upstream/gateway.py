@@ -9,8 +9,8 @@ from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
 from itertools import count
 
-import msgspec
 import structlog
+from msgspec.structs import replace
 
 from bridge.secret import Secret
 from bridge.upstream.breaker import Breaker, State
@@ -221,11 +221,7 @@ class Gateway:
             outcome: _Outcome
             try:
                 response = await self._try(request, errand, account, deadline, leave_by)
-                outcome = (
-                    response
-                    if earlier is None
-                    else msgspec.structs.replace(response, repeated=True)
-                )
+                outcome = response if earlier is None else replace(response, repeated=True)
                 was_refused = response.status == 429
             except UpstreamUnreachable as error:
                 outcome, was_refused = error, False
@@ -373,10 +369,6 @@ def _verdict(error: BaseException) -> tuple[bool | None, bool | None]:
         case UpstreamFault():
             return False, True
     return None, None
-
-
-def _repeated(response: V2Response) -> V2Response:
-    return msgspec.structs.replace(response, repeated=True)
 
 
 def _as_it_ended(outcome: _Outcome) -> V2Response:
