@@ -14,7 +14,7 @@ from aiohttp import web, web_protocol
 from aiohttp.http_exceptions import LineTooLong
 
 from bridge.resources.failures import answer_to
-from bridge.server.answers import headers_of, raw_response, request_id_of
+from bridge.server.answers import headers_of, http_response, raw_response, request_id_of
 from bridge.server.limits import ConnectionLimits
 from bridge.server.records import CallRecord
 from bridge.v1.errors import InvalidRequest, LegacyCallError, RequestTimeout
@@ -199,20 +199,18 @@ class Connection(web.RequestHandler):
     def close(self) -> None:
         """Close when the call under way has been answered, and the client has taken that."""
         super().close()
-        if self._wire is not None:
-            self._start_send_timer()
+        self._start_send_timer()
 
     def force_close(self) -> None:
         """Close; a transport does so when the client has taken the rest, if it does in time."""
         super().force_close()
-        if self._wire is not None:
-            self._start_send_timer()
+        self._start_send_timer()
 
     def _start_send_timer(self) -> None:
         self._stop_send_timer()
-        self._send_timer = self._event_loop.call_later(
-            self._limits.send_timeout, self._send_overdue
-        )
+        if self._wire is not None:
+            later, seconds = self._event_loop.call_later, self._limits.send_timeout
+            self._send_timer = later(seconds, self._send_overdue)
 
     def _stop_send_timer(self) -> None:
         if self._send_timer is not None:
@@ -237,11 +235,7 @@ class Connection(web.RequestHandler):
         error = self._what_is_wrong(status, exc, message)
         answer = answer_to(error)
         record = self._front.record_refusal(exc or error, answer.status, request.method)
-        response = web.Response(
-            status=answer.status,
-            body=b"".join(answer.body),
-            headers=headers_of(answer, record.request_id, None),
-        )
+        response = http_response(answer, headers_of(answer, record.request_id, None))
         response.force_close()
         self._start_send_timer()
         return response

@@ -1,27 +1,8 @@
 """Recipient lists: the strings of v1 (`Jane Doe <jane@doe.org>, bob@doe.org`) and the mailboxes
-they name, in both directions.
+they name, in both directions, by the rules of schemas/README.md, "Recipients".
 
-Nothing here knows of XML, JSON, dialects or the network, and nothing is imported from the rest of
-the bridge. The rules are those of `schemas/README.md`, "Recipients".
-
-What is whose:
-
-- The list grammar is ours: one regular expression, linear in the text, matches a whole entry.
-  The standard library guesses where v1 clients need a clear refusal, takes `Doe, Jane <...>` for
-  two mailboxes, knows no semicolons, and fails with RecursionError on a run of `(`.
-- The addresses are email-validator's, offline, in its strict mode (64 characters of local part,
-  254 bytes in all). v2 judges who can get mail, so single-label domains, special-use domains
-  (in plain ASCII addresses) and domain literals pass.
-
-Where the rules are silent:
-
-- A semicolon always ends an entry; only a comma can belong to a name.
-- The name of a group (`Team: jane@doe.org, bob@doe.org;`) and a `mailto:` are dropped, with a note.
-- Comments are the name where there is no other; beside one they are dropped, with a note. They
-  nest once, and an entry has a few at most.
-- An encoded-word (RFC 2047) is the plain text it was in v1.
-- Bidirectional and other format characters are text, and stay.
-- Addresses stay as they are spelled; no Unicode normalisation is done.
+Nothing here knows of XML, JSON, dialects or the network. The list grammar is ours, for the standard
+library guesses where v1 clients need a clear refusal; the addresses are email-validator's, offline.
 """
 
 import enum
