@@ -18,7 +18,7 @@ import msgspec
 from bridge.v1 import elements
 from bridge.v1.dialects import Dialect
 from bridge.v1.elements import Column, ElementType, Layout, PerDialect
-from bridge.v1.notes import Notes
+from bridge.v1.notes import NoteCount, Notes
 from bridge.v1.paths import MAX_ID
 from bridge.v1.reader import Form
 from bridge.v1.wire import V1Request
@@ -129,8 +129,8 @@ class Entity:
         return told.writer.write([decode(data, told.item)], call.ids, told.read, call.notes)
 
 
-class Page(NamedTuple):
-    """A page of v2, translated."""
+class Page(msgspec.Struct, frozen=True, gc=False):
+    """A page of v2, translated. Thousands are kept: the garbage collector need not see them."""
 
     parts: tuple[bytes, ...]
     """Its items as validated parts of a list."""
@@ -167,18 +167,20 @@ class Collection:
         if call.reuse is None:
             return self._translate(body, call, call.notes)
         # SHA-256 takes a third of BLAKE2b's time where processors know it, as most do.
-        key = (self, call.dialect, *call.ids.values(), hashlib.sha256(body).digest())
-        kept: tuple[Page, Notes] | None = call.reuse.get(key)
+        digest = hashlib.sha256(f"{self.path} {call.dialect} {call.ids}\n".encode())
+        digest.update(body)
+        key = digest.digest()
+        kept: tuple[Page, tuple[NoteCount, ...]] | None = call.reuse.get(key)
         if kept is not None:
-            page, notes = kept
-            call.notes.merge(notes)
+            page, noted = kept
+            call.notes.merge(noted)
             return page
         notes = Notes()
         try:
             page = self._translate(body, call, notes)
         finally:
             call.notes.merge(notes)
-        call.reuse.put(key, (page, notes), sum(map(len, page.parts)))
+        call.reuse.put(key, (page, tuple(notes)), sum(map(len, page.parts)))
         return page
 
     def _translate(self, body: bytes, call: V1Request, notes: Notes) -> Page:

@@ -3,7 +3,7 @@
 A note names a code and an element or path part, never a value: notes are logged.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -30,6 +30,10 @@ class Note(NamedTuple):
     subject: str
 
 
+NoteCount = tuple[Note, int]
+"""A note and the number of times it was made."""
+
+
 class Notes:
     """The notes of one legacy call, each with the number of times it was made."""
 
@@ -43,11 +47,11 @@ class Notes:
         note = Note(code, subject)
         self._counts[note] = self._counts.get(note, 0) + times
 
-    def merge(self, others: "Notes") -> None:
+    def merge(self, others: Iterable[NoteCount]) -> None:
         """Take over all of the notes of `others`."""
         for note, count in others:
             self.add(*note, count)
 
-    def __iter__(self) -> Iterator[tuple[Note, int]]:
+    def __iter__(self) -> Iterator[NoteCount]:
         """Each note and its count, in the order they were first made."""
         return iter(self._counts.items())
