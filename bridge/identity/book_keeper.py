@@ -32,8 +32,6 @@ class BookState:
     credentials: int
     error: str | None = None
     """Why the files as they are now are not in force; None when they are."""
-    error_at: datetime | None = None
-    """When that was noticed, UTC."""
 
 
 class BookKeeper:
@@ -90,7 +88,7 @@ class BookKeeper:
             try:
                 book = await asyncio.to_thread(load, self._path, os.environ, seen)
             except BookError as error:
-                self.state = replace(self.state, error=str(error), error_at=self._now())
+                self.state = replace(self.state, error=str(error))
                 _log.error(
                     "book_broken",
                     # It names the login, so that its owner finds it; a log must not.

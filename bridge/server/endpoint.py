@@ -259,12 +259,10 @@ class Endpoint:
     async def _translate(
         self, legacy: V1Request, match: Match, caller: Caller, address: str, errand: Errand
     ) -> tuple[V1Response, Notes]:
+        perform = partial(self._gateway.send, errand=errand)
         # Only who works takes a place: to share costs nothing.
         with self._place(caller, address, errand.credential):
-            answer = await self._run(
-                legacy, match, caller, partial(self._gateway.send, errand=errand)
-            )
-            return answer, legacy.notes
+            return await self._run(legacy, match, caller, perform), legacy.notes
 
     async def _write(self, call: Call, match: Match, caller: Caller, address: str) -> None:
         """Answer a call that changes something, and go on with it even if its client hangs up."""
@@ -314,7 +312,8 @@ class Endpoint:
         perform: Callable[[Step], Awaitable[Any]],
     ) -> V1Response:
         long = len(legacy.body) > SHORT_BODY
-        elsewhere = self._read_elsewhere if long else self._translate_elsewhere
+        in_translators = partial(self._loop.run_in_executor, self._translators)
+        elsewhere = self._read_elsewhere if long else in_translators
         try:
             return await run(match.call.flow(legacy), perform, elsewhere, begins_elsewhere=long)
         except UpstreamRefusal as refusal:
@@ -325,9 +324,6 @@ class Endpoint:
                 _log.error("book_token_refused", account_id=caller.account_id)
                 raise OwnTokenRefused("v2 refuses the token that the book has") from refusal
             raise
-
-    def _translate_elsewhere(self, work: Callable[[], Any]) -> Awaitable[Any]:
-        return self._loop.run_in_executor(self._translators, work)
 
     def _read_elsewhere(self, work: Callable[[], Any]) -> Awaitable[Any]:
         return self._loop.run_in_executor(None, work)  # not behind somebody's long lists
@@ -376,15 +372,12 @@ class Endpoint:
 
     def _note(self, call: Call, error: Exception) -> None:
         record = call.record
+        record.cause = type(error).__name__
         if isinstance(error, NotTranslated):
             record.route = error.route
-        if isinstance(error, LegacyCallError):
-            # Its sentence may quote the call.
-            record.cause = type(error).__name__
-        elif isinstance(error, UpstreamError | InvalidAnswer):
-            record.cause = f"{type(error).__name__}: {error}"
-        else:
-            record.cause = type(error).__name__
+        if isinstance(error, UpstreamError | InvalidAnswer):
+            record.cause += f": {error}"
+        elif not isinstance(error, LegacyCallError):  # whose sentence may quote the call
             _log.error("defect", exc_info=error)
         if isinstance(error, BodyTooLarge | RequestTimeout):
             # The rest of the body may be long in coming (RFC 9110, sections 15.5.9 and 15.5.14).

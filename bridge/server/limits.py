@@ -130,7 +130,10 @@ async def read_body(
     too_large = BodyTooLarge(f"The body has more than {limits.size} bytes.")
     if (request.content_length or 0) > limits.size:
         raise too_large
-    await _tell_to_continue(request)
+    if request.headers.get("Expect", "").lower() == "100-continue":
+        # Only now: what is refused by its head alone need not be sent (RFC 9110, 10.1.1).
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        request.writer.output_size = 0
     started: float | None = None
     body = bytearray()
     while True:
@@ -147,22 +150,14 @@ async def read_body(
             raise RequestTimeout("The body took too long to arrive.") from None
         # aiohttp says RuntimeError of a connection that is closed already.
         except (PayloadEncodingError, web.RequestPayloadError, OSError, RuntimeError) as error:
-            raise InvalidRequest(
-                "The body broke off, or is not encoded as its head says."
-            ) from error
+            told = "The body broke off, or is not encoded as its head says."
+            raise InvalidRequest(told) from error
         if not chunk:
             return bytes(body)
         if len(body) + len(chunk) > limits.size:
             raise too_large
         take(len(chunk))
         body += chunk
-
-
-async def _tell_to_continue(request: web.BaseRequest) -> None:
-    if request.headers.get("Expect", "").lower() == "100-continue":
-        # Only now: what is refused by its head alone need not be sent (RFC 9110, 10.1.1).
-        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        request.writer.output_size = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
