@@ -14,7 +14,7 @@ import msgspec
 from bridge.resources.collection_calls import create, delete_one, list_all, show_one
 from bridge.resources.flow import Flow
 from bridge.resources.look import Found, digest, given_digest, look_for
-from bridge.resources.routes import Resource, below, calls
+from bridge.resources.routes import INVOICES, Resource, below, calls
 from bridge.resources.table import (
     BOOLEAN,
     DATE,
@@ -292,10 +292,7 @@ def _digests(addresses: Iterable[str | None]) -> frozenset[str]:
 look = look_for(MESSAGES.key, _Sent, _Likeness)
 
 
-COLLECTIONS = (
-    ("/invoice/{invoice_id}/messages", Dialect.CLASSIC),
-    ("/invoices/{invoice_id}/messages", Dialect.FINAL),
-)
+COLLECTIONS = below(INVOICES, "messages")
 MEMBERS = (
     *below(COLLECTIONS, "{message_id}"),
     # So spelled in v1's documentation of 2015.

@@ -14,7 +14,7 @@ import msgspec
 from bridge.resources.collection_calls import create, delete_one, list_all, show_one
 from bridge.resources.flow import Flow
 from bridge.resources.look import Found, digest, given_digest, look_for
-from bridge.resources.routes import Resource, below, calls
+from bridge.resources.routes import INVOICES, Resource, below, calls
 from bridge.resources.table import (
     DATE,
     DATETIME,
@@ -34,7 +34,6 @@ from bridge.resources.table import (
     place,
 )
 from bridge.v1 import elements
-from bridge.v1.dialects import Dialect
 from bridge.v1.elements import PerDialect
 from bridge.v1.errors import InvalidRequest
 from bridge.v1.reader import read_request
@@ -200,15 +199,11 @@ def _moment(moment: datetime) -> str:
 
 look = look_for(PAYMENTS.key, _Recorded, _Likeness)
 
-COLLECTIONS = (
-    ("/invoice/{invoice_id}/payments", Dialect.CLASSIC),
-    ("/invoices/{invoice_id}/payments", Dialect.FINAL),
-)
+COLLECTIONS = below(INVOICES, "payments")
 MEMBERS = (
     *below(COLLECTIONS, "{payment_id}"),
     # So spelled in v1's documentation of 2008.
-    ("/invoice/{invoice_id}/payment/{payment_id}", Dialect.CLASSIC),
-    ("/invoices/{invoice_id}/payment/{payment_id}", Dialect.FINAL),
+    *below(INVOICES, "payment/{payment_id}"),
 )
 
 RESOURCE = Resource(

@@ -42,6 +42,13 @@ def below(paths: Paths, segment: str) -> Paths:
     return tuple((f"{path}/{segment}", dialect) for path, dialect in paths)
 
 
+INVOICES: Paths = (
+    ("/invoice/{invoice_id}", Dialect.CLASSIC),
+    ("/invoices/{invoice_id}", Dialect.FINAL),
+)
+"""The spelling of an invoice tells the dialect (schemas/README.md, "Dialects")."""
+
+
 @dataclass(frozen=True, slots=True)
 class Resource:
     """A part of v1 that the bridge translates."""
