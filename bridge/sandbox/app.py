@@ -154,8 +154,7 @@ async def create_message(request: web.Request) -> web.Response:
         sender=USERS[_bearer_token(request)],
         now=write_time(request.app[_CLOCK]()),
     )
-    request.app[_CALLS].created += 1
-    return json_answer(message, status=201)
+    return _created(request, message)
 
 
 async def suggest_message(request: web.Request) -> web.Response:
@@ -173,8 +172,7 @@ async def suggest_message(request: web.Request) -> web.Response:
 async def delete_message(request: web.Request) -> web.Response:
     """Delete a message; the answer's body is empty."""
     await request.app[_STATE].delete_message(_invoice_id(request), _read_id(request, "message_id"))
-    request.app[_CALLS].deleted += 1
-    return web.Response(content_type="application/json", charset="utf-8")
+    return _deleted(request)
 
 
 async def list_payments(request: web.Request) -> web.Response:
@@ -190,15 +188,13 @@ async def create_payment(request: web.Request) -> web.Response:
         recorder=USERS[_bearer_token(request)],
         now=write_time(request.app[_CLOCK]()),
     )
-    request.app[_CALLS].created += 1
-    return json_answer(payment, status=201)
+    return _created(request, payment)
 
 
 async def delete_payment(request: web.Request) -> web.Response:
     """Delete a payment; the answer's body is empty."""
     await request.app[_STATE].delete_payment(_invoice_id(request), _read_id(request, "payment_id"))
-    request.app[_CALLS].deleted += 1
-    return web.Response(content_type="application/json", charset="utf-8")
+    return _deleted(request)
 
 
 async def _list(
@@ -212,6 +208,16 @@ async def _list(
     # Not `request.url`, which fails on a Host header that is none.
     url = f"{request.scheme}://{request.host}{request.path}"
     return json_answer({f"invoice_{collection}": page.items, **paging.envelope(asked, page, url)})
+
+
+def _created(request: web.Request, item: object) -> web.Response:
+    request.app[_CALLS].created += 1
+    return json_answer(item, status=201)
+
+
+def _deleted(request: web.Request) -> web.Response:
+    request.app[_CALLS].deleted += 1
+    return web.Response(content_type="application/json", charset="utf-8")
 
 
 def _invoice_id(request: web.Request) -> int:

@@ -34,11 +34,6 @@ async def held() -> AsyncIterator[HeldUpstream]:
 
 
 @pytest.fixture
-def journal(tmp_path: Path) -> Path:
-    return tmp_path / "journal.sqlite"
-
-
-@pytest.fixture
 async def client(log: Logged, held: HeldUpstream, journal: Path) -> AsyncIterator[LegacyClient]:
     async with running_bridge(held.base_url, journal=journal) as legacy:
         yield legacy

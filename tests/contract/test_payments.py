@@ -325,11 +325,6 @@ async def v2(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[FaultyV2]:
 
 
 @pytest.fixture
-def journal(tmp_path: Path) -> Path:
-    return tmp_path / "journal.sqlite"
-
-
-@pytest.fixture
 async def client(v2: FaultyV2, journal: Path) -> AsyncIterator[LegacyClient]:
     async with running_bridge(v2.base_url, journal=journal) as legacy:
         yield legacy
