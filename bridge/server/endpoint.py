@@ -38,7 +38,7 @@ from bridge.server.limits import (
     read_body,
 )
 from bridge.server.logs import REQUEST_ID
-from bridge.server.negotiation import admits_xml
+from bridge.server.negotiation import admits_xml, list_field
 from bridge.server.records import CallRecord, Sink
 from bridge.server.writes import Turns, Writing
 from bridge.settings import Settings
@@ -80,11 +80,22 @@ _DEFECT = answer_to(RuntimeError())
 class Call(Worker):
     """A legacy call that is being served, by aiohttp's task for its connection."""
 
-    __slots__ = ("client_is_gone", "is_last", "is_write", "record", "request", "response")
+    __slots__ = (
+        "client_is_gone",
+        "connection",
+        "is_last",
+        "is_write",
+        "record",
+        "request",
+        "response",
+    )
 
-    def __init__(self, request: web.BaseRequest, record: CallRecord) -> None:
+    def __init__(
+        self, request: web.BaseRequest, connection: Connection, record: CallRecord
+    ) -> None:
         super().__init__(request.task)
         self.request = request
+        self.connection = connection
         self.record = record
         self.is_write = False
         """Whether it is a write that has begun, which goes on to its end."""
@@ -101,6 +112,13 @@ class Call(Worker):
             self.leave()
         elif self.response is None:
             _log.info("client_left", request_id=self.record.request_id)
+
+    async def was_taken(self) -> bool:
+        """Wait until the answer has reached its client's machine, and tell whether it has."""
+        self.record.stop_the_clock()
+        taken = await self.connection.acknowledged()
+        self.record.outlived_client = not taken
+        return taken
 
 
 class Endpoint:
@@ -165,9 +183,9 @@ class Endpoint:
         )
         # For this call alone: aiohttp serves each in a task of its own.
         REQUEST_ID.set(record.request_id)
-        call = Call(request, record)
         connection = request.protocol
         assert isinstance(connection, Connection)  # noqa: S101 - the front makes no others
+        call = Call(request, connection, record)
         connection.begin(call.client_left)
         self._under_way.add(request.task)
         try:
@@ -193,6 +211,10 @@ class Endpoint:
     async def _serve(self, call: Call) -> None:
         """Find out what is called, and who calls; then read or write."""
         request, record = call.request, call.record
+        if call.connection.fault is not None:
+            raise call.connection.fault
+        for repair in call.connection.repairs:
+            record.notes.add(repair, "head")
         path = request.rel_url.raw_path
         if not path.startswith("/"):  # such as `OPTIONS *`
             raise NotFound("Nothing is at this path.")
@@ -217,7 +239,7 @@ class Endpoint:
         )
         record.told_of(caller)
         record.dialect = caller.dialect or record.dialect
-        if not admits_xml(request.headers.get("Accept")):
+        if not admits_xml(list_field(request.headers, "Accept")):
             raise NotAcceptable("Only XML is spoken here: send Accept: application/xml.")
         serve = self._read if match.call.method == "GET" else self._write
         await serve(call, match, caller, address)
@@ -293,13 +315,13 @@ class Endpoint:
                         if self._gateway.knows(errand.credential):
                             self._gateway.wrote(caller.account_id)
                     await asyncio.sleep(0)  # for the loop to hear of those who hung up just now
-                    if await self._send(call, answer):
+                    if await self._send(call, answer) and await call.was_taken():
                         await writing.handed_over()
                 finally:
                     writing.give_turns_back()
 
     async def _read_body(self, request: web.BaseRequest, take: Callable[[int], None]) -> bytes:
-        if request.headers.get("Content-Encoding", "identity").lower() != "identity":
+        if (list_field(request.headers, "Content-Encoding") or "identity").lower() != "identity":
             # No v1 client compresses what it sends, and what is not inflated is no bomb.
             raise UnsupportedMediaType("Send the body without a Content-Encoding.")
         return await read_body(request, self._body_limits, take)
@@ -391,7 +413,7 @@ class Endpoint:
             return False
         headers = headers_of(answer, record.request_id, record.successor, self._sunset)
         call.response = response = http_response(answer, headers)
-        if self._departure.begun or call.is_last:
+        if self._departure.begun or call.is_last or call.connection.is_ending:
             response.headers["Connection"] = "close"
             response.force_close()
         if call.is_write or not call.client_is_gone:

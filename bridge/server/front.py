@@ -4,20 +4,26 @@ What answers calls is not known here; what the limits are is said in `bridge.ser
 """
 
 import asyncio
+import socket
 import ssl
+import struct
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
 import structlog
-from aiohttp import web, web_protocol
+from aiohttp import HttpVersion10, HttpVersion11, web, web_protocol
+from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http_exceptions import LineTooLong
+from aiohttp.http_parser import RawRequestMessage
+from aiohttp.streams import StreamReader
 
 from bridge.resources.failures import answer_to
 from bridge.server.answers import headers_of, http_response, raw_response, request_id_of
+from bridge.server.heads import end_of_head, has_bare_line_feeds, repaired
 from bridge.server.limits import ConnectionLimits
 from bridge.server.records import CallRecord
-from bridge.v1.errors import InvalidRequest, LegacyCallError, RequestTimeout
+from bridge.v1.errors import InvalidRequest, LegacyCallError, MethodNotAllowed, RequestTimeout
 
 _log = structlog.get_logger("bridge.calls")
 
@@ -27,13 +33,24 @@ _BACKLOG = 1024
 _COMPLAINT_INTERVAL = 10.0
 """Seconds between two log lines about too many connections."""
 
-_END_OF_HEAD = b"\r\n\r\n"
-_ENDS_OF_HEADS = (b"\n\r\n", b"\n\n")
-"""RFC 9112, section 2.2: a line may end in a lone LF."""
+_VERSIONS = (HttpVersion11, HttpVersion10)
+
+_ACKNOWLEDGED_WITHIN = 2.0
+"""Seconds for a client's machine to acknowledge an answer."""
+
+_FIRST_GLANCE = 0.001
+"""Seconds to the first of several looks for that; each next one comes after twice as long."""
+
+_TCP_STATE = struct.Struct("B23xI")
+"""The start of Linux' `struct tcp_info`: the state, and how many segments are not acknowledged."""
+_TCP_CLOSED = 7
 
 
 class Connection(web.RequestHandler):
     """One connection: aiohttp's protocol, but for its plain-text errors and its patience.
+
+    aiohttp's parser gets one request at a time, its head whole: what is wrong with what comes
+    behind a request is then no matter of how TCP cut it.
 
     aiohttp's own timer closes connections that idle between two requests. The ones added here are
     for a head that does not come to its end (RFC 9110, section 15.5.9), and for an answer that its
@@ -41,15 +58,21 @@ class Connection(web.RequestHandler):
     """
 
     __slots__ = (
+        "_asked_at",
+        "_behind",
+        "_body",
+        "_body_left",
         "_client_left",
         "_event_loop",
         "_front",
-        "_head_length",
-        "_head_tail",
         "_head_timer",
         "_limits",
         "_send_timer",
+        "_sends_no_more",
+        "_takes_no_more",
         "_wire",
+        "fault",
+        "repairs",
     )
 
     def __init__(
@@ -63,8 +86,22 @@ class Connection(web.RequestHandler):
         self._event_loop = loop
         self._front = front
         self._limits = limits
-        self._head_length = 0
-        self._head_tail = b""
+        self._behind = b""
+        """What has come of the next requests."""
+        self._body: StreamReader | None = None
+        """That of the request under way, while it has not come whole."""
+        self._body_left: int | None = None
+        """The bytes of it that are still to come; None: its head does not say how many."""
+        self._asked_at: float | None = None
+        """When the head of the request under way was whole, by the event loop's clock."""
+        self._sends_no_more = False
+        """Whether the client has closed its half of the connection."""
+        self._takes_no_more = False
+        """Whether what comes behind the request under way is not read."""
+        self.fault: LegacyCallError | None = None
+        """Why the request under way is refused, whatever it asks for."""
+        self.repairs: tuple[str, ...] = ()
+        """The codes of the notes on the head of the request under way."""
         self._head_timer: asyncio.TimerHandle | None = None
         self._send_timer: asyncio.TimerHandle | None = None
         self._client_left: Callable[[], None] | None = None
@@ -80,9 +117,50 @@ class Connection(web.RequestHandler):
             client_left()
         self._front.waiting.pop(self, None)
 
+    @property
+    def is_ending(self) -> bool:
+        """Whether no request is served behind the one under way."""
+        return self._takes_no_more or (self._sends_no_more and end_of_head(self._behind) < 0)
+
+    async def acknowledged(self) -> bool:
+        """Tell whether the client's machine has taken all that was written, waiting for it.
+
+        So it has if the client goes on to the next request. Where the system does not tell, being
+        written is being taken.
+        """
+        self._asked_at = self._event_loop.time()  # who closes now has been answered
+        before = len(self._behind)
+        pause = _FIRST_GLANCE
+        while pause < _ACKNOWLEDGED_WITHIN:
+            in_flight = None if self._wire is None else _unacknowledged(self._wire)
+            if in_flight == 0:
+                return True
+            await asyncio.sleep(pause)
+            if len(self._behind) > before:
+                return True
+            if in_flight is None:  # it is lost; what had come until then has been heard
+                return False
+            pause *= 2
+        return False
+
+    def judge(self, message: RawRequestMessage) -> None:
+        """Find the `fault` of the request under way, if it has one that its parser lets pass."""
+        self.fault = None
+        if message.version not in _VERSIONS:
+            self.fault = InvalidRequest("Only HTTP/1.0 and HTTP/1.1 are spoken here.")
+        elif message.chunked and message.headers["Transfer-Encoding"].lower() != "chunked":
+            # The other codings would have to be undone (RFC 9112, section 6.1).
+            self.fault = InvalidRequest("Of transfer codings, only chunked is understood.")
+        elif message.method == "CONNECT":
+            self.fault = MethodNotAllowed("CONNECT", ("GET", "HEAD", "POST", "DELETE"))
+        else:
+            return
+        self._takes_no_more = True
+
     def end(self, request: web.BaseRequest, *, is_last: bool) -> None:
         """Wait for the next call, since `request` has been answered; or close."""
         self._client_left = None
+        self._asked_at = None
         if self._wire is None:
             return
         if is_last:
@@ -94,8 +172,12 @@ class Connection(web.RequestHandler):
             request.content.on_eof(self._wait)
 
     def _wait(self) -> None:
-        if self._wire is not None:
-            self._front.waiting[self] = None
+        if self._wire is None:
+            return
+        self._front.waiting[self] = None
+        self._body = None
+        if self._behind:
+            self._take_head()
 
     # What the event loop says.
 
@@ -123,40 +205,85 @@ class Connection(web.RequestHandler):
             self._client_left()
 
     def data_received(self, data: bytes) -> None:
-        """Read what came, and keep an eye on heads that come in pieces."""
-        waits = self in self._front.waiting
-        super().data_received(data)
-        if waits:
-            self._head_goes_on(data)
-        else:
-            _end_broken_body(self)
-
-    def _head_goes_on(self, data: bytes) -> None:
-        if self._head_length == 0:
-            if data.endswith(_END_OF_HEAD) and not data.startswith((b"\r", b"\n")):
-                # Whole, as most are.
-                self._head_complete()
-                return
-            # Old clients send a line break after a body (RFC 9112, section 2.2): no head begins.
-            data = data.lstrip(b"\r\n")
+        """Read on: of a body what belongs to it, and behind it the next head."""
+        if self._body is not None:
+            data = self._take_body(self._body, data)
             if not data:
                 return
-        self._head_length += len(data)
-        seen = self._head_tail + data
-        if any(end in seen for end in _ENDS_OF_HEADS):
-            self._head_complete()
-        elif self._head_length > self._limits.head_size:
-            self._refuse(InvalidRequest(f"The head has more than {self._limits.head_size} bytes."))
-        else:
-            self._head_tail = seen[-2:]
-            if self._head_timer is None:
-                self._start_head_timer()
+        self._behind += data
+        if self in self._front.waiting:
+            self._take_head()
+        elif len(self._behind) > self._limits.head_size:
+            # Who sends so many requests without waiting for an answer gets one.
+            self._behind = b""
+            self._takes_no_more = True
+            self.close()
 
-    def _head_complete(self) -> None:
-        self._head_length = 0
-        self._head_tail = b""
+    def eof_received(self) -> bool:  # type: ignore[override]
+        """Let a client that sends no more have the answer to what it has asked.
+
+        It has closed only its own half (RFC 9112, section 9.6). One that is gone says just the
+        same: it is taken for gone when it says so long after it asked. TLS has no such half.
+        """
+        if self._wire is None or self._wire.get_extra_info("sslcontext") is not None:
+            return False
+        if self in self._front.waiting:
+            if self._behind:
+                self._refuse(InvalidRequest("The head of the request broke off."))
+            return False
+        if (
+            self._asked_at is None
+            or self._event_loop.time() - self._asked_at > self._limits.half_close_time
+        ):
+            return False
+        self._sends_no_more = True
+        if self._body is not None:
+            _break_off(self._body, "the connection was closed")
+        return True
+
+    def _take_head(self) -> None:
+        # Old clients send a line break after a body (RFC 9112, section 2.2): no head begins.
+        data = self._behind = self._behind.lstrip(b"\r\n")
+        if not data:
+            return
+        end = end_of_head(data)
+        if end < 0 and data[:1].isalpha():
+            if len(data) > self._limits.head_size:
+                self._refuse(
+                    InvalidRequest(f"The head has more than {self._limits.head_size} bytes.")
+                )
+            elif self._head_timer is None:
+                self._start_head_timer()
+            return
+        if end < 0:  # what is no HTTP need not come to an end
+            end = len(data)
+        head, self._behind = data[:end], data[end:]
+        self._asked_at = self._event_loop.time()
         self._stop_head_timer()
         self._front.waiting.pop(self, None)
+        self.repairs = ()
+        if has_bare_line_feeds(head):
+            head, self.repairs = repaired(head)
+        super().data_received(head)
+        self._body, self._body_left, closes = _what_follows(self)
+        self._takes_no_more = self._takes_no_more or closes
+        if self._body is not None and self._behind:
+            data, self._behind = self._behind, b""
+            self.data_received(data)
+
+    def _take_body(self, body: StreamReader, data: bytes) -> bytes:
+        """Read on in `body`, and return what comes behind it."""
+        behind = b""
+        if self._body_left is not None:
+            data, behind = data[: self._body_left], data[self._body_left :]
+            self._body_left -= len(data)
+        _read_on(self, body, data)
+        if body.is_eof():
+            self._body = None
+            if self._body_left is None and not data.endswith(b"\r\n\r\n"):
+                # Something has come behind the last chunk, of which the parser may have a part.
+                self._takes_no_more = True
+        return behind
 
     def _start_head_timer(self) -> None:
         self._head_timer = self._event_loop.call_later(
@@ -170,7 +297,7 @@ class Connection(web.RequestHandler):
 
     def _head_overdue(self) -> None:
         self._head_timer = None
-        if self._head_length:
+        if self._behind:
             self._refuse(RequestTimeout("The head of the request took too long to arrive."))
         else:
             # Who has sent nothing has asked nothing, and may be about to: an answer would be read
@@ -256,29 +383,60 @@ class Connection(web.RequestHandler):
         return InvalidRequest("This is not well-formed HTTP/1.1.")
 
 
-def _end_broken_body(connection: Connection) -> None:
-    """Tell who reads a body that it is broken, which aiohttp keeps as the next call's error.
+def _unacknowledged(wire: asyncio.Transport) -> int | None:
+    """Return how many segments are under way to the client; None: the connection is lost."""
+    try:
+        told = wire.get_extra_info("socket").getsockopt(
+            socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_STATE.size
+        )
+    except (AttributeError, OSError, ValueError):  # no Linux, or closed by ourselves
+        return 0
+    state, in_flight = _TCP_STATE.unpack(told)
+    return None if state == _TCP_CLOSED else in_flight
 
-    The one place that needs aiohttp's private names. Its parser raises for chunks that are none,
-    and `RequestHandler.data_received` queues that as a message of its own behind the call, whose
-    body is never told: who reads it would wait for the rest, and the client for its answer.
-    Without these names, they wait for as long as a body may take.
+
+# All that needs private names of aiohttp: its parser's messages, as `RequestHandler` queues them
+# for its task, tell what a head announces, and what is wrong with the body that is being read.
+
+
+def _what_follows(connection: Connection) -> tuple[StreamReader | None, int | None, bool]:
+    """Return the body that a head announces, its length, and whether nothing is read behind it.
+
+    There is none, or it has no length, as chunks have not. aiohttp reads no HTTP behind an upgrade,
+    not even behind one that is refused.
     """
-    messages = getattr(connection, "_messages", None)
-    if not messages or not isinstance(messages[-1][0], web_protocol._ErrInfo):  # noqa: SLF001
+    messages = connection._messages  # noqa: SLF001
+    message, body = messages[-1] if messages else (None, None)
+    if not isinstance(message, RawRequestMessage) or body is None:
+        return None, None, False
+    if body.is_eof():
+        return None, None, connection._upgraded  # noqa: SLF001
+    length = message.headers.get("Content-Length")
+    return body, None if message.chunked or length is None else int(length), message.upgrade
+
+
+def _read_on(connection: Connection, body: StreamReader, data: bytes) -> None:
+    """Let the parser have more of a body, and tell who reads it if that is broken.
+
+    aiohttp queues what is wrong with chunks as a message of its own behind the request, whose body
+    is never told: who reads it would wait for the rest, and the client for its answer.
+    """
+    messages = connection._messages  # noqa: SLF001
+    before = len(messages)
+    web.RequestHandler.data_received(connection, data)
+    if len(messages) == before:
         return
-    request = connection._current_request  # noqa: SLF001
-    if len(messages) > 1:
-        body = messages[-2][1]
-    elif request is not None:
-        body = request.content
-    else:
-        return
-    if not body.is_eof():
-        body.set_exception(web.RequestPayloadError(str(messages[-1][0].exc)))
-        body.feed_eof()  # so that nothing waits for more of it once it is answered
+    error = messages[-1][0]
+    if isinstance(error, web_protocol._ErrInfo) and not body.is_eof():  # noqa: SLF001
         messages.pop()
+        _break_off(body, str(error.exc))
         connection.close()
+
+
+def _break_off(body: StreamReader, reason: str) -> None:
+    """Tell who reads `body` that it will not come whole, so that nobody waits for more of it."""
+    body.set_exception(web.RequestPayloadError(reason))
+    body.feed_eof()
 
 
 class Front(web.Server):
@@ -302,7 +460,7 @@ class Front(web.Server):
             "max_headers": self.limits.fields,
         }
         loop = asyncio.get_running_loop()
-        super().__init__(endpoint, loop=loop)
+        super().__init__(endpoint, request_factory=self._request, loop=loop)
         self._event_loop = loop
         self._ended = ended
         self.waiting: dict[Connection, None] = {}
@@ -314,6 +472,21 @@ class Front(web.Server):
     def __call__(self) -> web.RequestHandler:
         """Make the protocol of a new connection."""
         return Connection(self, self.limits, self._event_loop, **self._options)
+
+    def _request(
+        self,
+        message: RawRequestMessage,
+        payload: StreamReader,
+        connection: web.RequestHandler,
+        writer: AbstractStreamWriter,
+        task: "asyncio.Task[None]",
+    ) -> web.BaseRequest:
+        assert isinstance(connection, Connection)  # noqa: S101 - the front makes no others
+        connection.judge(message)
+        if message.version not in _VERSIONS or message is web_protocol.ERROR:
+            # The answer has the version of its request.
+            message = message._replace(version=HttpVersion11)
+        return web.BaseRequest(message, payload, connection, writer, task, self._event_loop)
 
     def make_room(self) -> bool:
         """Tell whether one more connection may be, after closing another one if need be.

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
 
-from aiohttp import web
+from aiohttp import HttpVersion11, web
 from aiohttp.http_exceptions import PayloadEncodingError
 
+from bridge.server.negotiation import expects_continue
 from bridge.upstream.gateway import Policy
 from bridge.v1.errors import BodyTooLarge, InvalidRequest, Overloaded, RequestTimeout
 from bridge.v1.wire import PAGE_LIMIT
@@ -35,6 +36,10 @@ class ConnectionLimits:
     """Between an answer and the next request: as nginx has it."""
     send_timeout: float = 60.0
     """For the client to take the next 300 KiB of an answer, about, or the rest of it."""
+    half_close_time: float = 5.0
+    """After its request, for a client to say that it sends no more and waits for the answer. Those
+    that do so (PHP's stream_socket_shutdown, Ruby's close_write) do it at once; who says it later
+    has given up waiting, which TCP tells in the same words."""
     lingering_time: float = 5.0
     """For the rest of a body that was refused, so that the client gets to read why."""
     line_size: int = 8190
@@ -130,7 +135,7 @@ async def read_body(
     too_large = BodyTooLarge(f"The body has more than {limits.size} bytes.")
     if (request.content_length or 0) > limits.size:
         raise too_large
-    if request.headers.get("Expect", "").lower() == "100-continue":
+    if request.version >= HttpVersion11 and expects_continue(request.headers):
         # Only now: what is refused by its head alone need not be sent (RFC 9110, 10.1.1).
         await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         request.writer.output_size = 0

@@ -1,9 +1,23 @@
-"""Content negotiation: whether a call's Accept header (RFC 9110, section 12.5.1) admits XML."""
+"""What fields of a head say that are lists, and whether Accept admits XML (RFC 9110)."""
 
 import re
 
+from multidict import MultiMapping
+
 _XML = re.compile(r"\*/\*|(?:application|text)/(?:\*|xml)|[^/]+/(?:[^/]+\+)?xml")
 _QUALITY = re.compile(r"q=(?P<value>[0-9.]+)")
+
+
+def list_field(headers: MultiMapping[str], name: str) -> str | None:
+    """Return a field whose value is a list: all of its lines are one (RFC 9110, section 5.2)."""
+    lines = headers.getall(name, ())
+    return ", ".join(lines) if lines else None
+
+
+def expects_continue(headers: MultiMapping[str]) -> bool:
+    """Tell whether the body is held back until it is asked for (RFC 9110, section 10.1.1)."""
+    expected = list_field(headers, "Expect")
+    return expected is not None and "100-continue" in map(str.strip, expected.lower().split(","))
 
 
 def admits_xml(accept: str | None) -> bool:

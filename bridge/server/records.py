@@ -28,6 +28,8 @@ class CallRecord:
     method: str
     user_agent: str | None
     started: float = field(default_factory=time.monotonic)
+    milliseconds: float | None = None
+    """From its start to its answer, once the clock is stopped."""
     route: str | None = None
     successor: str | None = None
     """The v2 path that takes the place of what was called."""
@@ -51,6 +53,10 @@ class CallRecord:
         """Note who is calling, as far as a log may know."""
         self.way, self.account_id, self.label = caller.way, caller.account_id, caller.label
 
+    def stop_the_clock(self) -> None:
+        """Note how long it took: what comes now is not its client's waiting."""
+        self.milliseconds = milliseconds_since(self.started)
+
     def line(self) -> dict[str, object]:
         """Return the fields of the log line."""
         line: dict[str, object] = {
@@ -62,7 +68,7 @@ class CallRecord:
             "account_id": self.account_id,
             "label": self.label and without_addresses(self.label),
             "status": self.status,
-            "milliseconds": milliseconds_since(self.started),
+            "milliseconds": self.milliseconds or milliseconds_since(self.started),
             "upstream": [call.line() for call in self.upstream_calls],
             "notes": [
                 {"code": note.code, "subject": note.subject, "count": count}

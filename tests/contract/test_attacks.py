@@ -1019,6 +1019,22 @@ class TestFraming:
             pytest.param(
                 raw_call("Transfer-Encoding: gzip", body=document()), id="unknown-transfer-coding"
             ),
+            pytest.param(raw_call(f"Content-Length: {10**20}"), id="length-past-64-bits"),
+        ],
+    )
+    async def test_lengths_that_make_no_sense_are_400(
+        self, upstream: ScriptedUpstream, bridge: LegacyClient, call: bytes
+    ) -> None:
+        head, _, body = (await bridge.raw(call)).partition(b"\r\n\r\n")
+
+        assert upstream.received == []
+        assert head.split(b" ")[1] == b"400"
+        assert f"Hint: {NOT_HTTP}".encode() in head
+        assert_valid(body, "errors")
+
+    @pytest.mark.parametrize(
+        "call",
+        [
             pytest.param(
                 raw_call("Transfer-Encoding: chunked", body=b"zz\r\n" + document()),
                 id="chunk-of-no-size",
@@ -1037,17 +1053,16 @@ class TestFraming:
                 raw_call("Transfer-Encoding: chunked", body=b"31\r\n" + document() + b"\r\nzz\r\n"),
                 id="second-chunk-of-no-size",
             ),
-            pytest.param(raw_call(f"Content-Length: {10**20}"), id="length-past-64-bits"),
         ],
     )
-    async def test_lengths_that_make_no_sense_are_400(
+    async def test_chunks_that_are_none_are_400(
         self, upstream: ScriptedUpstream, bridge: LegacyClient, call: bytes
     ) -> None:
         head, _, body = (await bridge.raw(call)).partition(b"\r\n\r\n")
 
         assert upstream.received == []
-        assert head.split(b" ")[1] == b"400"
-        assert f"Hint: {NOT_HTTP}".encode() in head
+        assert head.startswith(b"HTTP/1.1 400 ")
+        assert b"Hint: The body broke off, or is not encoded as its head says." in head
         assert_valid(body, "errors")
 
     async def test_what_follows_the_length_is_another_call(
@@ -1080,15 +1095,14 @@ class TestFraming:
             ),
         ],
     )
-    async def test_a_client_gone_before_the_end_of_its_body_sends_nothing_and_is_no_defect(
+    async def test_a_body_that_breaks_off_sends_nothing_and_is_no_defect(
         self, upstream: ScriptedUpstream, log: io.StringIO, bridge: LegacyClient, call: bytes
     ) -> None:
-        reader, writer = await asyncio.open_connection(bridge.host, bridge.port)
-        writer.write(call)
-        writer.write_eof()
-        await reader.read()
-        writer.close()
-        await writer.wait_closed()
+        async with bridge.connection() as (reader, writer):
+            writer.write(call)
+            writer.write_eof()
+
+            assert (await reader.read()).startswith(b"HTTP/1.1 400 ")
 
         assert upstream.received == []
         assert "legacy_call" in log.getvalue()

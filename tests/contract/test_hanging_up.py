@@ -12,7 +12,7 @@ from bridge.server.answers import send
 from bridge.server.front import Connection
 from tests.support.clocks import until
 from tests.support.held_upstream import HeldUpstream, running_held_upstream
-from tests.support.legacy import BASIC, LegacyClient
+from tests.support.legacy import BASIC, LegacyClient, hang_up
 from tests.support.logged import Logged, logging
 from tests.support.running import running_bridge
 from tests.support.upstream import page
@@ -59,6 +59,7 @@ async def hanging_up(client: LegacyClient, data: bytes) -> AsyncIterator[None]:
         writer.write(data)
         await writer.drain()
         yield
+        hang_up(writer)
     await caught_up(client)
 
 

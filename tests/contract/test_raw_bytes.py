@@ -1,13 +1,21 @@
 """Requests byte for byte as old clients put them on the wire (schemas/README.md, "Requests")."""
 
 import base64
+import io
 import json
 import re
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
+import structlog
 
+from bridge.server import logs
+from tests.support.held_upstream import running_held_upstream
 from tests.support.legacy import LegacyClient
-from tests.support.upstream import Reply, ScriptedUpstream, message
+from tests.support.running import running_bridge
+from tests.support.upstream import Reply, ScriptedUpstream, message, page
+from tests.support.writing import caught_up
 
 PAIR = base64.b64encode(b"any@example.com:sandbox-token").decode()
 CREATED = Reply(json.dumps(message(id=27835324)).encode(), 201)
@@ -276,3 +284,228 @@ async def test_a_body_that_comes_after_its_refusal_is_no_head_of_a_call(
         )
 
         assert (await reader.readuntil(b"\r\n")) == b"HTTP/1.1 200 OK\r\n"
+
+
+READ = f"GET /invoice/1420/messages HTTP/1.1\r\nHost: a\r\nAuthorization: Basic {PAIR}\r\n".encode()
+
+
+def statuses(answers: bytes) -> list[str]:
+    return re.findall(r"HTTP/1\.1 (\d+)", answers.decode())
+
+
+async def in_pieces(bridge: LegacyClient, *pieces: bytes) -> bytes:
+    """Send pieces, each of which the bridge has read before the next one leaves."""
+    async with bridge.connection() as (reader, writer):
+        for piece in pieces:
+            writer.write(piece)
+            await caught_up(bridge)
+        return await reader.read()
+
+
+class TestFieldsOnSeveralLines:
+    """All lines of a field that is a list are one list (RFC 9110, section 5.2)."""
+
+    @pytest.mark.parametrize(
+        ("fields", "status"),
+        [
+            (b"Accept: application/json\r\nAccept: application/xml\r\n", "200"),
+            (b"Accept: application/json\r\nAccept: text/html\r\n", "406"),
+            (b"Accept: application/json\r\nAccept:\r\n", "406"),
+        ],
+    )
+    async def test_accept(self, bridge: LegacyClient, fields: bytes, status: str) -> None:
+        assert statuses(await bridge.raw(READ + fields + b"Connection: close\r\n\r\n")) == [status]
+
+    async def test_content_encoding(self, bridge: LegacyClient) -> None:
+        coded = request(BODY, headers=("Content-Encoding: identity", "Content-Encoding: gzip"))
+
+        assert statuses(await bridge.raw(coded)) == ["415"]
+
+    async def test_connection(self, bridge: LegacyClient) -> None:
+        fields = b"Connection: x-any\r\nConnection: close\r\n\r\n"
+
+        assert statuses(await bridge.raw(READ + fields)) == ["200"]
+
+
+class TestBehindACall:
+    """What comes behind a call does not change what becomes of it, however TCP cuts the two."""
+
+    BEHIND = (
+        pytest.param(b"\0", id="NUL"),
+        pytest.param(b" ", id="blank"),
+        pytest.param(b">", id="bracket"),
+        pytest.param(b"x", id="letter"),
+        pytest.param(b"\r\n\r\n", id="line breaks"),
+        pytest.param(READ + b"\r\n", id="a call"),
+        pytest.param(b"NONSENSE\r\n\r\n", id="nonsense"),
+    )
+
+    @pytest.mark.parametrize("behind", BEHIND)
+    @pytest.mark.parametrize("together", [True, False], ids=["one segment", "two segments"])
+    @pytest.mark.parametrize(
+        ("last", "reply", "status"),
+        [
+            pytest.param(READ + b"Connection: close\r\n\r\n", page(), "200", id="read"),
+            pytest.param(request(BODY), message(id=27835324), "201", id="write"),
+        ],
+    )
+    async def test_the_last_call_is_served_once_and_the_rest_is_not(
+        self, behind: bytes, together: bool, last: bytes, reply: dict[str, Any], status: str
+    ) -> None:
+        async with (
+            running_held_upstream() as held,
+            running_bridge(held.base_url) as bridge,
+            bridge.connection() as (reader, writer),
+        ):
+            writer.write(last + behind if together else last)
+            call = await held.next()
+            if not together:
+                writer.write(behind)
+            await caught_up(bridge)
+            call.answer(reply, int(status))
+
+            assert statuses(await reader.read()) == [status]
+            assert len(held.calls) == 1
+
+    @pytest.mark.parametrize(
+        "headers", [("Transfer-Encoding: chunked",), (f"Content-Length: {len(BODY)}",)]
+    )
+    async def test_what_is_no_call_is_refused_where_the_connection_stays_open(
+        self, upstream: ScriptedUpstream, scripted_bridge: LegacyClient, headers: tuple[str, ...]
+    ) -> None:
+        upstream.says(CREATED)
+        body = BODY if "Length" in headers[0] else b"%x\r\n%s\r\n0\r\n\r\n" % (len(BODY), BODY)
+        write = request(body, headers=("Content-Type: text/xml", *headers), length=False)
+
+        answers = await scripted_bridge.raw(
+            write.replace(b"Connection: close\r\n", b"") + b"NONSENSE\r\n\r\n"
+        )
+
+        assert statuses(answers) == ["201", "400"]
+        assert len(upstream.received) == 1
+
+    async def test_a_head_that_comes_in_two_with_the_call_before_it(
+        self, bridge: LegacyClient
+    ) -> None:
+        second = READ + b"Connection: close\r\n\r\n"
+        for cut in (1, len(second) - 3, len(second) - 1):
+            answers = await in_pieces(bridge, READ + b"\r\n" + second[:cut], second[cut:])
+
+            assert statuses(answers) == ["200", "200"]
+
+    @pytest.mark.parametrize("token", [b"h2c", b"TLS/1.0", b"any"])
+    async def test_a_call_behind_an_upgrade_is_answered(
+        self, bridge: LegacyClient, token: bytes
+    ) -> None:
+        upgrade = READ + b"Connection: Upgrade\r\nUpgrade: %s\r\n\r\n" % token
+
+        answers = await bridge.raw(upgrade + READ + b"Connection: close\r\n\r\n")
+
+        assert statuses(answers) == ["200", "200"]
+
+    @pytest.mark.parametrize(
+        "head",
+        [
+            READ + b"Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n",
+            b"CONNECT api.example.com:443 HTTP/1.1\r\nHost: a\r\n\r\n",
+        ],
+        ids=["websocket", "connect"],
+    )
+    async def test_what_asks_for_another_protocol_is_the_last(
+        self, bridge: LegacyClient, head: bytes
+    ) -> None:
+        answers = await bridge.raw(head + READ + b"\r\n")
+
+        assert len(statuses(answers)) == 1
+        assert b"Connection: close" in answers
+
+
+class TestVersions:
+    """Only HTTP/1.0 and HTTP/1.1 are spoken."""
+
+    @pytest.mark.parametrize("version", ["", " HTTP/0.9", " HTTP/1.2", " HTTP/2.0", " HTTP/3.0"])
+    @pytest.mark.parametrize("line_break", ["\r\n", "\n"])
+    async def test_any_other_is_400_in_http_1_1(
+        self, upstream: ScriptedUpstream, bridge: LegacyClient, version: str, line_break: str
+    ) -> None:
+        head = request(BODY).replace(b" HTTP/1.1\r\n", f"{version}{line_break}".encode())
+
+        answer = await bridge.raw(head)
+
+        assert answer.startswith(b"HTTP/1.1 400 ")
+        assert b"Connection: close" in answer
+        assert upstream.received == []
+
+    async def test_http_1_0_is_not_told_to_continue(
+        self, upstream: ScriptedUpstream, scripted_bridge: LegacyClient
+    ) -> None:
+        upstream.says(CREATED)
+        call = request(BODY, version="1.0", headers=("Expect: 100-continue",))
+
+        assert (await scripted_bridge.raw(call)).startswith(b"HTTP/1.0 201 ")
+
+
+class TestTransferCodings:
+    @pytest.mark.parametrize("coding", ["gzip, chunked", "gzip,chunked", "identity, chunked"])
+    async def test_beside_chunked_are_400(
+        self, upstream: ScriptedUpstream, bridge: LegacyClient, coding: str
+    ) -> None:
+        chunks = b"%x\r\n%s\r\n0\r\n\r\n" % (len(BODY), BODY)
+        call = request(chunks, headers=(f"Transfer-Encoding: {coding}",), length=False)
+
+        answers = await bridge.raw(call.replace(b"Connection: close\r\n", b"") + READ + b"\r\n")
+
+        assert statuses(answers) == ["400"]
+        assert upstream.received == []
+
+
+class TestOldRuntimes:
+    """Heads as PHP's fsockopen and Ruby's encode64 make them (schemas/README.md, "Heads")."""
+
+    LF = request(BODY).partition(BODY)[0].replace(b"\r\n", b"\n")
+
+    async def test_lines_that_all_end_in_lf(
+        self, upstream: ScriptedUpstream, scripted_bridge: LegacyClient
+    ) -> None:
+        upstream.says(CREATED)
+
+        assert statuses(await scripted_bridge.raw(self.LF + BODY)) == ["201"]
+
+    async def test_lines_that_come_one_by_one(
+        self, upstream: ScriptedUpstream, scripted_bridge: LegacyClient
+    ) -> None:
+        upstream.says(CREATED)
+
+        answers = await in_pieces(scripted_bridge, *self.LF.splitlines(keepends=True), BODY)
+
+        assert statuses(answers) == ["201"]
+
+    async def test_credentials_in_two_lines(
+        self, upstream: ScriptedUpstream, log: io.StringIO, scripted_bridge: LegacyClient
+    ) -> None:
+        upstream.says(CREATED)
+        token = "1234567.pt." + "x" * 80
+        pair = base64.encodebytes(f"any@example.com:{token}".encode()).decode().rstrip("\n")
+        assert "\n" in pair
+
+        answer = await scripted_bridge.raw(request(BODY, authorization=f"Basic {pair}"))
+
+        assert statuses(answer) == ["201"]
+        assert upstream.received[0].headers["Authorization"] == f"Bearer {token}"
+        assert '"code":"credentials-wrapped","subject":"head"' in log.getvalue()
+
+    async def test_a_bare_lf_that_could_hide_a_field_is_refused(
+        self, upstream: ScriptedUpstream, bridge: LegacyClient
+    ) -> None:
+        smuggling = request(BODY).replace(b"Host: acme", b"X: a\nHost: acme")
+
+        assert statuses(await bridge.raw(smuggling)) == ["400"]
+        assert upstream.received == []
+
+
+@pytest.fixture
+def log() -> Iterator[io.StringIO]:
+    stream = io.StringIO()
+    logs.configure(stream)
+    yield stream
+    structlog.reset_defaults()

@@ -29,6 +29,7 @@ from bridge.v1.errors import (
     RequestTimeout,
 )
 from tests.support.fronts import running_front
+from tests.support.legacy import hang_up
 from tests.support.running import LOOPBACK, running_bridge
 from tests.support.upstream import ScriptedUpstream, running_raw_upstream
 
@@ -146,9 +147,9 @@ async def quick_answer(connection: Connection) -> bytes:
     return head
 
 
-def assert_xml(answer: bytes, status: int, sentence: str, version: bytes = b"HTTP/1.1") -> None:
+def assert_xml(answer: bytes, status: int, sentence: str) -> None:
     head, _, body = answer.partition(b"\r\n\r\n")
-    assert head.startswith(b"%s %d " % (version, status))
+    assert head.startswith(b"HTTP/1.1 %d " % status)
     assert b"Content-Type: application/xml; charset=utf-8" in head
     assert f"<error>{sentence}</error>".encode() in body
 
@@ -256,7 +257,7 @@ class TestLargeHeads:
             answer = await server.all_of(head)
 
         # As aiohttp answers what it cannot read.
-        assert_xml(answer, 400, sentence, version=b"HTTP/1.0")
+        assert_xml(answer, 400, sentence)
         assert b"Hint: " + sentence.encode() in answer
 
     async def test_a_head_in_pieces_is_bounded_in_all(self) -> None:
@@ -425,12 +426,22 @@ class TestBodies:
 
         assert isinstance(server.outcomes[0], RequestTimeout)
 
-    async def test_that_break_off_have_nobody_left_to_answer(self) -> None:
+    async def test_that_break_off_are_said_to(self) -> None:
+        async with (
+            front() as server,
+            server.connection(POST + b"Content-Length: 9\r\n\r\nab") as (reader, writer),
+        ):
+            writer.write_eof()
+            assert b"The body broke off" in await reader.read()
+
+        assert isinstance(server.outcomes[0], InvalidRequest)
+
+    async def test_that_break_off_with_the_connection_have_nobody_left_to_answer(self) -> None:
         async with (
             front() as server,
             server.connection(POST + b"Content-Length: 9\r\n\r\nab") as (_, writer),
         ):
-            writer.write_eof()
+            hang_up(writer)
             await server.lost.wait()
 
         assert isinstance(server.outcomes[0], asyncio.CancelledError)

@@ -40,7 +40,7 @@ class TestADiskThatIsFull:
         self, upstream: ScriptedUpstream
     ) -> None:
         async with running_bridge(upstream.base_url) as client:
-            assert (await client.raw(b"nonsense\r\n\r\n")).startswith(b"HTTP/1.0 400 ")
+            assert (await client.raw(b"nonsense\r\n\r\n")).startswith(b"HTTP/1.1 400 ")
 
     async def test_keeps_no_breaker_from_closing(self, upstream: ScriptedUpstream) -> None:
         """It tells the log of each of its states."""

@@ -1,8 +1,10 @@
 """A legacy client for tests: plain HTTP to a running bridge, and a strict reader of its answers."""
 
 import asyncio
+import socket
+import struct
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from types import TracebackType
@@ -15,6 +17,13 @@ from multidict import CIMultiDict, CIMultiDictProxy
 from bridge.v1.xsd import schema_directory
 
 BASIC = aiohttp.encode_basic_auth("any@example.com", "sandbox-token")
+
+
+def hang_up(writer: asyncio.StreamWriter) -> None:
+    """Reset a connection, as a process does that is killed: its other end hears of it at once."""
+    no_lingering = struct.pack("ii", 1, 0)
+    writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, no_lingering)
+    writer.transport.abort()
 
 
 @dataclass(frozen=True)
@@ -103,7 +112,8 @@ class LegacyClient:
             yield reader, writer
         finally:
             writer.close()
-            await writer.wait_closed()
+            with suppress(ConnectionError):
+                await writer.wait_closed()
 
     async def raw(self, data: bytes) -> bytes:
         """Send `data` on a connection of its own and return all that comes until it closes."""

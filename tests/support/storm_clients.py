@@ -16,7 +16,7 @@ from xml.sax.saxutils import escape
 
 from multidict import CIMultiDict, CIMultiDictProxy
 
-from tests.support.legacy import Answer
+from tests.support.legacy import Answer, hang_up
 from tests.support.running import LOOPBACK
 from tests.support.storm_bridge import LOGINS, BridgeProcess
 from tests.support.storm_sandbox import (
@@ -198,7 +198,7 @@ class Client:
             await asyncio.sleep(0)
             if self._sandbox.answers[write.content.invoice] != answers:
                 return await sending
-        return await self._cut_off(sending)
+        return await self._cut_off(sending, quietly=self.plan.chance(0.5))
 
     async def _hang_up_while_v2_is_asked(self, request: bytes, write: Write) -> Answer | None:
         """Hang up in the middle of the write's turn, and not with an acknowledgement under way.
@@ -233,15 +233,21 @@ class Client:
                 await noticed
             return answer
 
-    async def _cut_off(self, sending: "asyncio.Task[Answer | None]") -> Answer | None:
-        self.hang_up()
+    async def _cut_off(
+        self, sending: "asyncio.Task[Answer | None]", *, quietly: bool = False
+    ) -> Answer | None:
+        self.hang_up(quietly=quietly)
         return await sending
 
-    def hang_up(self) -> None:
-        """Close the connection, whatever is awaited on it."""
+    def hang_up(self, *, quietly: bool = False) -> None:
+        """Close the connection, whatever is awaited on it; `quietly` as who only sends no more."""
         self._cut = True
         if self._line is not None:
-            self._line[1].transport.abort()
+            writer = self._line[1]
+            if quietly:
+                writer.transport.abort()
+            else:
+                hang_up(writer)
             self._line = None
 
     async def _exchange(self, request: bytes, write: Write | None = None) -> Answer | None:
