@@ -277,11 +277,11 @@ class Connection(web.RequestHandler):
         if self._body_left is not None:
             data, behind = data[: self._body_left], data[self._body_left :]
             self._body_left -= len(data)
-        _read_on(self, body, data)
+        more = _read_on(self, body, data)
         if body.is_eof():
             self._body = None
-            if self._body_left is None and not data.endswith(b"\r\n\r\n"):
-                # Something has come behind the last chunk, of which the parser may have a part.
+            if self._body_left is None and (more or not data.endswith(b"\r\n\r\n")):
+                # Something has come behind the last chunk, and the parser has it already.
                 self._takes_no_more = True
         return behind
 
@@ -415,8 +415,8 @@ def _what_follows(connection: Connection) -> tuple[StreamReader | None, int | No
     return body, None if message.chunked or length is None else int(length), message.upgrade
 
 
-def _read_on(connection: Connection, body: StreamReader, data: bytes) -> None:
-    """Let the parser have more of a body, and tell who reads it if that is broken.
+def _read_on(connection: Connection, body: StreamReader, data: bytes) -> bool:
+    """Let the parser have more of a body; tell whether it has found something behind it.
 
     aiohttp queues what is wrong with chunks as a message of its own behind the request, whose body
     is never told: who reads it would wait for the rest, and the client for its answer.
@@ -425,12 +425,13 @@ def _read_on(connection: Connection, body: StreamReader, data: bytes) -> None:
     before = len(messages)
     web.RequestHandler.data_received(connection, data)
     if len(messages) == before:
-        return
+        return False
     error = messages[-1][0]
     if isinstance(error, web_protocol._ErrInfo) and not body.is_eof():  # noqa: SLF001
         messages.pop()
         _break_off(body, str(error.exc))
         connection.close()
+    return True
 
 
 def _break_off(body: StreamReader, reason: str) -> None:

@@ -367,21 +367,31 @@ class TestBehindACall:
             assert statuses(await reader.read()) == [status]
             assert len(held.calls) == 1
 
-    @pytest.mark.parametrize(
-        "headers", [("Transfer-Encoding: chunked",), (f"Content-Length: {len(BODY)}",)]
-    )
     async def test_what_is_no_call_is_refused_where_the_connection_stays_open(
-        self, upstream: ScriptedUpstream, scripted_bridge: LegacyClient, headers: tuple[str, ...]
+        self, upstream: ScriptedUpstream, scripted_bridge: LegacyClient
     ) -> None:
         upstream.says(CREATED)
-        body = BODY if "Length" in headers[0] else b"%x\r\n%s\r\n0\r\n\r\n" % (len(BODY), BODY)
-        write = request(body, headers=("Content-Type: text/xml", *headers), length=False)
+        write = request(BODY).replace(b"Connection: close\r\n", b"")
 
-        answers = await scripted_bridge.raw(
-            write.replace(b"Connection: close\r\n", b"") + b"NONSENSE\r\n\r\n"
-        )
+        answers = await scripted_bridge.raw(write + b"NONSENSE\r\n\r\n")
 
         assert statuses(answers) == ["201", "400"]
+        assert len(upstream.received) == 1
+
+    @pytest.mark.parametrize(
+        "behind", [READ + b"\r\n", b"NONSENSE\r\n\r\n", b"GET", request(BODY)[:-1]]
+    )
+    async def test_nothing_is_served_that_comes_with_the_last_chunk(
+        self, upstream: ScriptedUpstream, scripted_bridge: LegacyClient, behind: bytes
+    ) -> None:
+        upstream.says(CREATED)
+        chunks = b"%x\r\n%s\r\n0\r\n\r\n" % (len(BODY), BODY)
+        write = request(chunks, headers=("Transfer-Encoding: chunked",), length=False)
+
+        answers = await scripted_bridge.raw(write.replace(b"Connection: close\r\n", b"") + behind)
+
+        assert statuses(answers) == ["201"]
+        assert b"Connection: close" in answers
         assert len(upstream.received) == 1
 
     async def test_a_head_that_comes_in_two_with_the_call_before_it(
