@@ -174,6 +174,9 @@ class Connection(web.RequestHandler):
     def _wait(self) -> None:
         if self._wire is None:
             return
+        if self.is_ending:
+            self.close()
+            return
         self._front.waiting[self] = None
         self._body = None
         if self._behind:
