@@ -51,10 +51,14 @@ class Recipient(msgspec.Struct, gc=False):
 
 
 def _as_read(always_quote: bool, value: Sequence[Recipient], remark: Remark) -> str:
-    mailboxes = [Mailbox(recipient.email, recipient.name) for recipient in value if recipient.email]
-    if len(mailboxes) < len(value):
+    spelled = [
+        recipients.write_mailbox(each.email or "", each.name, always_quote=always_quote)
+        for each in value
+    ]
+    told = [each for each in spelled if each is not None]
+    if len(told) < len(spelled):
         remark(NoteCode.RECIPIENT_DROPPED)
-    return recipients.write(mailboxes, always_quote=always_quote)
+    return ", ".join(told)
 
 
 def _as_told(always_quote: bool, value: Sequence[Recipient]) -> str:
@@ -66,7 +70,10 @@ def _spelled(address: str | None, name: str | None, always_quote: bool) -> str:
     """Spell one recipient: an invoice's messages go to the same few people."""
     if not address or len(address) + len(name or "") > WORTH_KEEPING:
         raise NotCanonical  # which is not kept
-    return recipients.write_mailbox(address, name, always_quote=always_quote)
+    spelled = recipients.write_mailbox(address, name, always_quote=always_quote)
+    if spelled is None:
+        raise NotCanonical
+    return spelled
 
 
 WORTH_KEEPING = 500

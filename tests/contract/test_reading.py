@@ -346,6 +346,18 @@ class TestFields:
                 id="quoted name",
             ),
             pytest.param(
+                {"recipients": [{"name": "J", "email": "j..d@docomo.ne.jp"}]},
+                "full-recipient-list",
+                '"J" <j..d@docomo.ne.jp>',
+                id="unusual address",
+            ),
+            pytest.param(
+                {"recipients": [{"email": "jane"}, {"email": "a@b.org"}, {"email": "a@b, c@d"}]},
+                "full-recipient-list",
+                "a@b.org",
+                id="what is no address",
+            ),
+            pytest.param(
                 {"colour": {"of": ["money"]}}, "sent-by", "Bob Powell", id="unknown field"
             ),
         ],
