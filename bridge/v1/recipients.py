@@ -14,6 +14,8 @@ from typing import NamedTuple
 
 from email_validator import EmailNotValidError, validate_email
 
+from bridge.excerpt import excerpt
+
 
 @dataclass(frozen=True, slots=True)
 class Mailbox:
@@ -57,8 +59,8 @@ class InvalidRecipient(ValueError):
 
     def __init__(self, piece: str, reason: str) -> None:
         super().__init__(piece, reason)
-        self.piece = _excerpt(piece.strip(" \t\r\n,;"), 100)
-        self.reason = _excerpt(reason, 200)
+        self.piece = _one_line(excerpt(piece.strip(" \t\r\n,;"), 100))
+        self.reason = _one_line(excerpt(reason, 200))
 
     def __str__(self) -> str:
         return f"{self.piece!r} is not a recipient: {self.reason}"
@@ -338,8 +340,3 @@ def _quoted(name: str, always: bool) -> str:
     if name and (always or _NEEDS_QUOTES.search(name) or name != " ".join(name.split())):
         return '"' + name.replace("\\", "\\\\").replace('"', '\\"') + '"'
     return name
-
-
-def _excerpt(text: str, length: int) -> str:
-    line = _one_line(text[: length + 1])
-    return line if len(line) <= length else line[: length - 1] + "…"
