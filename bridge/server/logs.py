@@ -19,7 +19,7 @@ REQUEST_ID: ContextVar[str | None] = ContextVar("request_id", default=None)
 """That of the legacy call which is being served: each line that is logged meanwhile has it."""
 
 _LONGEST = 16 * 1024
-"""Characters of a text in a line: a traceback of a hundred calls; but an error says what it likes."""
+"""Characters of a text in a line: room for a traceback, however much its error says."""
 
 _encoder = msgspec.json.Encoder(enc_hook=str)
 
