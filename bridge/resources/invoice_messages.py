@@ -151,6 +151,10 @@ MESSAGE_FORM = form("invoice-message", "invoice-messages/request", GIVEN)
 EVENT_FORM = form("invoice-message", "invoice-messages/request", GIVEN[:1])
 """An event has a body and nothing else."""
 
+UPDATED_SINCE = "updated_since"
+TEMPLATE_FLAGS = ("reminder", "thank_you")
+"""Parameters of a query, in v1 and in v2."""
+
 MAX_RECIPIENTS = 250
 MAX_RECIPIENTS_LENGTH = 32 * 1024
 """Characters. Together they bound what judging the addresses of one request can cost."""
@@ -159,9 +163,9 @@ MAX_RECIPIENTS_LENGTH = 32 * 1024
 def list_messages(call: V1Request) -> Flow:
     """List the messages of an invoice, newest first (schemas/README.md, "List messages")."""
     parameters = {}
-    if updated_since := call.query.get("updated_since"):
-        since = read_datetime(updated_since, "updated_since")
-        parameters["updated_since"] = datetime_text(since)
+    if updated_since := call.query.get(UPDATED_SINCE):
+        since = read_datetime(updated_since, UPDATED_SINCE)
+        parameters[UPDATED_SINCE] = datetime_text(since)
     return (yield from list_all(MESSAGES, call, parameters))
 
 
@@ -173,7 +177,7 @@ def show_template(call: V1Request) -> Flow:
     """Show the subject and body of a message to be (schemas/README.md, "Message template")."""
     parameters = {
         name: boolean_text(read_boolean(text, name))
-        for name in ("reminder", "thank_you")
+        for name in TEMPLATE_FLAGS
         if (text := call.query.get(name)) is not None
     }
     response: V2Response = yield V2Request(
@@ -323,9 +327,9 @@ RESOURCE = Resource(
     collection=MESSAGES,
     look=look,
     calls=(
-        *calls("list", "GET", COLLECTIONS, list_messages),
+        *calls("list", "GET", COLLECTIONS, list_messages, [UPDATED_SINCE]),
         *calls("send", "POST", COLLECTIONS, send_message),
-        *calls("template", "GET", below(COLLECTIONS, "new"), show_template),
+        *calls("template", "GET", below(COLLECTIONS, "new"), show_template, TEMPLATE_FLAGS),
         *chain.from_iterable(
             calls(segment, "POST", below(COLLECTIONS, segment), partial(change_state, event_type))
             for segment, event_type in EVENTS.items()

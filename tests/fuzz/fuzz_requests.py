@@ -166,8 +166,7 @@ TOKENS = (
 SEEDS = (
     b"<invoice-message><" + b"b" * 3000 + b"></invoice-message>",
     b"<invoice-message body='x' send_me_a_copy='1'>&#55357;&#56832;<a@b.org></invoice-message>",
-    b"<invoice-message><recipients>a..b@c.org\n'd@e.org'\nJ [mailto:f@g.org]</recipients>"
-    b"</invoice-message>",
+    b"<invoice-message><recipients>a..b@c.org\n'd@e.org'\nJ [mailto:f@g.org]</recipients></invoice-message>",
     b"<invoice-message><body>Hello</body><subject>Hi</subject></invoice-message>",
     (
         b"<invoice-message><recipients>Jane Doe &lt;jane@doe.org>, bob@doe.org</recipients>"
