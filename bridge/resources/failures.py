@@ -5,6 +5,7 @@ The rows are those of schemas/README.md, "Answers that are not 2xx".
 
 from typing import NamedTuple
 
+from bridge.excerpt import excerpt
 from bridge.v1 import errors as v1
 from bridge.v1.wire import V1Response
 from bridge.v1.writer import write_errors
@@ -59,15 +60,14 @@ REFUSALS: dict[int, Failure] = {
 OTHER_REFUSAL = Failure(502, "Harvest failed.")
 DEFECT = Failure(500, "The bridge failed. Its log has the reason under this X-Request-Id.")
 
-_HINT_LENGTH = 500
-
 
 def answer_to(error: Exception) -> V1Response:
     """Return the answer to a legacy call that ended in `error`, written and validated."""
     if isinstance(error, v2.UpstreamRefusal):
         failure = REFUSALS.get(error.status, OTHER_REFUSAL)
         words = error.message if error.status in V2_MAY_SAY else None
-        message = words or failure.message
+        # Not sooner: what must not be told has been taken out of the whole.
+        message = excerpt(words or failure.message)
     else:
         failure = FAILURES.get(type(error), DEFECT)
         message = failure.message or str(error)
@@ -92,5 +92,5 @@ def _headers(error: Exception, status: int, message: str) -> dict[str, str]:
 
 def _header_value(text: str) -> str:
     """Make `text` fit for a header: printable ASCII on one line (RFC 9110, section 5.5)."""
-    one_line = " ".join(text.split())[:_HINT_LENGTH]
+    one_line = " ".join(text.split())
     return "".join(character if " " <= character <= "~" else "?" for character in one_line)

@@ -51,10 +51,14 @@ class Recipient(msgspec.Struct, gc=False):
 
 
 def _as_read(always_quote: bool, value: Sequence[Recipient], remark: Remark) -> str:
-    mailboxes = [Mailbox(recipient.email, recipient.name) for recipient in value if recipient.email]
-    if len(mailboxes) < len(value):
+    spelled = [
+        recipients.write_mailbox(each.email or "", each.name, always_quote=always_quote)
+        for each in value
+    ]
+    told = [each for each in spelled if each is not None]
+    if len(told) < len(spelled):
         remark(NoteCode.RECIPIENT_DROPPED)
-    return recipients.write(mailboxes, always_quote=always_quote)
+    return ", ".join(told)
 
 
 def _as_told(always_quote: bool, value: Sequence[Recipient]) -> str:
@@ -66,7 +70,10 @@ def _spelled(address: str | None, name: str | None, always_quote: bool) -> str:
     """Spell one recipient: an invoice's messages go to the same few people."""
     if not address or len(address) + len(name or "") > WORTH_KEEPING:
         raise NotCanonical  # which is not kept
-    return recipients.write_mailbox(address, name, always_quote=always_quote)
+    spelled = recipients.write_mailbox(address, name, always_quote=always_quote)
+    if spelled is None:
+        raise NotCanonical
+    return spelled
 
 
 WORTH_KEEPING = 500
@@ -144,6 +151,10 @@ MESSAGE_FORM = form("invoice-message", "invoice-messages/request", GIVEN)
 EVENT_FORM = form("invoice-message", "invoice-messages/request", GIVEN[:1])
 """An event has a body and nothing else."""
 
+UPDATED_SINCE = "updated_since"
+TEMPLATE_FLAGS = ("reminder", "thank_you")
+"""Parameters of a query, in v1 and in v2."""
+
 MAX_RECIPIENTS = 250
 MAX_RECIPIENTS_LENGTH = 32 * 1024
 """Characters. Together they bound what judging the addresses of one request can cost."""
@@ -152,9 +163,9 @@ MAX_RECIPIENTS_LENGTH = 32 * 1024
 def list_messages(call: V1Request) -> Flow:
     """List the messages of an invoice, newest first (schemas/README.md, "List messages")."""
     parameters = {}
-    if updated_since := call.query.get("updated_since"):
-        since = read_datetime(updated_since, "updated_since")
-        parameters["updated_since"] = datetime_text(since)
+    if updated_since := call.query.get(UPDATED_SINCE):
+        since = read_datetime(updated_since, UPDATED_SINCE)
+        parameters[UPDATED_SINCE] = datetime_text(since)
     return (yield from list_all(MESSAGES, call, parameters))
 
 
@@ -166,7 +177,7 @@ def show_template(call: V1Request) -> Flow:
     """Show the subject and body of a message to be (schemas/README.md, "Message template")."""
     parameters = {
         name: boolean_text(read_boolean(text, name))
-        for name in ("reminder", "thank_you")
+        for name in TEMPLATE_FLAGS
         if (text := call.query.get(name)) is not None
     }
     response: V2Response = yield V2Request(
@@ -316,9 +327,9 @@ RESOURCE = Resource(
     collection=MESSAGES,
     look=look,
     calls=(
-        *calls("list", "GET", COLLECTIONS, list_messages),
+        *calls("list", "GET", COLLECTIONS, list_messages, [UPDATED_SINCE]),
         *calls("send", "POST", COLLECTIONS, send_message),
-        *calls("template", "GET", below(COLLECTIONS, "new"), show_template),
+        *calls("template", "GET", below(COLLECTIONS, "new"), show_template, TEMPLATE_FLAGS),
         *chain.from_iterable(
             calls(segment, "POST", below(COLLECTIONS, segment), partial(change_state, event_type))
             for segment, event_type in EVENTS.items()

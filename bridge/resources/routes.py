@@ -1,7 +1,8 @@
 """The calls of a resource, and from a method and a path to the call that serves it."""
 
+import re
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -9,7 +10,7 @@ from bridge.resources.flow import Flow, Look
 from bridge.resources.table import Collection
 from bridge.v1.dialects import Dialect
 from bridge.v1.errors import MethodNotAllowed, NotFound, NotTranslated
-from bridge.v1.notes import Notes
+from bridge.v1.notes import NoteCode, Notes
 from bridge.v1.paths import Shape, anonymous, covers, segments, shape, template
 from bridge.v1.wire import V1Request
 
@@ -24,17 +25,36 @@ class Call:
     """With ids in braces, such as `/invoice/{invoice_id}/messages`."""
     dialect: Dialect
     flow: Callable[[V1Request], Flow]
+    parameters: frozenset[str] = frozenset()
+    """Those of the query that it reads."""
 
+    def read_query(self, query: Mapping[str, str], notes: Notes) -> dict[str, str]:
+        """Return what the call reads of a query, and note the names of all else."""
+        for name in query:
+            if name not in self.parameters:
+                notes.add(NoteCode.PARAMETER_IGNORED, name if _PLAIN_NAME.fullmatch(name) else "…")
+        return {name: text for name, text in query.items() if name in self.parameters}
+
+
+_PLAIN_NAME = re.compile(r"[A-Za-z][A-Za-z_-]{0,30}")
+"""No digit is in it: a token that lost its name is none of what a log may know."""
+
+_JSON = ".json"
 
 Paths = Sequence[tuple[str, Dialect]]
 """Paths with ids in braces, and the dialect of each."""
 
 
 def calls(
-    name: str, method: str, paths: Paths, flow: Callable[[V1Request], Flow]
+    name: str,
+    method: str,
+    paths: Paths,
+    flow: Callable[[V1Request], Flow],
+    parameters: Iterable[str] = (),
 ) -> tuple[Call, ...]:
     """Return the same call on each of these paths."""
-    return tuple(Call(name, method, path, dialect, flow) for path, dialect in paths)
+    known = frozenset(parameters)
+    return tuple(Call(name, method, path, dialect, flow, known) for path, dialect in paths)
 
 
 def below(paths: Paths, segment: str) -> Paths:
@@ -75,6 +95,8 @@ class Match(NamedTuple):
     resource: Resource
     call: Call
     ids: dict[str, int]
+    wants_json: bool
+    """Whether the path has the suffix that asked v1 for JSON."""
 
 
 _ByMethod = dict[str, tuple[Resource, Call]]
@@ -107,11 +129,13 @@ class Router:
             NotTranslated: the path is one of v1's that the bridge does not serve.
         """
         parts = segments(path, notes)
+        if wants_json := parts[-1].endswith(_JSON):
+            parts = (*parts[:-1], parts[-1].removesuffix(_JSON))
         found, ids = shape(parts)
         if entry := self._by_shape.get(found):
             names, by_method = entry
             if call := by_method.get(method):
-                return Match(*call, dict(zip(names, ids, strict=True)))
+                return Match(*call, dict(zip(names, ids, strict=True)), wants_json)
             raise MethodNotAllowed(method, tuple(sorted(by_method)))
         if parts[0] in V1_ROOTS and not any(covers(each, parts) for each in self._by_shape):
             raise NotTranslated(path, anonymous(parts))

@@ -239,6 +239,8 @@ class Endpoint:
         )
         record.told_of(caller)
         record.dialect = caller.dialect or record.dialect
+        if match.wants_json:
+            raise NotAcceptable("Only XML is spoken here: call the path without .json.")
         if not admits_xml(list_field(request.headers, "Accept")):
             raise NotAcceptable("Only XML is spoken here: send Accept: application/xml.")
         serve = self._read if match.call.method == "GET" else self._write
@@ -356,7 +358,8 @@ class Endpoint:
             path=match.call.path.format_map(match.ids),
             ids=match.ids,
             dialect=call.record.dialect or match.call.dialect,
-            query=_query(request),
+            # Noted for this call alone: what is ignored keeps nobody from sharing an answer.
+            query=match.call.read_query(_query(request), call.record.notes),
             body=body,
             content_type=request.headers.get("Content-Type"),
             page_limit=self._page_limit,

@@ -12,10 +12,14 @@ from typing import Any, TextIO
 import msgspec
 import structlog
 
+from bridge.excerpt import excerpt
 from bridge.server.records import CallRecord, Sink
 
 REQUEST_ID: ContextVar[str | None] = ContextVar("request_id", default=None)
 """That of the legacy call which is being served: each line that is logged meanwhile has it."""
+
+_LONGEST = 16 * 1024
+"""Characters of a text in a line: room for a traceback, however much its error says."""
 
 _encoder = msgspec.json.Encoder(enc_hook=str)
 
@@ -57,6 +61,7 @@ def configure(stream: TextIO = sys.stderr) -> None:
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         # Plain tracebacks: the ones with local variables would print tokens.
         structlog.processors.format_exc_info,
+        _cut,
     ]
     handler = logging.StreamHandler(stream)
     handler.setFormatter(
@@ -84,6 +89,17 @@ def _add_request_id(
 ) -> structlog.typing.EventDict:
     if (request_id := REQUEST_ID.get()) is not None:
         event.setdefault("request_id", request_id)
+    return event
+
+
+def _cut(
+    _logger: Any,  # noqa: ANN401
+    _method: str,
+    event: structlog.typing.EventDict,
+) -> structlog.typing.EventDict:
+    for name, value in event.items():
+        if isinstance(value, str):
+            event[name] = excerpt(value, _LONGEST)
     return event
 
 

@@ -3,9 +3,14 @@
 Which status each one becomes is not said here but in `bridge.resources.failures`.
 """
 
+from bridge.excerpt import excerpt
+
 
 class LegacyCallError(Exception):
     """A legacy call that is refused; `str()` is the sentence its caller gets to read."""
+
+    def __init__(self, sentence: str) -> None:
+        super().__init__(excerpt(sentence))
 
 
 class InvalidRequest(LegacyCallError):
@@ -78,5 +83,5 @@ class InvalidAnswer(Exception):
     """
 
     def __init__(self, element: str, violation: str) -> None:
-        super().__init__(f"{element}: {violation}")
+        super().__init__(excerpt(f"{element}: {violation}"))
         self.element = element

@@ -12,6 +12,8 @@ class NoteCode(StrEnum):
     """What was done (schemas/README.md, "Notes")."""
 
     ADDRESS_ESCAPED = "address-escaped"
+    ATTRIBUTE_IGNORED = "attribute-ignored"
+    ATTRIBUTE_TAKEN = "attribute-taken"
     BODY_DROPPED = "body-dropped"
     CHARACTER_REPLACED = "character-replaced"
     CREDENTIALS_WRAPPED = "credentials-wrapped"
@@ -20,7 +22,10 @@ class NoteCode(StrEnum):
     ELEMENT_IGNORED = "element-ignored"
     HASH_IN_ID = "hash-in-id"
     LINE_FEEDS = "line-feeds"
+    PARAMETER_IGNORED = "parameter-ignored"
     RECIPIENT_DROPPED = "recipient-dropped"
+    SURROGATES_JOINED = "surrogates-joined"
+    TEXT_IGNORED = "text-ignored"
     TRAILING_SLASH = "trailing-slash"
     XML_SUFFIX = "xml-suffix"
 
@@ -36,6 +41,10 @@ NoteCount = tuple[Note, int]
 """A note and the number of times it was made."""
 
 
+MOST = 50
+"""Notes that are told apart: the rest of a code is counted together, for a log line has an end."""
+
+
 class Notes:
     """The notes of one legacy call, each with the number of times it was made."""
 
@@ -47,6 +56,8 @@ class Notes:
     def add(self, code: str, subject: str, times: int = 1) -> None:
         """Remark `code` on `subject` once more, or so many times."""
         note = Note(code, subject)
+        if len(self._counts) >= MOST and note not in self._counts:
+            note = Note(code, "…")
         self._counts[note] = self._counts.get(note, 0) + times
 
     def merge(self, others: Iterable[NoteCount]) -> None:

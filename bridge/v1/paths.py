@@ -5,6 +5,7 @@
 import re
 from urllib.parse import unquote
 
+from bridge.excerpt import excerpt
 from bridge.v1.notes import NoteCode, Notes
 
 MAX_ID = 2**63 - 1
@@ -84,4 +85,4 @@ def covers(above: Shape, parts: tuple[str, ...]) -> bool:
 
 def anonymous(parts: tuple[str, ...]) -> str:
     """Return the path with everything but plain words left out, fit for a log."""
-    return "".join(f"/{part}" if _WORD.fullmatch(part) else "/{…}" for part in parts)
+    return excerpt("".join(f"/{part}" if _WORD.fullmatch(part) else "/{…}" for part in parts))

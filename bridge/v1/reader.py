@@ -1,13 +1,14 @@
 """XML in: from the bytes of a legacy request to its values, by a parser that trusts nothing.
 
-The order is: decode, refuse a DTD, parse strictly (repairing one well-known mistake), keep the
-elements that a request can set, validate what is left against the request's XSD, and only then
-make a mapping of it. What the values mean is the resource's business.
+The order is: decode, refuse a DTD, parse strictly (repairing two well-known mistakes), keep what
+sets a parameter, validate that against the request's XSD, and only then make a mapping of it. What
+the values mean is the resource's business.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
+from xml.sax.saxutils import escape, unescape
 
 import xmltodict
 from lxml import etree
@@ -17,11 +18,15 @@ from bridge.v1.elements import BOOLEAN, ElementType
 from bridge.v1.encoding import decode_xml
 from bridge.v1.errors import InvalidAnswer, InvalidRequest
 from bridge.v1.notes import NoteCode, Notes
+from bridge.v1.recipients import is_address
 from bridge.v1.values import boolean_text, read_boolean
 from bridge.v1.xsd import require_valid
 
 MAX_ELEMENTS = 200
 """Children of the root: several times what v1 ever documented for one request."""
+
+MAX_DEPTH = 256
+"""Levels of elements."""
 
 NO_DTD = "A document type declaration is not accepted."
 
@@ -30,17 +35,24 @@ MAX_BEFORE_ROOT = 64 * 1024
 
 _BEFORE_ROOT = re.compile(r"(?:\s++|<\?.*?\?>|<!--.*?-->)*+", re.DOTALL)
 
-_UNESCAPED_ADDRESS = re.compile(
+_MISTAKES = re.compile(
     r"""
     <!\[CDATA\[ .*? (?: \]\]> | \Z )    # text already: not touched
     | <!-- .*? (?: --> | \Z )
-    | < (?P<address> [^\s<>@"'/&]{1,64} @ [^\s<>@"'/&]{1,255} ) >
+    | < (?P<address> [^<>@"]{0,80} (?: " (?: [^"\\] | \\. ){0,64} " )? @ [^<>]{1,255} ) >
+    | &\# (?P<high> x0{0,5}[dD][89abAB][0-9a-fA-F]{2} | 0{0,5}5[56][0-9]{3} );
+      &\# (?P<low> x0{0,5}[dD][c-fC-F][0-9a-fA-F]{2} | 0{0,5}5[67][0-9]{3} );
     """,
     re.VERBOSE | re.DOTALL,
 )
 
+MAX_ADDRESSES = 500
+"""Addresses that a repair looks at: as many as two lists may have. To judge one can take 50 µs."""
+
 MAX_REPAIR = 128 * 1024
 """Characters of a document that may be repaired."""
+
+_QUOTE_REFERENCES = {"&apos;": "'", "&quot;": '"', "&#39;": "'", "&#34;": '"'}
 
 _PLAIN_NAME = re.compile(r"[a-z][a-z0-9-]{0,40}")
 
@@ -69,7 +81,7 @@ def read_request(
             an element twice or a boolean that is none.
     """
     root = _parse(decode_xml(body, content_type), notes)
-    if _name(root) != form.root:
+    if _name(root.tag) != form.root:
         raise InvalidRequest(f"The root element must be {form.root}.")
     cleaned = _clean(root, form, notes)
     try:
@@ -91,15 +103,43 @@ def _parse(text: str, notes: Notes) -> etree._Element:
         return _parse_strictly(text)
     except etree.XMLSyntaxError as error:
         # Not by a cleverer expression: for 1 MiB of markup each holds the interpreter for 40 ms.
-        repaired = text if len(text) > MAX_REPAIR else _UNESCAPED_ADDRESS.sub(_escape, text)
-        if repaired == text:
+        repaired, codes = ("", ()) if len(text) > MAX_REPAIR else _repair(text)
+        if not codes:
             raise _not_well_formed(error) from None
     try:
         root = _parse_strictly(repaired)
     except etree.XMLSyntaxError as error:
         raise _not_well_formed(error) from None
-    notes.add(NoteCode.ADDRESS_ESCAPED, "document")
+    for code in codes:
+        notes.add(code, "document")
     return root
+
+
+def _repair(text: str) -> tuple[str, Iterable[NoteCode]]:
+    """Set right what programs that glue strings write (schemas/README.md, "Requests")."""
+    codes: dict[NoteCode, None] = {}
+    looked_at = 0
+
+    def set_right(found: re.Match[str]) -> str:
+        nonlocal looked_at
+        if found["address"] is not None:
+            looked_at += 1
+            address = unescape(found["address"], _QUOTE_REFERENCES)
+            if looked_at <= MAX_ADDRESSES and is_address(address):
+                codes[NoteCode.ADDRESS_ESCAPED] = None
+                return f"&lt;{escape(address)}&gt;"
+        elif found["high"] is not None:
+            high, low = _code_unit(found["high"]), _code_unit(found["low"])
+            if 0xD800 <= high < 0xDC00 <= low < 0xE000:
+                codes[NoteCode.SURROGATES_JOINED] = None
+                return chr(0x10000 + ((high - 0xD800) << 10) + (low - 0xDC00))
+        return found[0]
+
+    return _MISTAKES.sub(set_right, text), codes
+
+
+def _code_unit(reference: str) -> int:
+    return int(reference[1:], 16) if reference.startswith("x") else int(reference)
 
 
 def _start_of_root(text: str) -> int:
@@ -112,43 +152,61 @@ def _start_of_root(text: str) -> int:
     return start
 
 
+_LIBXML2_LIMIT = 10_000_000
+"""Bytes of a text that libxml2 takes, unless it is told to take any; then it takes long names and
+2,048 levels as well."""
+
+_is_too_deep = etree.XPath("boolean(" + "/*" * (MAX_DEPTH + 1) + ")")
+
+
 def _parse_strictly(text: str) -> etree._Element:
+    octets = text.encode()
+    is_huge = len(octets) >= _LIBXML2_LIMIT
     parser = etree.XMLParser(
         encoding="utf-8",  # whatever the declaration says: the text has been decoded already
         resolve_entities=False,
         load_dtd=False,
         no_network=True,
-        huge_tree=False,
+        huge_tree=is_huge,
         collect_ids=False,
         remove_comments=True,
         remove_pis=True,
     )
-    root = etree.fromstring(text.encode(), parser)
+    root = etree.fromstring(octets, parser)
     # A prefix without a namespace is an error that libxml2 reports and lets pass.
     log: Any = parser.error_log
     if log.last_error is not None and log.last_error.level >= etree.ErrorLevels.ERROR:
-        raise InvalidRequest(f"The body is not well-formed XML: {log.last_error.message}.")
+        raise InvalidRequest(f"{_NOT_WELL_FORMED}: {log.last_error.message}.")
     document: Any = root.getroottree().docinfo  # lxml-stubs does not know all of it
     if document.doctype:
         raise InvalidRequest(NO_DTD)
+    if is_huge and _is_too_deep(root):
+        raise InvalidRequest(_TOO_DEEP)
     return root
 
 
-def _escape(found: re.Match[str]) -> str:
-    address = found["address"]
-    return found[0] if address is None else f"&lt;{address}&gt;"
+_NOT_WELL_FORMED = "The body is not well-formed XML"
+_TOO_DEEP = f"{_NOT_WELL_FORMED}: it has more than {MAX_DEPTH} levels."
+_RESOURCE_LIMIT = 114
+"""libxml2's XML_ERR_RESOURCE_LIMIT: of what is bounded, only the depth can be too much."""
 
 
 def _not_well_formed(error: etree.XMLSyntaxError) -> InvalidRequest:
-    return InvalidRequest(f"The body is not well-formed XML: {error.msg}.")
+    if getattr(error, "code", None) == _RESOURCE_LIMIT:
+        return InvalidRequest(_TOO_DEEP)
+    return InvalidRequest(f"{_NOT_WELL_FORMED}: {error.msg}.")
 
 
-def _name(element: etree._Element) -> str:
-    """Return an element's name as Rails read it: dashes for underscores, no namespace."""
-    name = str(element.tag).rpartition("}")[2]
+def _name(tag: str | bytes) -> str:
+    """Return a name as Rails read it: dashes for underscores, no namespace."""
+    name = str(tag).rpartition("}")[2]
     if ":" in name:
-        raise InvalidRequest("The body is not well-formed XML: a prefix has no namespace.")
+        raise InvalidRequest(f"{_NOT_WELL_FORMED}: a prefix has no namespace.")
     return name.replace("_", "-")
+
+
+def _fit_for_note(name: str) -> str:
+    return name if _PLAIN_NAME.fullmatch(name) else "…"
 
 
 def _clean(root: etree._Element, form: Form, notes: Notes) -> etree._Element:
@@ -156,15 +214,50 @@ def _clean(root: etree._Element, form: Form, notes: Notes) -> etree._Element:
     if len(root) > MAX_ELEMENTS:
         raise InvalidRequest(f"{form.root} has more than {MAX_ELEMENTS} elements.")
     cleaned = etree.Element(form.root)
+    texts = [root.text]
     for element in root:
-        name = _name(element)
+        texts.append(element.tail)
+        name = _name(element.tag)
         if name not in form.elements:
-            notes.add(NoteCode.ELEMENT_IGNORED, name if _PLAIN_NAME.fullmatch(name) else "…")
+            notes.add(NoteCode.ELEMENT_IGNORED, _fit_for_note(name))
         elif cleaned.find(name) is not None:
             raise InvalidRequest(f"{name} is given twice.")
         else:
             cleaned.append(_spelled(name, form.elements[name], element))
+            for key in _attributes(element):
+                notes.add(NoteCode.ATTRIBUTE_IGNORED, _fit_for_note(_name(key)))
+    if any(text and not text.isspace() for text in texts):
+        notes.add(NoteCode.TEXT_IGNORED, form.root)
+    _take_attributes(root, cleaned, form, notes)
     return cleaned
+
+
+def _take_attributes(
+    root: etree._Element, cleaned: etree._Element, form: Form, notes: Notes
+) -> None:
+    """Add what the root's attributes say: to Rails, they were parameters, too."""
+    by_elements = {element.tag for element in cleaned}
+    for key in _attributes(root):
+        name = _name(key)
+        if name not in form.elements or name in by_elements:
+            notes.add(NoteCode.ATTRIBUTE_IGNORED, _fit_for_note(name))
+        elif cleaned.find(name) is not None:
+            raise InvalidRequest(f"{name} is given twice.")
+        else:
+            given = etree.Element(name)
+            given.text = root.get(key)
+            cleaned.append(_spelled(name, form.elements[name], given))
+            notes.add(NoteCode.ATTRIBUTE_TAKEN, name)
+
+
+def _attributes(element: etree._Element) -> list[str]:
+    """Return the names of an element's attributes, but for its type and whether it is null.
+
+    Without their values: to look all of them up takes lxml the square of their number.
+    """
+    keys = element.keys()
+    told = [str(key) for key in keys[:MAX_ELEMENTS] if _name(key) not in {"type", "nil"}]
+    return told if len(keys) <= MAX_ELEMENTS else [*told, "…"]
 
 
 def _spelled(name: str, type_: ElementType, given: etree._Element) -> etree._Element:

@@ -4,16 +4,10 @@ Elements, attributes and nil are not known here; what is read has a `name` for t
 """
 
 import re
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
 
 from bridge.v1.errors import InvalidRequest
-
-_OFFSET_WITHOUT_PLUS = re.compile(r"(T[0-9:.,]+) (\d\d:?\d\d)$")
-"""`…T18:30 02:00`: what is left of `+02:00` in a query whose client did not escape the plus."""
-
-_HOUR_OF_ONE_DIGIT = re.compile(r"^(\d{4}-\d\d-\d\d[ T])(\d:)")
-"""PHP's `G:i`, which a widespread client uses."""
 
 
 def boolean_text(value: bool) -> str:
@@ -58,8 +52,35 @@ def read_boolean(text: str, name: str) -> bool:
     return value
 
 
+_LONGEST_DATETIME = 64
+"""Characters: nearly twice as many as nanoseconds and an offset take."""
+
+_DATETIME = re.compile(
+    r"""
+    (?P<year>[0-9]{4})
+    (?: -(?P<month>[0-9]{2})-(?P<day>[0-9]{2}) | (?P<month_>[0-9]{2})(?P<day_>[0-9]{2})
+      | -?W(?P<week>[0-9]{2}) (?: -?(?P<weekday>[1-7]) )?
+      | -?(?P<ordinal>[0-9]{3})
+    )
+    (?: (?: [Tt+] | [ ]+ )  # a plus is a blank that was escaped twice
+        (?P<hour> [0-9]{2} | [0-9](?=:) )  # one digit: PHP's `G:i`, of a widespread client
+        (?: :?(?P<minute>[0-5][0-9]) (?: :?(?P<second>[0-5][0-9]|60) )? )?
+        (?: [.,](?P<fraction>[0-9]+) )?
+        (?: [ ]* (?: [Zz] | UTC | GMT )
+          | (?: [ ]*(?P<sign>[+-]) | [ ]+(?=[0-9]{2}:?[0-9]) )  # a plus that was not escaped
+            (?P<offset_hours>[01][0-9]|2[0-3]) (?: :?(?P<offset_minutes>[0-5][0-9]) )?
+        )?
+    )?
+    """,
+    re.VERBOSE,
+)
+"""ISO 8601, and what Ruby writes: `2010-09-25 18:30:00 UTC`, `2010-09-25 18:30:00 +0200`."""
+
+_MICROSECONDS = {"second": 10**6, "minute": 60 * 10**6, "hour": 3600 * 10**6}
+
+
 def read_datetime(text: str, name: str) -> datetime:
-    """Read v1's `2010-09-25 18:30`, or any other ISO 8601 form; without an offset it is UTC.
+    """Read a point in time; without an offset it is UTC (schemas/README.md, "List messages").
 
     Raises:
         InvalidRequest: `text` is no date and time.
@@ -76,12 +97,50 @@ def read_clock(text: str, name: str) -> datetime:
     Raises:
         InvalidRequest: `text` is no date and time.
     """
+    text = text.strip()
+    found = _DATETIME.fullmatch(text) if len(text) <= _LONGEST_DATETIME else None
+    if found is None:
+        raise _no_datetime(name)
     try:
-        iso = _HOUR_OF_ONE_DIGIT.sub(r"\g<1>0\2", text.strip())
-        value = datetime.fromisoformat(_OFFSET_WITHOUT_PLUS.sub(r"\1+\2", iso))
-    except ValueError:
+        return datetime.combine(_day(found), time(), _zone(found)) + _since_midnight(found)
+    except (ValueError, OverflowError):
         raise _no_datetime(name) from None
-    return value if value.tzinfo else value.replace(tzinfo=UTC)
+
+
+def _day(found: re.Match[str]) -> date:
+    year = int(found["year"])
+    if found["week"]:
+        return date.fromisocalendar(year, int(found["week"]), int(found["weekday"] or 1))
+    if found["ordinal"]:
+        day = date(year, 1, 1) + timedelta(days=int(found["ordinal"]) - 1)
+        if day.year != year:
+            raise ValueError("no day of this year")
+        return day
+    return date(year, int(found["month"] or found["month_"]), int(found["day"] or found["day_"]))
+
+
+def _zone(found: re.Match[str]) -> timezone:
+    offset = timedelta(
+        hours=int(found["offset_hours"] or 0), minutes=int(found["offset_minutes"] or 0)
+    )
+    return timezone(-offset if found["sign"] == "-" else offset)
+
+
+def _since_midnight(found: re.Match[str]) -> timedelta:
+    """Return how long after its midnight a time of day is; `24:00` is the end of the day.
+
+    Raises:
+        ValueError: it is later than that.
+    """
+    told = {unit: found[unit] for unit in _MICROSECONDS if found[unit]}
+    passed = sum(int(text) * _MICROSECONDS[unit] for unit, text in told.items())
+    if fraction := found["fraction"]:
+        smallest = next(iter(told))  # whose fraction it is (ISO 8601-1, section 5.3.1.4)
+        passed += int(fraction) * _MICROSECONDS[smallest] // 10 ** len(fraction)
+    since = timedelta(microseconds=passed)
+    if since > timedelta(days=1):
+        raise ValueError("after the end of the day")
+    return since
 
 
 def _no_datetime(name: str) -> InvalidRequest:

@@ -3,9 +3,14 @@
 Which status each one becomes is not said here but in `bridge.resources.failures`.
 """
 
+from bridge.excerpt import excerpt
+
 
 class UpstreamError(Exception):
     """v2 did not serve a call; `str()` is for the operator and holds no value of the call."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(excerpt(reason))
 
 
 class UpstreamRefusal(UpstreamError):

@@ -71,6 +71,45 @@ async def test_notes_name_code_and_element_and_are_counted(
     }
 
 
+@pytest.mark.parametrize(
+    ("path", "ignored"),
+    [
+        ("/invoice/1420/messages?updated_sinse=2010-09-25&page=2", ["updated_sinse", "page"]),
+        ("/invoice/1420/messages?updated_since=2010-09-25", []),
+        ("/invoice/1420/messages/new?reminder=true&updated_since=x", ["updated_since"]),
+        ("/invoice/1420/messages/409?updatedSince=x", ["updatedSince"]),
+        ("/invoice/1420/payments?access_token=x&updated_since=x", ["updated_since"]),
+        ("/invoice/1420/messages?12.at.3aB4&%00&" + "a" * 40 + "=1", ["…"]),
+    ],
+)
+async def test_parameters_that_a_call_does_not_know_are_named(
+    log: Log, bridge: LegacyClient, path: str, ignored: list[str]
+) -> None:
+    await bridge.get(path)
+
+    notes = log.call()["notes"]
+    assert [(note["code"], note["subject"]) for note in notes] == [
+        ("parameter-ignored", name) for name in ignored
+    ]
+
+
+async def test_a_write_names_them_too(log: Log, bridge: LegacyClient) -> None:
+    await bridge.call("DELETE", "/invoice/1420/messages/409?force=1")
+
+    assert log.call()["notes"] == [{"code": "parameter-ignored", "subject": "force", "count": 1}]
+
+
+async def test_however_many_there_are_a_line_has_an_end(log: Log, bridge: LegacyClient) -> None:
+    names = [f"{a}{b}" for a in "abcdefghijklmnopqrstuvwxyz" for b in "abcdefghijklmnopqrstuvwxyz"]
+
+    await bridge.get(f"/invoice/1420/messages?{'&'.join(names)}&access_token=sesame")
+
+    notes = log.call()["notes"]
+    assert sum(note["count"] for note in notes) == len(names)
+    assert len(notes) < 60
+    assert "sesame" not in log.getvalue()
+
+
 async def test_a_part_of_v1_that_is_not_translated_is_recorded(
     log: Log, bridge: LegacyClient
 ) -> None:

@@ -171,6 +171,50 @@ async def test_a_call_that_admits_no_xml_is_406(
 
 
 @pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", "/invoice/1420/messages.json"),
+        ("GET", "/invoices/1420/message/409.json/"),
+        ("HEAD", "/invoices/1420/payments.json"),
+        ("POST", "/invoice/1420/messages/mark_as_sent%2Ejson"),
+        ("DELETE", "/invoice/1420/messages/409.json"),
+    ],
+)
+@pytest.mark.parametrize("accept", ["application/json", "application/xml"])
+async def test_a_path_that_asks_for_json_is_406_and_does_nothing(
+    bridge: LegacyClient, method: str, path: str, accept: str
+) -> None:
+    answer = await bridge.call(method, path, headers={"Accept": accept})
+
+    assert answer.status == 406
+    assert answer.headers["Content-Type"] == "application/xml; charset=utf-8"
+    if method != "HEAD":
+        assert answer.errors == ["Only XML is spoken here: call the path without .json."]
+    assert (await bridge.get("/invoice/1420/messages")).texts("id") == ["403", "409"]
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        ("/nowhere.json", 404),
+        ("/invoice/x.json", 404),
+        ("/people.json", 501),
+        ("/invoices/1420.json", 501),
+        ("/invoice/1420/messages.csv", 404),
+        ("/invoice/1420/messages.json.xml", 406),
+    ],
+)
+async def test_a_suffix_makes_no_path_known(bridge: LegacyClient, path: str, status: int) -> None:
+    assert (await bridge.get(path)).status == status
+
+
+async def test_who_may_not_call_is_not_told_of_json(bridge: LegacyClient) -> None:
+    answer = await bridge.get("/invoice/1420/messages.json", authorization=None)
+
+    assert answer.status == 401
+
+
+@pytest.mark.parametrize(
     "garbage",
     [
         pytest.param(b"GARBAGE\r\n\r\n", id="no request line"),

@@ -156,6 +156,8 @@ class TestList:
             ("2010-09-25 18:30:15", "2010-09-25T18:30:15Z"),
             ("2010-09-25T18:30:00Z", "2010-09-25T18:30:00Z"),
             ("2010-09-25T18:30:00+02:00", "2010-09-25T16:30:00Z"),
+            ("2010-09-25T18.5", "2010-09-25T18:30:00Z"),
+            ("2010-09-25 18:30:00 UTC", "2010-09-25T18:30:00Z"),
         ],
     )
     @pytest.mark.parametrize("encode", [quote, lambda text: text.replace(" ", "+")])
@@ -344,6 +346,18 @@ class TestFields:
                 "full-recipient-list",
                 '"Doe, Jane" <jane@doe.org>',
                 id="quoted name",
+            ),
+            pytest.param(
+                {"recipients": [{"name": "J", "email": "j..d@docomo.ne.jp"}]},
+                "full-recipient-list",
+                '"J" <j..d@docomo.ne.jp>',
+                id="unusual address",
+            ),
+            pytest.param(
+                {"recipients": [{"email": "jane"}, {"email": "a@b.org"}, {"email": "a@b, c@d"}]},
+                "full-recipient-list",
+                "a@b.org",
+                id="what is no address",
             ),
             pytest.param(
                 {"colour": {"of": ["money"]}}, "sent-by", "Bob Powell", id="unknown field"

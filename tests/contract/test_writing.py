@@ -265,6 +265,18 @@ class TestParameters:
             at_the_limit = xml("<body>a</body>").ljust(100)
             assert (await post(client, SEND, at_the_limit)).status == 201
 
+    @pytest.mark.filterwarnings("ignore:Sending a large body:ResourceWarning")
+    async def test_a_long_text_is_taken_where_the_limit_is_raised(
+        self, upstream: ScriptedUpstream
+    ) -> None:
+        upstream.says(CREATED)
+        text = "x" * 11_000_000
+        async with running_bridge(upstream.base_url, body_limit=12_000_000) as client:
+            answer = await post(client, SEND, xml(f"<body>{text}</body>"))
+
+        assert answer.status == 201
+        assert json.loads(upstream.received[0].body) == {"body": text}
+
 
 async def _chunks(chunk: bytes, count: int) -> Any:
     for _ in range(count):

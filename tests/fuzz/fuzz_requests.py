@@ -34,7 +34,7 @@ from bridge.v1 import encoding, reader, recipients, values
 from bridge.v1.errors import InvalidRequest, UnsupportedMediaType
 from bridge.v1.notes import Notes
 from bridge.v1.reader import read_request
-from tests.support.addresses import is_valid
+from tests.support.addresses import is_mailable
 from tests.support.legacy import assert_valid
 
 INSTRUMENTED = (encoding, reader, recipients, values, invoice_messages)
@@ -130,7 +130,7 @@ def _check_parameters(parameters: dict[str, object]) -> None:
     assert len(given_recipients) <= 2 * invoice_messages.MAX_RECIPIENTS
     for recipient in given_recipients:
         assert recipient.keys() <= {"email", "name"}
-        assert is_valid(recipient["email"]), recipient
+        assert is_mailable(recipient["email"]), recipient
         assert recipient.get("name", "x"), recipient
         assert not _CONTROL.search(recipient.get("name", "")), recipient
     addresses = [recipient["email"].rpartition("@") for recipient in given_recipients]
@@ -155,7 +155,7 @@ def _check_no_document_type(body: bytes) -> None:
 
 TOKENS = (
     "<", ">", "&", ";", "'", '"', "/", "=", "-->", "<!--", "<![CDATA[", "]]>", "<?", "?>", "&#",
-    "&#13;&#10;", "&#x85;", "&#0;", "&lt;", "&gt;", "&amp;", "&quot;", "&e;", "&#x2028;", "&#xD800;",
+    "&#13;&#10;", "&#x85;", "&#0;", "&lt;", "&gt;", "&amp;", "&quot;", "&e;", "&#x2028;", "&#xD800;", "&#55357;&#56832;",
     "<!DOCTYPE invoice-message>", '<!DOCTYPE a [<!ENTITY e "b">]>', "<!ENTITY", "\ufeff", "\x00",
     "\r\n", "\n", "\t", " ", ",", "@", "(", ")", "\\", ":", "<jane@doe.org>", "a@b.org",
     "<invoice-message>", "</invoice-message>", "<body>", "</body>", "<recipients>", "</recipients>",
@@ -164,6 +164,9 @@ TOKENS = (
 )  # fmt: skip
 
 SEEDS = (
+    b"<invoice-message><" + b"b" * 3000 + b"></invoice-message>",
+    b"<invoice-message body='x' send_me_a_copy='1'>&#55357;&#56832;<a@b.org></invoice-message>",
+    b"<invoice-message><recipients>a..b@c.org\n'd@e.org'\nJ [mailto:f@g.org]</recipients></invoice-message>",
     b"<invoice-message><body>Hello</body><subject>Hi</subject></invoice-message>",
     (
         b"<invoice-message><recipients>Jane Doe &lt;jane@doe.org>, bob@doe.org</recipients>"
@@ -202,7 +205,7 @@ tokens = st.sampled_from(TOKENS)
 atoms = st.text(st.sampled_from("abzAZ09.-_!#'*+é花"), min_size=1, max_size=8)
 good_addresses = st.builds(
     "{}{}@{}".format,
-    st.sampled_from(["a", "b.c", "é", "o'neil+x", "J"]),
+    st.sampled_from(["a", "b.c", "é", "o'neil+x", "J", "d..e", "f."]),
     st.sampled_from(["", "1", "2"]),
     st.sampled_from(["b.org", "B.ORG", "é.fr", "花.jp", "[192.0.2.1]", "localhost", "xn--9ca.fr"]),
 )
@@ -225,11 +228,13 @@ mailboxes = st.one_of(
     st.builds("{} <{}>".format, atoms, addresses),
     st.builds("{} ({}{})".format, addresses, atoms, breaks),
     st.builds("{}: {};".format, atoms, addresses),
+    st.builds("{} [mailto:{}]".format, phrases, addresses),
+    st.builds("'{}'".format, addresses),
 )
 lists = st.builds(
     lambda found, separator: separator.join(found),
     st.lists(mailboxes, max_size=3),
-    st.sampled_from([",", ", ", ";", ",\r\n ", ",&#10;"]),
+    st.sampled_from([",", ", ", ";", ",\r\n ", ",&#10;", "\n", "&#13;&#10;"]),
 )
 flags = st.sampled_from(["true", "false", "1", "0", "T", " f ", "", "tr<!---->ue"])
 texts = st.one_of(
@@ -240,6 +245,7 @@ texts = st.one_of(
 contents = st.one_of(lists, flags, texts, free_text, tokens, phrases)
 attributes = st.sampled_from([
     "", "", "", "", " nil='true'", ' nil="1"', " nil='false'", " type='boolean'", " type='array'",
+    " body='x'", ' attach_pdf="1"', " x:subject=''", " é='a'",
     " xmlns='u'", " xmlns:x='u'", " xmlns:i='http://www.w3.org/2001/XMLSchema-instance' i:nil='1'",
 ])  # fmt: skip
 
@@ -274,7 +280,7 @@ documents = st.builds(
     ),
     st.one_of(st.just(""), st.just(""), prologues),
     st.sampled_from(["invoice-message"] * 8 + ["invoice_message", "x:invoice-message", "body"]),
-    st.sampled_from(["", " xmlns:x='u'", " xmlns='u'"]),
+    attributes,
     st.lists(st.one_of(elements, elements, elements, text, tokens), max_size=4),
     st.sampled_from(["", "", "", "\n", "<!-- -->", "<?p?>", "x", "\x00"]),
 )

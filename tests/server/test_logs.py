@@ -51,6 +51,15 @@ class TestADiskThatIsFull:
             assert (await client.get(SEND)).status == 503
 
 
+def test_a_failure_that_says_much_is_cut() -> None:
+    with logging() as log:
+        structlog.get_logger().error("defect", exc_info=ValueError("b" * 10**6))
+
+    (line,) = log.lines("defect")
+    assert line["exception"].startswith("ValueError: bb")
+    assert len(line["exception"]) < 20_000
+
+
 async def test_a_header_that_is_no_text_is_logged_and_keeps_its_connection(
     upstream: ScriptedUpstream,
 ) -> None:

@@ -1,4 +1,4 @@
-"""A judge of addresses that is not the bridge's own."""
+"""Judges of addresses that are not the bridge's own."""
 
 from unittest.mock import patch
 
@@ -21,3 +21,10 @@ def is_valid(address: str) -> bool:
     except email_validator.EmailNotValidError:
         return False
     return True
+
+
+def is_mailable(address: str) -> bool:
+    """Tell whether an address is valid, or would be with no dots and less before the `@`."""
+    local, at, domain = address.rpartition("@")
+    ordinary = "".join(character for character in local if character != ".")[:64]
+    return is_valid(address) or (len(address) <= 254 and is_valid(ordinary + at + domain))
