@@ -123,9 +123,11 @@ class TestRefusals:
         [
             ("7", "7"),
             (None, "15"),
-            ("Wed, 21 Oct 2020 07:28:00 GMT", "15"),
             ("-1", "15"),
-            ("0", "15"),
+            ("0", "1"),
+            ("Wed, 21 Oct 2020 07:28:00 GMT", "1"),
+            ("999999999", "3600"),
+            ("Fri, 31 Dec 9999 23:59:59 GMT", "3600"),
         ],
     )
     async def test_429_tells_whole_seconds_to_wait(
