@@ -18,6 +18,7 @@ class NoteCode(StrEnum):
     ELEMENT_DROPPED = "element-dropped"
     ELEMENT_IGNORED = "element-ignored"
     HASH_IN_ID = "hash-in-id"
+    NULL_REPLACED = "null-replaced"
     RECIPIENT_DROPPED = "recipient-dropped"
     TRAILING_SLASH = "trailing-slash"
     XML_SUFFIX = "xml-suffix"

@@ -285,21 +285,59 @@ class TestFields:
         assert {element.tag: dict(element.items()) for element in answer.xml[0]} == {
             "id": {"type": "integer"},
             "invoice-id": {"type": "integer"},
-            "send-me-a-copy": {"type": "boolean", "nil": "true"},
+            "send-me-a-copy": {"type": "boolean"},
             "body": {"nil": "true"},
             "created-at": {"type": "dateTime", "nil": "true"},
             "sent-by": {"nil": "true"},
             "sent-by-email": {"nil": "true"},
-            "thank-you": {"type": "boolean", "nil": "true"},
+            "thank-you": {"type": "boolean"},
             "subject": {"nil": "true"},
-            "include-pay-pal-link": {"type": "boolean", "nil": "true"},
+            "include-pay-pal-link": {"type": "boolean"},
             "updated-at": {"type": "dateTime", "nil": "true"},
             "sent-from-email": {"nil": "true"},
             "sent-from": {"nil": "true"},
             "send-reminder-on": {"type": "date", "nil": "true"},
             "full-recipient-list": {"nil": "true"},
         }
-        assert all(not element.text for element in list(answer.xml[0])[2:])
+        assert all(not element.text for element in answer.xml[0] if element.get("nil"))
+
+    @pytest.mark.parametrize(
+        ("path", "schema", "elements"),
+        [
+            ("/invoice/7/messages", "classic", ["send-me-a-copy"]),
+            (
+                "/invoices/7/messages",
+                "final",
+                ["send-me-a-copy", "thank-you", "include-pay-pal-link"],
+            ),
+        ],
+    )
+    @pytest.mark.parametrize(
+        "fields",
+        [
+            {},
+            dict.fromkeys(("send_me_a_copy", "thank_you", "include_link_to_client_invoice")),
+        ],
+        ids=["missing", "null"],
+    )
+    async def test_a_boolean_without_a_value_is_false(
+        self,
+        upstream: ScriptedUpstream,
+        scripted_bridge: LegacyClient,
+        path: str,
+        schema: str,
+        elements: list[str],
+        fields: dict[str, Any],
+    ) -> None:
+        upstream.says(page({"id": 5, **fields}, message(id=4, send_me_a_copy=True)))
+
+        answer = await scripted_bridge.get(path)
+
+        assert_valid(answer.body, f"invoice-messages/{schema}-list")
+        assert {each: answer.texts(each)[0] for each in elements} == dict.fromkeys(
+            elements, "false"
+        )
+        assert answer.texts("send-me-a-copy") == ["false", "true"]
 
     @pytest.mark.parametrize(
         ("fields", "element", "text"),
