@@ -35,6 +35,12 @@ FINAL = [
     "send-reminder-on",
     "full-recipient-list",
 ]
+TWELVE = {
+    *("id", "invoice-id", "body", "subject", "created-at", "updated-at", "sent-by"),
+    *("sent-by-email", "send-me-a-copy", "thank-you", "include-pay-pal-link"),
+    "full-recipient-list",
+}
+"""The elements of a message from 2010 to 2013."""
 
 
 class TestList:
@@ -93,6 +99,23 @@ class TestList:
         answer = await bridge.get(path)
 
         assert [[element.tag for element in item] for item in answer.xml] == [elements] * 2
+
+    async def test_the_plural_path_has_all_that_it_had_from_2010_to_2013(
+        self, bridge: LegacyClient
+    ) -> None:
+        """schemas/README.md, "From 2010 to 2013"."""
+        answer = await bridge.get("/invoices/13150403/messages")
+
+        for item in answer.xml:
+            elements = {element.tag for element in item}
+            assert elements - TWELVE == {"sent-from-email", "sent-from", "send-reminder-on"}
+            assert elements > TWELVE
+        assert TWELVE - set(CLASSIC) == {
+            "subject",
+            "thank-you",
+            "include-pay-pal-link",
+            "updated-at",
+        }
 
     async def test_final_quotes_every_name(self, bridge: LegacyClient) -> None:
         answer = await bridge.get("/invoices/1420/messages")
