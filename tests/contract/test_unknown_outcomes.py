@@ -270,6 +270,11 @@ class TestTheLook:
                 id="the sender's own copy",
             ),
             pytest.param(
+                {"recipients": [*hello()["recipients"], {"email": "archive@doe.org"}]},
+                id="an account's standing copy",
+            ),
+            pytest.param({"event_type": "send"}, id="the event, for it has sent a draft"),
+            pytest.param(
                 {"attach_pdf": False, "thank_you": True, "reminder": True}, id="what is not asked"
             ),
             pytest.param({"seconds": -20}, id="clocks of v2 that differ a little"),
@@ -293,11 +298,11 @@ class TestTheLook:
             pytest.param({"body": None}, id="no body"),
             pytest.param({"recipients": [{"email": "jane@doe.org"}]}, id="a recipient less"),
             pytest.param(
-                {"recipients": [*hello()["recipients"], {"email": "eve@doe.org"}]},
-                id="a recipient more",
+                {"recipients": [hello()["recipients"][0], {"email": "eve@doe.org"}]},
+                id="another recipient",
             ),
             pytest.param({"recipients": None}, id="no recipients"),
-            pytest.param({"event_type": "send"}, id="event"),
+            pytest.param({"event_type": "close"}, id="event"),
             pytest.param({"seconds": -120}, id="time"),
         ],
     )
