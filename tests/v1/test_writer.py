@@ -152,13 +152,15 @@ def expected_text(value: str) -> str:
     return "".join(character if is_xml(character) else "\ufffd" for character in value)
 
 
-BOOLEANS = dict.fromkeys((field.source for field in MESSAGE.fields if field.kind is BOOLEAN), False)
-"""Those of a message, given: of one that is not, there would be a note."""
+ALL_FALSE = dict.fromkeys(
+    (field.source for field in MESSAGE.fields if field.kind is BOOLEAN), False
+)
+"""The booleans of a message, by v2's names: of one that is null, there would be a note."""
 
 
 def expected(source: str, value: Any) -> Any:
     if value is None:
-        return "false" if source in BOOLEANS else None
+        return "false" if source in ALL_FALSE else None
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, datetime):
@@ -321,7 +323,7 @@ class TestText:
         texts += ["\U00010000", "\U0010fffd", "\U0001ffff", "\U0010ffff"]
         request = call(Dialect.FINAL)
 
-        items = [{"id": 1, **BOOLEANS, column.source: text} for text in texts]
+        items = [{"id": 1, **ALL_FALSE, column.source: text} for text in texts]
         body = listed(items, request, column.collection)
 
         assert column.texts(body) == texts
@@ -332,7 +334,7 @@ class TestText:
         foreign = [each for each in map(chr, range(0x10000)) if not is_xml(each)]
         request = call(Dialect.FINAL)
 
-        items = [{"id": 1, **BOOLEANS, column.source: f"a{character}b"} for character in foreign]
+        items = [{"id": 1, **ALL_FALSE, column.source: f"a{character}b"} for character in foreign]
         body = listed(items, request, column.collection)
 
         assert column.texts(body) == ["a\ufffdb"] * len(foreign)
@@ -462,7 +464,7 @@ class TestNotes:
     def test_a_replaced_character_is_noted_with_its_element(self) -> None:
         request = call(Dialect.FINAL)
 
-        MESSAGE.write(as_json({"id": 1, **BOOLEANS, "subject": "\x00\x01"}), request)
+        MESSAGE.write(as_json({"id": 1, **ALL_FALSE, "subject": "\x00\x01"}), request)
 
         assert counts(request.notes) == {(NoteCode.CHARACTER_REPLACED, "subject"): 1}
 
@@ -470,9 +472,9 @@ class TestNotes:
         request = call(Dialect.FINAL)
         nobody = {"name": "Jane", "email": None}
         messages: list[dict[str, Any]] = [
-            {"id": 1, **BOOLEANS, "recipients": [nobody, nobody]},
-            {"id": 2, **BOOLEANS, "recipients": [nobody], "subject": "\x00", "thank_you": None},
-            {"id": 3, **BOOLEANS, "created_at": "2017-08-23T22:15:06.5Z", "subject": "\x00"},
+            {"id": 1, **ALL_FALSE, "recipients": [nobody, nobody]},
+            {"id": 2, **ALL_FALSE, "recipients": [nobody], "subject": "\x00", "thank_you": None},
+            {"id": 3, **ALL_FALSE, "created_at": "2017-08-23T22:15:06.5Z", "subject": "\x00"},
         ]
 
         listed(messages, request)
