@@ -338,6 +338,12 @@ class TestSandbox:
         assert status == 0
         assert (before, after) == ([403, 409], [409])
 
+    def test_a_standing_copy_is_an_address(self) -> None:
+        done = run("sandbox", "--port", "0", "--standing-copy", "nobody")
+
+        assert done.returncode == 2
+        assert the_line(done.stderr).startswith("--standing-copy: must be an address")
+
     def test_a_file_that_is_no_sandbox_is_one_line(self, tmp_path: Path) -> None:
         database = tmp_path / "notes.txt"
         database.write_text("Not a database, and not to be touched. " * 100)

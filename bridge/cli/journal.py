@@ -22,7 +22,7 @@ from bridge.secret import Secret
 from bridge.settings import FileSettings, UpstreamSettings
 from bridge.v2.client import V2Client
 from bridge.v2.errors import UpstreamError
-from bridge.v2.retry_after import THROTTLE_WINDOW
+from bridge.v2.retry_after import wait_after_429
 from bridge.v2.wire import V2Request, V2Response
 from bridge.v2.writes import Outcome
 
@@ -177,8 +177,8 @@ async def _call(client: V2Client, request: V2Request, account_id: int, token: Se
     for _ in range(TRIES):
         await asyncio.sleep(wait)
         response = await client.send(request, account_id=account_id, token=token, seconds=PATIENCE)
-        asked = THROTTLE_WINDOW if response.retry_after is None else response.retry_after
+        asked = wait_after_429(response.retry_after)
         if response.status != 429 or asked > LONGEST_WAIT:
             break
-        wait = max(PACE, asked)
+        wait = asked
     return response

@@ -13,6 +13,7 @@ from bridge.identity.callers import Way
 from bridge.sandbox.app import SANDBOX_ACCOUNT_ID, SANDBOX_TOKEN, create_sandbox
 from bridge.sandbox.errors import SandboxStateError, WrongFaultError
 from bridge.sandbox.faults import read_rules
+from bridge.sandbox.messages import is_address
 from bridge.server import logs
 from bridge.server.service import running
 from bridge.server.serving import Signals, listening
@@ -33,6 +34,9 @@ def sandbox(
     throttle: Annotated[
         bool, typer.Option("--throttle", help="Refuse more than 100 calls in 15 seconds.")
     ] = False,
+    standing_copy: Annotated[
+        str | None, typer.Option(help="An address that every mail goes to, too.")
+    ] = None,
     faults: Annotated[
         Path | None, typer.Option(help="A JSON file: the rules by which calls go wrong.")
     ] = None,
@@ -45,8 +49,12 @@ def sandbox(
         fail(f"Cannot read {faults}: {error.strerror}")
     except WrongFaultError as error:
         fail(f"{faults}: {error}")
+    if standing_copy is not None and not is_address(standing_copy):
+        fail("--standing-copy: must be an address such as archive@example.com")
     logs.configure()
-    v2 = create_sandbox(database=database, throttle=throttle, faults=rules, seed=seed)
+    v2 = create_sandbox(
+        database=database, throttle=throttle, standing_copy=standing_copy, faults=rules, seed=seed
+    )
     with failing_at(SandboxStateError, status=1):
         run(_sandbox(host, port, v2))
 

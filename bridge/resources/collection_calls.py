@@ -14,7 +14,7 @@ from bridge.v1.wire import V1Request, V1Response
 from bridge.v2.decoding import decode
 from bridge.v2.errors import OutcomeUnknown, UpstreamFault
 from bridge.v2.paging import Pager, page_type
-from bridge.v2.wire import V2Request, V2Response, require_status
+from bridge.v2.wire import V2Request, V2Response, require_status, require_success
 from bridge.v2.writes import Write
 
 
@@ -62,7 +62,7 @@ def delete_one(collection: Collection, call: V1Request) -> Flow:
     wanted = list(call.ids.values())[-1]
     response: V2Response = yield V2Request("DELETE", f"{collection.path_of(call)}/{wanted}")
     if not (response.repeated and response.status == 404):
-        require_status(response, 200)
+        require_success(response)
         if response.body.strip():
             # v2 has nothing to say to this. A web page is somebody else's, and deletes nothing.
             decode(response.body, object)

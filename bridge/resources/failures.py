@@ -10,7 +10,7 @@ from bridge.v1 import errors as v1
 from bridge.v1.wire import V1Response
 from bridge.v1.writer import write_errors
 from bridge.v2 import errors as v2
-from bridge.v2.retry_after import THROTTLE_WINDOW, whole_seconds
+from bridge.v2.retry_after import wait_after_429, whole_seconds
 
 
 class Failure(NamedTuple):
@@ -82,7 +82,7 @@ def _headers(error: Exception, status: int, message: str) -> dict[str, str]:
     if isinstance(error, v1.Overloaded | v2.UpstreamUnavailable):
         return {"Retry-After": str(error.retry_after)}
     if isinstance(error, v2.UpstreamRefusal) and status == 503:
-        return {"Retry-After": str(whole_seconds(error.retry_after or THROTTLE_WINDOW))}
+        return {"Retry-After": str(whole_seconds(wait_after_429(error.retry_after)))}
     if status == 400:
         return {"Hint": _header_value(message)}
     if status == 401:

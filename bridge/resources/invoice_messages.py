@@ -253,7 +253,8 @@ def _mailboxes(text: str, element: str, limit: int, notes: Notes) -> tuple[Mailb
 class _Likeness(msgspec.Struct, frozen=True):
     """What is compared of a message, its texts and addresses as digests: a journal is kept long.
 
-    A subject or body that was not given is None: v2 fills in its own.
+    A subject or body that was not given is None: v2 fills in its own. What may differ is said in
+    schemas/README.md, "What a look takes for it".
     """
 
     event_type: str | None
@@ -261,16 +262,26 @@ class _Likeness(msgspec.Struct, frozen=True):
     body: str | None
     addresses: frozenset[str]
 
-    def fits(self, message: "_Sent") -> bool:
-        senders = {digest(each) for each in (message.sent_by_email, message.sent_from_email)}
+    def surplus(self, message: "_Sent") -> int | None:
         addresses = _digests(each.email for each in message.recipients or ())
-        return (
-            message.event_type == self.event_type
-            and self.subject in {None, digest(message.subject)}
+        # A mail that sends a draft also marks it as sent; who only marks it mails nobody.
+        is_mail = message.event_type is None or (message.event_type == SEND and bool(addresses))
+        if (None if is_mail else message.event_type) != self.event_type:
+            return None
+        if not is_mail:
+            # v2 does not document that it keeps the body of an event.
+            return 0 if self.body in {None, digest(message.body)} or not message.body else None
+        if not (
+            self.subject in {None, digest(message.subject)}
             and self.body in {None, digest(message.body)}
-            # `send_me_a_copy`, or a habit of the account, adds the sender.
-            and addresses - senders == self.addresses - senders
-        )
+            and self.addresses <= addresses
+        ):
+            return None
+        senders = _digests((message.sent_by_email, message.sent_from_email))
+        others = addresses - self.addresses - senders
+        if others and self.addresses <= senders and None in {self.subject, self.body}:
+            return None  # hardly anything was asked for that would tell it from another's
+        return len(others)
 
 
 class _Sent(Found):
@@ -297,7 +308,7 @@ def likeness(parameters: Mapping[str, Any]) -> bytes:
 
 
 def _digests(addresses: Iterable[str | None]) -> frozenset[str]:
-    return frozenset(digest((each or "").casefold()) for each in addresses)
+    return frozenset(digest(each.casefold()) for each in addresses if each)
 
 
 look = look_for(MESSAGES.key, _Sent, _Likeness)
@@ -311,9 +322,10 @@ MEMBERS = (
 )
 
 RE_OPEN = "re-open"
+SEND = "send"
 
 EVENTS = {
-    "mark_as_sent": "send",
+    "mark_as_sent": SEND,
     "mark_as_closed": "close",
     "re_open": RE_OPEN,
     "mark_as_draft": "draft",

@@ -148,13 +148,14 @@ class _Likeness(msgspec.Struct, frozen=True):
     paid_date: str | None
     notes: str
 
-    def fits(self, payment: "_Recorded") -> bool:
-        return (
+    def surplus(self, payment: "_Recorded") -> int | None:
+        alike = (
             self.amount == _amount(payment.amount)
             and _alike(self.paid_at, payment.paid_at, _moment)
             and _alike(self.paid_date, payment.paid_date, date.isoformat)
             and self.notes == digest(payment.notes)
         )
+        return 0 if alike else None
 
 
 class _Recorded(Found):

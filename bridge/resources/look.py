@@ -7,6 +7,7 @@ resource's business.
 import hashlib
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from operator import itemgetter
 from typing import Any, Protocol
 
 import msgspec
@@ -34,8 +35,11 @@ _MOST_SKEW = timedelta(days=1)
 class Likeness(Protocol):
     """What is compared of what a write makes; a `msgspec.Struct`, as the journal keeps it."""
 
-    def fits(self, found: Any, /) -> bool:  # noqa: ANN401 - each resource has its own
-        """Tell whether `found` may be what the write has made."""
+    def surplus(self, found: Any, /) -> int | None:  # noqa: ANN401 - each resource has its own
+        """Return how much more than was asked for `found` has; None: it is something else.
+
+        Of several, the one with the least is the likeliest.
+        """
 
 
 class Found(Identified):
@@ -47,7 +51,7 @@ class Found(Identified):
 def look_for(collection: str, found: type[Found], likeness: type[Likeness]) -> Look:
     """Return the look for what writes to a v2 list have made.
 
-    Oldest first: of several, that is the likeliest.
+    The likeliest first: what has the least surplus, and of equals the oldest.
 
     Args:
         collection: the key under which the list's pages have their items.
@@ -62,7 +66,7 @@ def look_for(collection: str, found: type[Found], likeness: type[Likeness]) -> L
             # Written by another version, perhaps. A look that cannot compare finds out nothing.
             raise UpstreamFault("the journal does not say what to look for") from None
         pager = Pager(intent.path, {}, LOOK_PAGES, per_page=LOOK_PER_PAGE, settles=True)
-        made: list[Made] = []
+        alike: list[tuple[int, Made]] = []
         while request := pager.next_request():
             response: V2Response = yield request
             since = _began(intent, response)
@@ -72,12 +76,19 @@ def look_for(collection: str, found: type[Found], likeness: type[Likeness]) -> L
                     if item.id == intent.made_id:
                         return [Made(item.id, data)]
                 elif _utc(item.created_at) < since:
-                    return made[::-1]
-                elif like.fits(item):
-                    made.append(Made(item.id, data))
-        return made[::-1]
+                    return _likeliest_first(alike)
+                elif (surplus := like.surplus(item)) is not None:
+                    alike.append((surplus, Made(item.id, data)))
+        return _likeliest_first(alike)
 
     return look
+
+
+def _likeliest_first(alike: list[tuple[int, Made]]) -> list[Made]:
+    """Sort what is newest first, each with its surplus."""
+    alike.reverse()
+    alike.sort(key=itemgetter(0))  # equal ones stay as they are: oldest first
+    return [made for _, made in alike]
 
 
 def digest(text: str | None) -> str:
@@ -90,8 +101,8 @@ def digest(text: str | None) -> str:
 
 
 def given_digest(text: str | None) -> str | None:
-    """Return the digest of a text that may not have been given: v2 then fills in its own."""
-    return None if text is None else digest(text)
+    """Return the digest of a text; None if it was not given, or blank: v2 may fill in its own."""
+    return digest(text) if text and text.strip() else None
 
 
 def _began(intent: Intent, response: V2Response) -> datetime:

@@ -75,6 +75,7 @@ def create_sandbox(  # noqa: PLR0913 - each has a default
     *,
     database: str = ":memory:",
     throttle: bool = False,
+    standing_copy: str | None = None,
     faults: Sequence[NewRule] = (),
     seed: int = 0,
     clock: Callable[[], datetime] = utc_now,
@@ -86,6 +87,7 @@ def create_sandbox(  # noqa: PLR0913 - each has a default
     Args:
         database: a file's path, or ":memory:" for a state that ends with the application.
         throttle: refuse more than 100 calls in 15 seconds with a token, as v2 does.
+        standing_copy: an address that every mail goes to, too, as an account may have it.
         faults: the rules of misbehaviour to start with; more can be given at `/sandbox/faults`.
         seed: what rules with a probability depend on.
         clock: answers the aware time that messages and payments are created at.
@@ -114,7 +116,7 @@ def create_sandbox(  # noqa: PLR0913 - each has a default
     app[_CLOCK] = clock
     app[_CALLS] = calls
     app.on_shutdown.append(misbehaviour.stop)
-    app.cleanup_ctx.append(_keep_state(database))
+    app.cleanup_ctx.append(_keep_state(database, standing_copy))
     invoice = "/v2/invoices/{invoice_id:[0-9]+}"
     messages = f"{invoice}/{Collection.MESSAGES}"
     app.router.add_get(messages, list_messages)
@@ -129,9 +131,11 @@ def create_sandbox(  # noqa: PLR0913 - each has a default
     return app
 
 
-def _keep_state(database: str) -> Callable[[web.Application], AsyncIterator[None]]:
+def _keep_state(
+    database: str, standing_copy: str | None
+) -> Callable[[web.Application], AsyncIterator[None]]:
     async def keep_state(app: web.Application) -> AsyncIterator[None]:
-        async with open_state(database) as state:
+        async with open_state(database, standing_copy=standing_copy) as state:
             app[_STATE] = state
             yield
 

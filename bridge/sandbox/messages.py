@@ -83,6 +83,11 @@ _EMAIL = re.compile(
 )
 
 
+def is_address(text: str) -> bool:
+    """Tell whether an e-mail can be sent to `text`, as far as that can be seen."""
+    return _EMAIL.fullmatch(text) is not None
+
+
 def read_new_message(body: bytes) -> NewMessage:
     """Read and check the body of a create call.
 
@@ -94,19 +99,27 @@ def read_new_message(body: bytes) -> NewMessage:
     """
     new = read_body(body, NewMessage)
     for recipient in new.recipients:
-        if _EMAIL.fullmatch(recipient.email) is None:
+        if not is_address(recipient.email):
             raise UnprocessableError(f"Recipient email is invalid: {recipient.email!r}")
     if new.event_type is None and not new.recipients and not new.send_me_a_copy:
         raise UnprocessableError("Message has no recipients")
     return new
 
 
-def compose(new: NewMessage, *, sender: User, now: str) -> Message:
+def compose(
+    new: NewMessage, *, sender: User, now: str, standing_copy: str | None = None
+) -> Message:
     """Make the message that `sender` creates at `now`; its id is still to be given (0).
 
     `send_me_a_copy` adds the sender behind the recipients, as the v2 documentation's example of
-    a create call shows; a sender who is among them already is not added twice.
+    a create call shows, and `standing_copy` an address that every mail of the account goes to, too;
+    who is among them already is not added twice.
     """
+    recipients = new.recipients
+    if new.send_me_a_copy:
+        recipients = _with(recipients, Recipient(name=sender.name, email=sender.email))
+    if standing_copy is not None and new.event_type is None:
+        recipients = _with(recipients, Recipient(email=standing_copy))
     return Message(
         id=0,
         sent_by=sender.name,
@@ -119,13 +132,13 @@ def compose(new: NewMessage, *, sender: User, now: str) -> Message:
         updated_at=now,
         attach_pdf=new.attach_pdf,
         event_type=new.event_type,
-        recipients=_with_sender(new.recipients, sender) if new.send_me_a_copy else new.recipients,
+        recipients=recipients,
         subject=new.subject,
         body=new.body,
     )
 
 
-def _with_sender(recipients: tuple[Recipient, ...], sender: User) -> tuple[Recipient, ...]:
-    if any(recipient.email.casefold() == sender.email.casefold() for recipient in recipients):
+def _with(recipients: tuple[Recipient, ...], other: Recipient) -> tuple[Recipient, ...]:
+    if any(recipient.email.casefold() == other.email.casefold() for recipient in recipients):
         return recipients
-    return (*recipients, Recipient(name=sender.name, email=sender.email))
+    return (*recipients, other)

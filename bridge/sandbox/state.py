@@ -70,9 +70,10 @@ _UPDATE_INVOICE = "UPDATE invoices SET state = ?, payment_options = ? WHERE id =
 class SandboxState:
     """An open sandbox database. Calls are served one after another."""
 
-    def __init__(self, connection: aiosqlite.Connection) -> None:
+    def __init__(self, connection: aiosqlite.Connection, standing_copy: str | None) -> None:
         """Serve from `connection`, which `open_state` has prepared and closes."""
         self._connection = connection
+        self._standing_copy = standing_copy
         self._turn = asyncio.Lock()
 
     async def invoice(self, invoice_id: int) -> Invoice:
@@ -117,7 +118,7 @@ class SandboxState:
         async with self._transaction() as connection:
             invoice = after_message(await self._invoice(invoice_id), new)
             await self._update(invoice)
-            message = compose(new, sender=sender, now=now)
+            message = compose(new, sender=sender, now=now, standing_copy=self._standing_copy)
             return _linked(await MESSAGES.insert(connection, invoice_id, message), invoice)
 
     async def delete_message(self, invoice_id: int, message_id: int) -> None:
@@ -149,9 +150,10 @@ class SandboxState:
             await self._update(invoice)
             if invoice.state is InvoiceState.PAID and new.send_thank_you:
                 thanks = thank(invoice, await self._sent_last_to(invoice_id))
-                await MESSAGES.insert(
-                    connection, invoice_id, compose(thanks, sender=recorder, now=now)
+                message = compose(
+                    thanks, sender=recorder, now=now, standing_copy=self._standing_copy
                 )
+                await MESSAGES.insert(connection, invoice_id, message)
             return payment
 
     async def delete_payment(self, invoice_id: int, payment_id: int) -> None:
@@ -198,10 +200,12 @@ class SandboxState:
 
 
 @asynccontextmanager
-async def open_state(database: str) -> AsyncIterator[SandboxState]:
+async def open_state(
+    database: str, *, standing_copy: str | None = None
+) -> AsyncIterator[SandboxState]:
     """Open a database, and close it at the end; a new or empty one gets the seeds.
 
-    `database` is a file's path, or ":memory:".
+    `database` is a file's path, or ":memory:"; `standing_copy` an address that every mail goes to.
 
     Raises:
         SandboxStateError: it cannot be opened, or is not a sandbox's.
@@ -209,7 +213,7 @@ async def open_state(database: str) -> AsyncIterator[SandboxState]:
     ready = await asyncio.to_thread(_open, database)
     connection = await aiosqlite.Connection(lambda: ready, iter_chunk_size=64)
     try:
-        yield SandboxState(connection)
+        yield SandboxState(connection, standing_copy)
     finally:
         await connection.close()
 

@@ -34,7 +34,7 @@ from bridge.v2.errors import (
     UpstreamUnavailable,
     UpstreamUnreachable,
 )
-from bridge.v2.retry_after import THROTTLE_WINDOW, whole_seconds
+from bridge.v2.retry_after import wait_after_429, whole_seconds
 from bridge.v2.wire import V2Request, V2Response
 
 _log = structlog.get_logger("bridge.upstream")
@@ -275,7 +275,7 @@ class Gateway:
                 places.give_back()
             if response.status != 429:
                 return response
-            wait = response.retry_after or THROTTLE_WINDOW
+            wait = wait_after_429(response.retry_after)
             self._throttle.told(key, wait)
             if not self._may_wait(wait, leave_by):
                 return response

@@ -2,9 +2,6 @@
 
 from collections.abc import Callable, Hashable
 
-LONGEST = 3600.0
-"""Seconds: no wait that v2 asks for is remembered for longer. Its longest window is 15 minutes."""
-
 
 class Throttle:
     """Remembers, for each credential, until when v2 will refuse it."""
@@ -19,7 +16,7 @@ class Throttle:
         now = self._clock()
         # Keys are the callers' to make up: none is kept for longer than it says something.
         self._until = {each: until for each, until in self._until.items() if until > now}
-        self._until[key] = max(now + min(seconds, LONGEST), self._until.get(key, now))
+        self._until[key] = max(now + seconds, self._until.get(key, now))
 
     def left(self, key: Hashable) -> float:
         """Return the seconds that `key` has to wait yet; 0 when it may call."""

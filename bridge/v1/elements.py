@@ -50,6 +50,8 @@ class ElementType(NamedTuple):
     """The text of a value, not null, that is still as v2 spells it; raises `NotCanonical`."""
     markup: bool = False
     """Whether a text may hold characters that XML has to escape, or cannot hold."""
+    instead_of_nil: str | None = None
+    """The text of null, with a note, where v1 never had one; None: the element is nil."""
 
 
 def _typed(
@@ -86,7 +88,7 @@ _UTC_SECOND = _DAY + "T(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]Z"
 
 INTEGER = _typed("integer", "integer", str)
 DECIMAL = _typed("decimal", "decimal", decimal_text)
-BOOLEAN = _typed("boolean", "boolean", boolean_text)
+BOOLEAN = _typed("boolean", "boolean", boolean_text)._replace(instead_of_nil="false")
 DATE = _typed("date", "date", date.isoformat, _DAY)
 DATETIME = _typed("datetime", "dateTime", datetime_text, _UTC_SECOND)
 STRING = _typed(None, None, str, markup=True)

@@ -22,6 +22,7 @@ class NoteCode(StrEnum):
     ELEMENT_IGNORED = "element-ignored"
     HASH_IN_ID = "hash-in-id"
     LINE_FEEDS = "line-feeds"
+    NULL_REPLACED = "null-replaced"
     PARAMETER_IGNORED = "parameter-ignored"
     RECIPIENT_DROPPED = "recipient-dropped"
     SURROGATES_JOINED = "surrogates-joined"

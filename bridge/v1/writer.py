@@ -27,6 +27,13 @@ _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 """Characters a JSON string can hold and XML 1.0 cannot (XML 1.0, production 2)."""
 
 
+class _Booleans(dict[bool | None, str]):
+    """The elements of true and false; null has none, and is written carefully."""
+
+    def __missing__(self, _null: None) -> str:
+        raise NotCanonical
+
+
 class _Cell(NamedTuple):
     """An element as it is written."""
 
@@ -45,11 +52,9 @@ class _Cell(NamedTuple):
         type_ = self.column.type
         text = type_.as_told.of(self.dialect)
         if type_ is BOOLEAN:
-            texts: dict[bool | None, str] = {
-                value: f"{opening}{text(value)}{closing}" for value in (True, False)
-            }
-            texts[None] = nil
-            return texts.__getitem__
+            return _Booleans(
+                (value, f"{opening}{text(value)}{closing}") for value in (True, False)
+            ).__getitem__
 
         def write(value: Any) -> str:  # noqa: ANN401 - each column has its own
             return nil if value is None else f"{opening}{text(value)}{closing}"
@@ -77,9 +82,12 @@ class _Cell(NamedTuple):
         Raises:
             InvalidAnswer: it cannot be told.
         """
-        if value is None:
-            return self.nil
         element, type_, _ = self.column
+        if value is None:
+            if type_.instead_of_nil is None:
+                return self.nil
+            notes.add(NoteCode.NULL_REPLACED, element)
+            return f"{self.opening}{type_.instead_of_nil}{self.closing}"
         try:
             text = type_.text.of(self.dialect)(value, lambda code: notes.add(code, element))
         except OverflowError as error:

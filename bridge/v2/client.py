@@ -1,6 +1,7 @@
 """The one module that talks to the upstream: a pooled session that carries v2 calls."""
 
 import asyncio
+from codecs import BOM_UTF8
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -152,7 +153,8 @@ class V2Client:
             length += len(chunk)
             if length > limit:
                 raise UpstreamFault(f"v2's answer exceeds {limit} bytes")
-        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        return body.removeprefix(BOM_UTF8)  # which JSON has no use for (RFC 8259, section 8.1)
 
 
 @lru_cache(maxsize=64)

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 import msgspec
 
 from bridge.v2.errors import UpstreamRefusal
+from bridge.v2.refusals import words_of
 from bridge.v2.retry_after import read_retry_after
 
 
@@ -43,27 +44,25 @@ class V2Response(msgspec.Struct, frozen=True):
         return read_retry_after(self.headers.get("Retry-After"), self.received_at)
 
 
-class _Refusal(msgspec.Struct):
-    """The two spellings of v2's errors: its API's and its OAuth layer's."""
-
-    message: str | None = None
-    error_description: str | None = None
-
-
 def require_status(response: V2Response, expected: int) -> None:
     """Make sure that v2 answered with the status its documentation gives for success.
 
     Raises:
         UpstreamRefusal: it did not.
     """
-    if response.status == expected:
-        return
-    try:
-        refusal = msgspec.json.decode(response.body, type=_Refusal)
-    except (ValueError, RecursionError):
-        refusal = _Refusal()
-    raise UpstreamRefusal(
-        response.status,
-        refusal.message or refusal.error_description,
-        response.retry_after,
-    )
+    if response.status != expected:
+        raise _refusal(response)
+
+
+def require_success(response: V2Response) -> None:
+    """Make sure that v2 has done what has no answer of its own: whatever 2xx says so.
+
+    Raises:
+        UpstreamRefusal: it has not.
+    """
+    if response.status // 100 != 2:
+        raise _refusal(response)
+
+
+def _refusal(response: V2Response) -> UpstreamRefusal:
+    return UpstreamRefusal(response.status, words_of(response.body), response.retry_after)

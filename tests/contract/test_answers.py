@@ -2,6 +2,7 @@
 
 import json
 from datetime import date
+from typing import Any
 
 import pytest
 
@@ -9,7 +10,7 @@ from bridge.sandbox.app import create_sandbox
 from bridge.server import endpoint
 from tests.support.legacy import LegacyClient
 from tests.support.running import running_app, running_bridge
-from tests.support.upstream import Reply, ScriptedUpstream, page
+from tests.support.upstream import Reply, ScriptedUpstream, message, page
 
 LIST = "/invoice/1420/messages"
 SUCCESSOR = '<https://api.harvestapp.com/v2/invoices/1420/messages>; rel="successor-version"'
@@ -81,8 +82,6 @@ class TestRefusals:
             (504, 502),
             (301, 502),
             (304, 502),
-            (204, 502),
-            (201, 502),
         ],
     )
     @pytest.mark.parametrize(
@@ -106,6 +105,89 @@ class TestRefusals:
         # What somebody between makes up when v2 is out of reach is worth another try.
         assert (len(upstream.received) > 1) == (theirs in {502, 503, 504})
 
+    @pytest.mark.parametrize("path", [LIST, f"{LIST}/5", f"{LIST}/new"])
+    @pytest.mark.parametrize("status", [201, 204])
+    async def test_what_has_an_answer_has_it_with_200(
+        self,
+        upstream: ScriptedUpstream,
+        scripted_bridge: LegacyClient,
+        path: str,
+        status: int,
+    ) -> None:
+        upstream.says(Reply(b"", status))
+
+        assert (await scripted_bridge.get(path)).status == 502
+
+    @pytest.mark.parametrize("path", [f"{LIST}/5", "/invoices/1420/payments/5"])
+    @pytest.mark.parametrize(
+        ("status", "body"),
+        [
+            (200, b""),
+            (200, b" \r\n"),
+            (200, b"\xef\xbb\xbf"),
+            (200, b"{}"),
+            (202, b""),
+            (202, b'{"message": "Accepted"}'),
+            (204, b""),
+            (205, b""),
+        ],
+    )
+    async def test_a_delete_that_v2_answers_by_any_2xx_is_done(
+        self,
+        upstream: ScriptedUpstream,
+        scripted_bridge: LegacyClient,
+        path: str,
+        status: int,
+        body: bytes,
+    ) -> None:
+        upstream.says(Reply(body, status))
+
+        answer = await scripted_bridge.call("DELETE", path)
+
+        assert (answer.status, answer.body) == (200, b"")
+        assert len(upstream.received) == 1
+
+    @pytest.mark.parametrize("status", [200, 202])
+    async def test_a_delete_that_a_web_page_answers_is_not(
+        self, upstream: ScriptedUpstream, scripted_bridge: LegacyClient, status: int
+    ) -> None:
+        upstream.says(Reply(b"<html>Log in</html>", status))
+
+        assert (await scripted_bridge.call("DELETE", f"{LIST}/5")).status == 502
+
+    async def test_a_byte_order_mark_before_v2s_json_is_read_past(
+        self, upstream: ScriptedUpstream, scripted_bridge: LegacyClient
+    ) -> None:
+        upstream.says(b"\xef\xbb\xbf" + json.dumps(page(message())).encode())
+        assert (await scripted_bridge.get(LIST)).texts("id") == ["27835209"]
+
+        upstream.says(Reply(b'\xef\xbb\xbf{"message": "No."}', 422))
+        assert (await scripted_bridge.get(LIST)).headers["Hint"] == "No."
+
+    @pytest.mark.parametrize(
+        ("body", "hint"),
+        [
+            ({"message": ["a", "b"]}, "a, b"),
+            ({"errors": {"email": ["is invalid"], "body": "is blank"}},
+             "email: is invalid; body: is blank"),
+            ({"error": {"message": "No."}}, "No."),
+            ({"message": " \n"}, "Harvest refused the request."),
+            ({"errors": {}}, "Harvest refused the request."),
+        ],
+    )  # fmt: skip
+    async def test_a_refusal_of_any_shape_has_words(
+        self,
+        upstream: ScriptedUpstream,
+        scripted_bridge: LegacyClient,
+        body: dict[str, Any],
+        hint: str,
+    ) -> None:
+        upstream.says(Reply(json.dumps(body).encode(), 422))
+
+        answer = await scripted_bridge.get(LIST)
+
+        assert (answer.status, answer.headers["Hint"], answer.errors) == (400, hint, [hint])
+
     @pytest.mark.parametrize("status", [400, 422])
     async def test_v2s_own_words_are_the_hint(
         self, upstream: ScriptedUpstream, scripted_bridge: LegacyClient, status: int
@@ -123,9 +205,11 @@ class TestRefusals:
         [
             ("7", "7"),
             (None, "15"),
-            ("Wed, 21 Oct 2020 07:28:00 GMT", "15"),
             ("-1", "15"),
-            ("0", "15"),
+            ("0", "1"),
+            ("Wed, 21 Oct 2020 07:28:00 GMT", "1"),
+            ("999999999", "3600"),
+            ("Fri, 31 Dec 9999 23:59:59 GMT", "3600"),
         ],
     )
     async def test_429_tells_whole_seconds_to_wait(

@@ -57,7 +57,10 @@ async def test_notes_name_code_and_element_and_are_counted(
     log: Log, upstream: ScriptedUpstream, scripted_bridge: LegacyClient
 ) -> None:
     upstream.says(
-        page(message(body="\x00\x01", recipients=[{"name": "Ghost"}]), message(body="\x02"))
+        page(
+            message(body="\x00\x01", recipients=[{"name": "Ghost"}]),
+            message(body="\x02", thank_you=None),
+        )
     )
 
     await scripted_bridge.get("/invoices/%237/messages.xml/")
@@ -68,6 +71,7 @@ async def test_notes_name_code_and_element_and_are_counted(
         ("hash-in-id", "path", 1),
         ("character-replaced", "body", 2),
         ("recipient-dropped", "full-recipient-list", 1),
+        ("null-replaced", "thank-you", 1),
     }
 
 

@@ -35,6 +35,12 @@ FINAL = [
     "send-reminder-on",
     "full-recipient-list",
 ]
+TWELVE = {
+    *("id", "invoice-id", "body", "subject", "created-at", "updated-at", "sent-by"),
+    *("sent-by-email", "send-me-a-copy", "thank-you", "include-pay-pal-link"),
+    "full-recipient-list",
+}
+"""The elements of a message from 2010 to 2013."""
 
 
 class TestList:
@@ -93,6 +99,23 @@ class TestList:
         answer = await bridge.get(path)
 
         assert [[element.tag for element in item] for item in answer.xml] == [elements] * 2
+
+    async def test_the_plural_path_has_all_that_it_had_from_2010_to_2013(
+        self, bridge: LegacyClient
+    ) -> None:
+        """schemas/README.md, "From 2010 to 2013"."""
+        answer = await bridge.get("/invoices/13150403/messages")
+
+        for item in answer.xml:
+            elements = {element.tag for element in item}
+            assert elements - TWELVE == {"sent-from-email", "sent-from", "send-reminder-on"}
+            assert elements > TWELVE
+        assert TWELVE - set(CLASSIC) == {
+            "subject",
+            "thank-you",
+            "include-pay-pal-link",
+            "updated-at",
+        }
 
     async def test_final_quotes_every_name(self, bridge: LegacyClient) -> None:
         answer = await bridge.get("/invoices/1420/messages")
@@ -287,21 +310,59 @@ class TestFields:
         assert {element.tag: dict(element.items()) for element in answer.xml[0]} == {
             "id": {"type": "integer"},
             "invoice-id": {"type": "integer"},
-            "send-me-a-copy": {"type": "boolean", "nil": "true"},
+            "send-me-a-copy": {"type": "boolean"},
             "body": {"nil": "true"},
             "created-at": {"type": "dateTime", "nil": "true"},
             "sent-by": {"nil": "true"},
             "sent-by-email": {"nil": "true"},
-            "thank-you": {"type": "boolean", "nil": "true"},
+            "thank-you": {"type": "boolean"},
             "subject": {"nil": "true"},
-            "include-pay-pal-link": {"type": "boolean", "nil": "true"},
+            "include-pay-pal-link": {"type": "boolean"},
             "updated-at": {"type": "dateTime", "nil": "true"},
             "sent-from-email": {"nil": "true"},
             "sent-from": {"nil": "true"},
             "send-reminder-on": {"type": "date", "nil": "true"},
             "full-recipient-list": {"nil": "true"},
         }
-        assert all(not element.text for element in list(answer.xml[0])[2:])
+        assert all(not element.text for element in answer.xml[0] if element.get("nil"))
+
+    @pytest.mark.parametrize(
+        ("path", "schema", "elements"),
+        [
+            ("/invoice/7/messages", "classic", ["send-me-a-copy"]),
+            (
+                "/invoices/7/messages",
+                "final",
+                ["send-me-a-copy", "thank-you", "include-pay-pal-link"],
+            ),
+        ],
+    )
+    @pytest.mark.parametrize(
+        "fields",
+        [
+            {},
+            dict.fromkeys(("send_me_a_copy", "thank_you", "include_link_to_client_invoice")),
+        ],
+        ids=["missing", "null"],
+    )
+    async def test_a_boolean_without_a_value_is_false(
+        self,
+        upstream: ScriptedUpstream,
+        scripted_bridge: LegacyClient,
+        path: str,
+        schema: str,
+        elements: list[str],
+        fields: dict[str, Any],
+    ) -> None:
+        upstream.says(page({"id": 5, **fields}, message(id=4, send_me_a_copy=True)))
+
+        answer = await scripted_bridge.get(path)
+
+        assert_valid(answer.body, f"invoice-messages/{schema}-list")
+        assert {each: answer.texts(each)[0] for each in elements} == dict.fromkeys(
+            elements, "false"
+        )
+        assert answer.texts("send-me-a-copy") == ["false", "true"]
 
     @pytest.mark.parametrize(
         ("fields", "element", "text"),

@@ -289,7 +289,7 @@ CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 UPSTREAMS: Mapping[str, Answering] = {
     **{f"{status} in HTML": says(status, HTML) for status in (*REFUSALS, 418, 500, 503, 599)},
     **{
-        f"{status} in other JSON": says(status, {"error": EVERYTHING, "message": [EVERYTHING]})
+        f"{status} in other JSON": says(status, {"headers": [EVERYTHING], EVERYTHING: EVERYTHING})
         for status in (*REFUSALS, 500)
     },
     **{f"{status}, redirecting": says(status, HTML) for status in (301, 302, 303, 307, 308)},

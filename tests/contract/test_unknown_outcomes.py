@@ -13,10 +13,12 @@ from unittest.mock import patch
 import aiohttp
 import pytest
 
+from bridge.sandbox.app import create_sandbox
+from bridge.sandbox.faults import read_rules
 from tests.support.clocks import Leaps, until
 from tests.support.held_upstream import HeldCall, HeldUpstream, running_held_upstream
 from tests.support.legacy import BASIC, Answer, LegacyClient, assert_valid
-from tests.support.running import running_bridge
+from tests.support.running import running_app, running_bridge
 from tests.support.upstream import page
 from tests.support.writing import HELLO, SEND, caught_up, getting, hello, outcomes, posting, v2_time
 
@@ -270,6 +272,11 @@ class TestTheLook:
                 id="the sender's own copy",
             ),
             pytest.param(
+                {"recipients": [*hello()["recipients"], {"email": "archive@doe.org"}]},
+                id="an account's standing copy",
+            ),
+            pytest.param({"event_type": "send"}, id="the event, for it has sent a draft"),
+            pytest.param(
                 {"attach_pdf": False, "thank_you": True, "reminder": True}, id="what is not asked"
             ),
             pytest.param({"seconds": -20}, id="clocks of v2 that differ a little"),
@@ -293,11 +300,11 @@ class TestTheLook:
             pytest.param({"body": None}, id="no body"),
             pytest.param({"recipients": [{"email": "jane@doe.org"}]}, id="a recipient less"),
             pytest.param(
-                {"recipients": [*hello()["recipients"], {"email": "eve@doe.org"}]},
-                id="a recipient more",
+                {"recipients": [hello()["recipients"][0], {"email": "eve@doe.org"}]},
+                id="another recipient",
             ),
             pytest.param({"recipients": None}, id="no recipients"),
-            pytest.param({"event_type": "send"}, id="event"),
+            pytest.param({"event_type": "close"}, id="event"),
             pytest.param({"seconds": -120}, id="time"),
         ],
     )
@@ -309,6 +316,26 @@ class TestTheLook:
         await find_nothing(held, leaps, answering, **fields)
 
         assert told(await answering) == NOT_DONE
+
+    async def test_finds_a_mail_that_the_account_has_sent_a_standing_copy_of(
+        self, journal: Path
+    ) -> None:
+        lost = read_rules(b'{"fault": "reset", "applied": true, "method": "POST", "times": 1}')
+        v2 = create_sandbox(standing_copy="archive@doe.org", faults=lost)
+        async with (
+            running_app(v2) as url,
+            running_bridge(f"{url}/v2", journal=journal) as client,
+        ):
+            answer = await posting(client)
+            listed = await client.get(SEND)
+
+        assert answer.status == 201
+        assert answer.texts("full-recipient-list") == [
+            "Jane <jane@doe.org>, bob@doe.org, archive@doe.org"
+        ]
+        assert listed.texts("id")[0] == answer.texts("id")[0]
+        assert len(listed.texts("id")) == 3
+        assert outcomes(journal) == ["done"]
 
     async def test_does_not_compare_what_was_not_given(
         self, held: HeldUpstream, client: LegacyClient

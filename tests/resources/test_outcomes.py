@@ -1,17 +1,19 @@
 """Every outcome of a write, in one table (schemas/README.md, "Unknown outcomes").
 
-The responses are fed by hand to the flow of each resource that writes.
+The responses are fed by hand to the flow of each resource that writes. A second table says what a
+look takes for a message that was sent (schemas/README.md, "What a look takes for it").
 """
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain, groupby, product, repeat
 from typing import Any, NamedTuple
 
 import pytest
 
 from bridge.resources.flow import Pause, Settle
-from bridge.resources.invoice_messages import send_message
+from bridge.resources.invoice_messages import change_state, send_message
 from bridge.resources.invoice_payments import create_payment
 from bridge.v1.errors import LegacyCallError
 from bridge.v2.errors import (
@@ -255,3 +257,151 @@ def test_no_answer_to_a_post_is_left_out() -> None:
     expected = {"", *posts(resource)}
     for before in (Outcome.OPEN, Outcome.UNKNOWN, Outcome.ABSENT):
         assert {row.post for row in rows() if row.before is before} | {""} == expected
+
+
+# What a look takes for it.
+
+JANE, BOB = hello()["recipients"]
+SENDER = {"name": "Bob Powell", "email": hello()["sent_by_email"]}
+ARCHIVE = {"name": None, "email": "archive@doe.org"}
+
+
+class Asked(NamedTuple):
+    """What was asked for, and what v2 documents to have made of it."""
+
+    flow: Any
+    body: bytes
+    made: dict[str, Any]
+
+
+def mail(elements: str, **made: Any) -> Asked:
+    body = f"<invoice-message>{elements}</invoice-message>".encode()
+    return Asked(send_message, body, {"subject": "Invoice #1", "body": "Pay.", **made})
+
+
+def event(event_type: str, elements: str = "") -> Asked:
+    body = f"<invoice-message>{elements}</invoice-message>".encode() if elements else b""
+    made: dict[str, Any] = {
+        "event_type": event_type,
+        "recipients": [],
+        "subject": None,
+        "body": None,
+    }
+    return Asked(partial(change_state, event_type), body, made)
+
+
+TO_JANE = "<recipients>jane@doe.org</recipients>"
+TO_ME = "<send-me-a-copy>true</send-me-a-copy>"
+TEXTS = "<subject>Hello</subject><body>Pay me.</body>"
+
+ASKED = {
+    "a mail": Asked(send_message, HELLO, {}),
+    "to Jane": mail(TO_JANE, recipients=[JANE]),
+    "to Jane, blank": mail(f"{TO_JANE}<subject> </subject><body/>", recipients=[JANE]),
+    "to me": mail(TO_ME, recipients=[SENDER]),
+    "to me, a subject": mail(f"{TO_ME}<subject>Hello</subject>", recipients=[SENDER],
+                             subject="Hello"),
+    "to me, all texts": mail(TO_ME + TEXTS, recipients=[SENDER], subject="Hello", body="Pay me."),
+    "send": event("send"),
+    "close": event("close"),
+    "close, a body": event("close", "<body>Paid in cash</body>"),
+}  # fmt: skip
+
+DIFFERENCES: dict[tuple[str, str], tuple[dict[str, Any], bool]] = {
+    ("a mail", "nothing"): ({}, True),
+    # The event.
+    ("a mail", "it has sent a draft"): ({"event_type": "send"}, True),
+    ("a mail", "an event that mails nobody"): ({"event_type": "send", "recipients": []}, False),
+    ("a mail", "another event"): ({"event_type": "close"}, False),
+    ("to me", "it has sent a draft"): ({"event_type": "send"}, True),
+    ("to me", "an event that mails nobody"): ({"event_type": "send", "recipients": []}, False),
+    ("to me", "v2 does not list me"): ({"recipients": []}, True),
+    ("send", "nothing"): ({}, True),
+    ("send", "a mail that has sent a draft"): ({"recipients": [JANE]}, False),
+    ("send", "a mail"): ({"event_type": None, "recipients": [JANE]}, False),
+    ("send", "another event"): ({"event_type": "close"}, False),
+    ("close", "a mail"): ({"event_type": None}, False),
+    # The recipients.
+    ("a mail", "order"): ({"recipients": [BOB, JANE]}, True),
+    ("a mail", "names"): ({"recipients": [{"email": "jane@doe.org"}, BOB]}, True),
+    ("a mail", "case of domains"): ({"recipients": [JANE, {"email": "bob@DOE.org"}]}, True),
+    ("a mail", "case"): ({"recipients": [JANE, {"email": "Bob@doe.org"}]}, True),
+    ("a mail", "blanks"): ({"recipients": [JANE, {"email": " bob@doe.org\r\n"}]}, True),
+    ("a mail", "twice the same"): ({"recipients": [JANE, BOB, JANE]}, True),
+    ("a mail", "nobody beside"): ({"recipients": [JANE, BOB, {"email": None}]}, True),
+    ("a mail", "the sender's copy"): ({"recipients": [JANE, BOB, SENDER]}, True),
+    ("a mail", "a standing copy"): ({"recipients": [JANE, BOB, ARCHIVE]}, True),
+    ("a mail", "both copies"): ({"recipients": [SENDER, ARCHIVE, JANE, BOB]}, True),
+    ("a mail", "one of them missing"): ({"recipients": [JANE]}, False),
+    ("a mail", "one of them another"): ({"recipients": [JANE, ARCHIVE]}, False),
+    ("a mail", "all of them others"): ({"recipients": [ARCHIVE, SENDER]}, False),
+    ("a mail", "no recipients"): ({"recipients": []}, False),
+    ("a mail", "null for recipients"): ({"recipients": None}, False),
+    ("to Jane", "a standing copy"): ({"recipients": [JANE, ARCHIVE]}, True),
+    ("to me", "nothing"): ({}, True),
+    ("to me", "somebody else's mail"): ({"recipients": [JANE]}, False),
+    ("to me", "somebody else's copy"): ({"recipients": [SENDER, JANE]}, False),
+    ("to me, a subject", "somebody else's copy"): ({"recipients": [SENDER, JANE]}, False),
+    ("to me, all texts", "a standing copy"): ({"recipients": [SENDER, ARCHIVE]}, True),
+    ("close", "recipients"): ({"recipients": [JANE, ARCHIVE]}, True),
+    # The texts.
+    ("a mail", "blanks in the subject"): ({"subject": " Hello\n"}, True),
+    ("a mail", "blanks in the body"): ({"body": "Dear Jane,\n\npay  me.\n"}, True),
+    ("a mail", "case in the subject"): ({"subject": "hello"}, False),
+    ("a mail", "more in the subject"): ({"subject": "Hello!"}, False),
+    ("a mail", "no subject"): ({"subject": None}, False),
+    ("a mail", "another body"): ({"body": "Dear Jane, pay"}, False),
+    ("a mail", "no body"): ({"body": None}, False),
+    ("to Jane", "texts that were not given"): ({"subject": "Any", "body": "Any"}, True),
+    ("to Jane", "no texts"): ({"subject": None, "body": None}, True),
+    ("to Jane, blank", "texts that were blank"): ({"subject": "Any", "body": "Any"}, True),
+    ("close, a body", "a body that was kept"): ({"body": "Paid  in cash"}, True),
+    ("close, a body", "a body that was not"): ({}, True),
+    ("close, a body", "an empty body"): ({"body": ""}, True),
+    ("close, a body", "another body"): ({"body": "Paid by card"}, False),
+    ("close", "a body of its own"): ({"subject": "Closed", "body": "Closed"}, True),
+    # The rest.
+    ("a mail", "flags"): (
+        {
+            "attach_pdf": False,
+            "send_me_a_copy": True,
+            "thank_you": True,
+            "reminder": True,
+            "include_link_to_client_invoice": True,
+        },
+        True,
+    ),
+    ("a mail", "who has sent it"): ({"sent_by_email": "eve@doe.org", "sent_by": None}, True),
+}
+"""What was asked for, and what the message that is found differs by; whether it is taken for it."""
+
+
+def found(asked: Asked, *messages: dict[str, Any]) -> list[int]:
+    """Return the ids of what a look takes for it, the likeliest first."""
+    writing = Writing(asked.flow, "/invoice/7/messages", asked.body)
+    items = [RESOURCES["a message"].made(**{**asked.made, **each}) for each in messages]
+    return list(writing.finds({"invoice_messages": items, "links": {"next": None}}))
+
+
+@pytest.mark.parametrize(("asked", "differs_by"), DIFFERENCES, ids=str)
+def test_what_a_message_may_differ_by(asked: str, differs_by: str) -> None:
+    fields, taken = DIFFERENCES[asked, differs_by]
+
+    assert found(ASKED[asked], fields) == ([MADE] if taken else [])
+
+
+def test_of_equal_messages_the_oldest_is_the_likeliest() -> None:
+    assert found(ASKED["a mail"], {"id": 3}, {"id": 2}, {"id": 1}) == [1, 2, 3]
+
+
+def test_before_those_with_recipients_that_were_not_asked_for_comes_one_without() -> None:
+    beside = {"recipients": [JANE, BOB, ARCHIVE]}
+    two = {"recipients": [JANE, BOB, ARCHIVE, {"email": "eve@doe.org"}]}
+
+    assert found(
+        ASKED["a mail"],
+        {"id": 5, **beside},
+        {"id": 4, "recipients": [JANE, BOB, SENDER]},
+        {"id": 3, **beside},
+        {"id": 2, **two},
+    ) == [4, 3, 5, 2]

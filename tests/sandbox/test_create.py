@@ -9,6 +9,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestClient
 
 from bridge.sandbox.app import MAX_BODY_BYTES
+from tests.sandbox.conftest import Start
 
 Client = TestClient[web.Request, web.Application]
 LIST = "/v2/invoices/13150403/messages"
@@ -107,6 +108,19 @@ async def test_a_sender_among_the_recipients_is_not_added_twice(client: Client) 
     sender = {"name": "Bob", "email": "BobPowell@example.com"}
     created = await _create(client, {"recipients": [sender, RICHARD], "send_me_a_copy": True})
     assert created["recipients"] == [sender, RICHARD]
+
+
+async def test_a_standing_copy_is_a_recipient_of_every_mail(start: Start) -> None:
+    client = await start(standing_copy="archive@example.com")
+    archive = {"name": None, "email": "archive@example.com"}
+
+    both = await _create(client, {"recipients": [RICHARD], "send_me_a_copy": True})
+    again = await _create(client, {"recipients": [{"email": "Archive@example.com"}]})
+    event = await _create(client, {"event_type": "close"})
+
+    assert both["recipients"] == [RICHARD, BOB, archive]
+    assert again["recipients"] == [{"name": None, "email": "Archive@example.com"}]
+    assert event["recipients"] == []
 
 
 async def test_ids_go_up_and_do_not_come_back(client: Client) -> None:

@@ -593,6 +593,16 @@ class TestThrottle:
 
         assert (await refused(asker)).retry_after == 15
 
+    @pytest.mark.parametrize(
+        ("sent", "told"), [("0", 1), ("Wed, 21 Oct 2020 07:28:00 GMT", 1), ("999999999", 3600)]
+    )
+    async def test_no_wait_is_shorter_than_a_second_or_longer_than_an_hour(
+        self, held: HeldUpstream, asker: Asker, sent: str, told: int
+    ) -> None:
+        await self.throttled(held, asker, Retry_After=sent)
+
+        assert (await refused(asker)).retry_after == told
+
     async def test_other_tokens_and_accounts_are_not_concerned(
         self, held: HeldUpstream, asker: Asker
     ) -> None:
@@ -648,6 +658,22 @@ class TestThrottle:
                 (await held.next()).answer()
             assert (await asking.response()).status == 200
             assert (await later.response()).status == 200
+
+    @pytest.mark.parametrize("sent", ["0", "Wed, 21 Oct 2020 07:28:00 GMT"])
+    async def test_where_v2_asks_for_no_wait_it_is_a_second_and_the_call_is_served(
+        self, held: HeldUpstream, leaps: Leaps, sent: str
+    ) -> None:
+        async with running_gateway(held.base_url, Policy(throttle_wait=1)) as gateway:
+            asking = Asker(gateway).ask(CREATE)
+            (await held.next()).answer(status=429, headers={"Retry-After": sent})
+            await until(lambda: asking.calls[0].status == 429)
+            for _ in range(50):
+                await asyncio.sleep(0)
+            assert len(held.calls) == 1
+
+            leaps.ahead(1)
+            (await held.next()).answer()
+            assert (await asking.response()).status == 200
 
     @pytest.mark.parametrize(("wait", "seconds"), [("10", 30.0), ("9", 8.0)], ids=["set", "left"])
     async def test_no_wait_is_made_that_is_longer_than(

@@ -2,7 +2,7 @@
 
 import pytest
 
-from bridge.upstream.throttle import LONGEST, Throttle
+from bridge.upstream.throttle import Throttle
 from tests.support.clocks import HandClock
 
 
@@ -44,12 +44,6 @@ def test_of_two_waits_the_longer_one_counts(throttle: Throttle, waits: tuple[flo
         throttle.told("one", wait)
 
     assert throttle.left("one") == 7
-
-
-def test_a_nonsensical_wait_is_remembered_for_a_bearable_time(throttle: Throttle) -> None:
-    throttle.told("one", 999_999_999)
-
-    assert throttle.left("one") == LONGEST
 
 
 def test_what_is_over_is_forgotten(throttle: Throttle, clock: HandClock) -> None:

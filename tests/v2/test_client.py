@@ -340,6 +340,14 @@ class TestWhatComesBack:
         async with client_of(upstream.base_url) as client:
             assert (await send(client)).status == status
 
+    @pytest.mark.parametrize("size", [0, 2, 90_000])
+    async def test_a_byte_order_mark_before_the_body_is_read_past(
+        self, upstream: ScriptedUpstream, size: int
+    ) -> None:
+        upstream.says(b"\xef\xbb\xbf" + b"x" * size)
+        async with client_of(upstream.base_url) as client:
+            assert (await send(client)).body == b"x" * size
+
     async def test_headers_go_by_names_of_any_case(self, upstream: ScriptedUpstream) -> None:
         upstream.says(Reply(b"{}", 429, {"retry-AFTER": "7"}))
         async with client_of(upstream.base_url) as client:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.v2.retry_after import read_retry_after, whole_seconds
+from bridge.v2.retry_after import LONGEST, read_retry_after, wait_after_429, whole_seconds
 
 NOW = datetime(2026, 11, 21, 12, 0, 0, tzinfo=UTC)
 
@@ -22,13 +22,18 @@ NOW = datetime(2026, 11, 21, 12, 0, 0, tzinfo=UTC)
         ("Saturday, 21-Nov-26 12:01:00 GMT", 60.0),
         ("Sat Nov 21 12:00:05 2026", 5.0),
         ("Wed, 21 Oct 2020 07:28:00 GMT", 0.0),
+        ("3600", 3600.0),
+        ("3601", LONGEST),
+        ("999999999", LONGEST),
+        ("9" * 400, LONGEST),
+        ("Fri, 31 Dec 9999 23:59:59 GMT", LONGEST),
     ],
 )
 def test_seconds_and_dates_are_both_seconds(text: str, seconds: float) -> None:
     assert read_retry_after(text, NOW) == seconds
 
 
-@pytest.mark.parametrize("text", [None, "", "-1", "1.5", "soon", "7, 8", "٧", "9" * 10])
+@pytest.mark.parametrize("text", [None, "", "-1", "1.5", "soon", "7, 8", "٧"])
 def test_what_is_neither_says_nothing(text: str | None) -> None:
     assert read_retry_after(text, NOW) is None
 
@@ -37,7 +42,16 @@ def test_what_is_neither_says_nothing(text: str | None) -> None:
 def test_no_text_breaks_it(text: str) -> None:
     seconds = read_retry_after(text, NOW)
 
-    assert seconds is None or seconds >= 0
+    assert seconds is None or 0 <= seconds <= LONGEST
+
+
+@pytest.mark.parametrize(
+    ("asked", "seconds"), [(None, 15.0), (0.0, 1.0), (0.2, 1.0), (1.5, 1.5), (LONGEST, LONGEST)]
+)
+def test_after_a_429_zero_is_an_answer_and_no_answer_is_the_window(
+    asked: float | None, seconds: float
+) -> None:
+    assert wait_after_429(asked) == seconds
 
 
 @pytest.mark.parametrize(("seconds", "told"), [(0.0, 1), (0.2, 1), (1.0, 1), (1.01, 2), (15.0, 15)])

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from multidict import CIMultiDict
 
 from bridge.v2.errors import UpstreamRefusal
-from bridge.v2.wire import V2Response, require_status
+from bridge.v2.wire import V2Response, require_status, require_success
 
 URL = "https://api.harvestapp.com/v2/invoices/1420/messages"
 
@@ -53,8 +53,28 @@ def test_any_other_is_a_refusal_with_that_status(status: int) -> None:
         ),
         pytest.param({"message": None, "error_description": None}, None, id="null"),
         pytest.param({}, None, id="empty-object"),
-        pytest.param({"error": "other"}, None, id="other-members"),
-        pytest.param({"message": {"text": "deep"}}, None, id="message-is-an-object"),
+        pytest.param({"message": " \r\n\t", "error": "instead"}, "instead", id="blank-message"),
+        pytest.param({"message": " \r\n\t"}, None, id="only-a-blank-message"),
+        pytest.param({"message": ["a", "b"]}, "a, b", id="list"),
+        pytest.param({"message": [None, 7, "", "a"]}, "a", id="list-of-anything"),
+        pytest.param({"message": []}, None, id="empty-list"),
+        pytest.param(
+            {"errors": {"email": ["is invalid", "is long"], "subject": ["is blank"], "n": [7]}},
+            "email: is invalid, is long; subject: is blank",
+            id="errors-by-field",
+        ),
+        pytest.param({"errors": ["a", {"message": "b"}]}, "a, b", id="errors-as-a-list"),
+        pytest.param({"errors": {"base": []}, "error": "instead"}, "instead", id="errors-of-none"),
+        pytest.param(
+            {"error": {"code": 422, "message": {"body": ["is blank"]}}},
+            "body: is blank",
+            id="nested",
+        ),
+        pytest.param({"message": {"text": "deep"}}, "text: deep", id="message-is-an-object"),
+        pytest.param({"message": [[[["a"]]]]}, "a", id="as-deep-as-anybody-nests"),
+        pytest.param({"message": [[[[["a"]]]]]}, None, id="deeper"),
+        pytest.param({"headers": {"Authorization": "Bearer t0ken"}}, None, id="other-members"),
+        pytest.param(b'{"message": "a\\ud800"}', "a\ufffe", id="lone-surrogate"),
         pytest.param({"message": 7}, None, id="message-is-a-number"),
         pytest.param(b'["message"]', None, id="array"),
         pytest.param(b"<h1>Bad gateway</h1>", None, id="html"),
@@ -68,6 +88,17 @@ def test_any_other_is_a_refusal_with_that_status(status: int) -> None:
 )
 def test_a_refusal_has_v2s_own_words(body: bytes | dict[str, Any], message: str | None) -> None:
     assert refusal(body).message == message
+
+
+@pytest.mark.parametrize("status", range(200, 300))
+def test_whatever_2xx_is_a_success(status: int) -> None:
+    require_success(V2Response(status, b"", URL))
+
+
+@pytest.mark.parametrize("status", [199, 300, 301, 304, 400, 404, 422, 500])
+def test_nothing_else_is_a_success(status: int) -> None:
+    with pytest.raises(UpstreamRefusal, match=str(status)):
+        require_success(V2Response(status, b"", URL))
 
 
 @pytest.mark.parametrize("status", [429, 503, 404])
