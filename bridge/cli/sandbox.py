@@ -33,6 +33,9 @@ def sandbox(
     throttle: Annotated[
         bool, typer.Option("--throttle", help="Refuse more than 100 calls in 15 seconds.")
     ] = False,
+    company_for_admins: Annotated[
+        bool, typer.Option("--company-for-admins", help="Show the company to administrators only.")
+    ] = False,
     faults: Annotated[
         Path | None, typer.Option(help="A JSON file: the rules by which calls go wrong.")
     ] = None,
@@ -46,7 +49,13 @@ def sandbox(
     except WrongFaultError as error:
         fail(f"{faults}: {error}")
     logs.configure()
-    v2 = create_sandbox(database=database, throttle=throttle, faults=rules, seed=seed)
+    v2 = create_sandbox(
+        database=database,
+        throttle=throttle,
+        company_for_admins=company_for_admins,
+        faults=rules,
+        seed=seed,
+    )
     with failing_at(SandboxStateError, status=1):
         run(_sandbox(host, port, v2))
 
