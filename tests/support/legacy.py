@@ -35,7 +35,9 @@ class Answer:
         """The sentences of an error answer, which is checked to be a valid one."""
         assert self.headers["Content-Type"] == "application/xml; charset=utf-8"
         assert_valid(self.body, "errors")
-        return [error.text or "" for error in self.xml]
+        sentences = [error.text or "" for error in self.xml.findall("error")]
+        assert self.xml.findtext("message") == " ".join(sentences)
+        return sentences
 
     def texts(self, element: str) -> list[str]:
         """The texts of every `element`, an empty one as the empty string."""

@@ -224,11 +224,15 @@ def test_the_dialects_are_not_each_others(entity: Entity) -> None:
 @pytest.mark.parametrize(
     ("document", "valid"),
     [
-        ("<errors><error>a</error></errors>", True),
-        ("<errors><error>a</error><error>b</error></errors>", True),
+        ("<errors><error>a</error><message>a</message></errors>", True),
+        ("<errors><error>a</error><error>b</error><message>a b</message></errors>", True),
         ("<errors/>", False),
-        ("<errors><error/></errors>", False),
-        ('<errors type="array"><error>a</error></errors>', False),
+        ("<errors><message>a</message></errors>", False),
+        ("<errors><error>a</error></errors>", False),
+        ("<errors><error>a</error><message/></errors>", False),
+        ("<errors><message>a</message><error>a</error></errors>", False),
+        ("<errors><error/><message>a</message></errors>", False),
+        ('<errors type="array"><error>a</error><message>a</message></errors>', False),
     ],
 )
 def test_errors(document: str, valid: bool) -> None:
