@@ -90,6 +90,7 @@ class Field(NamedTuple):
     source: str
     """As in `Source`. Of a nested field, null is also what has a null above it."""
     element: str
+    """As in `Column`."""
     kind: Kind
     places: PerDialect[int | None]
     """Where the element stands in each dialect's order; None: it has none there."""

@@ -9,6 +9,7 @@ list's content model is any number of independent items.
 import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache, partial
+from itertools import takewhile
 from typing import Any, NamedTuple
 
 from bridge.v1.dialects import Dialect
@@ -202,6 +203,12 @@ def _cells(layout: Layout, margin: str) -> list[_Cell]:
             )
         )
     return cells
+
+
+def _common(one: Sequence[str], other: Sequence[str]) -> int:
+    """Return how many members both begin with."""
+    pairs = zip(one, other, strict=False)
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
 
 
 def _escaped(text: str) -> str:
