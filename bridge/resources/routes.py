@@ -24,6 +24,10 @@ class Call:
     """With ids in braces, such as `/invoice/{invoice_id}/messages`."""
     dialect: Dialect
     flow: Callable[[V1Request], Flow]
+    json_flow: Callable[[V1Request], Flow] | None = None
+    """Serves who takes JSON and no XML; None: nothing does."""
+    asks_v2: bool = True
+    """Whether its flow may make v2 calls. If not, it is served whatever else is under way."""
 
 
 Paths = Sequence[tuple[str, Dialect]]
@@ -55,11 +59,12 @@ class Resource:
 
     name: str
     calls: tuple[Call, ...]
-    collection: Collection
-    look: Look
-    """How to find what a write of this resource made."""
     successor: str
     """The v2 path that takes the resource's place, with the same ids in braces."""
+    collection: Collection | None = None
+    """What is listed; None: nothing is."""
+    look: Look | None = None
+    """How to find what a write of this resource made; None: it has no writes."""
 
 
 V1_ROOTS = frozenset({

@@ -63,6 +63,7 @@ def is_told_plainly(number: Decimal) -> bool:
 
 
 ID = Kind(V2Id, elements.INTEGER, required=True)
+INTEGER = Kind(int | None, elements.INTEGER)
 OTHER_ID = Kind(V2Id | None, elements.INTEGER)
 PATH_ID = Kind(None, elements.INTEGER)
 BOOLEAN = Kind(bool | None, elements.BOOLEAN)

@@ -6,6 +6,7 @@ How connections are held, what a call means, and how v2 is asked, is written els
 import asyncio
 from collections.abc import Awaitable, Callable, Hashable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from email.utils import format_datetime
 from functools import partial
 from traceback import format_tb
@@ -17,7 +18,7 @@ from aiohttp import web
 from bridge.identity.book import Book
 from bridge.identity.callers import Caller, Identification, Way
 from bridge.identity.credentials import ACCESS_TOKEN, credentials
-from bridge.identity.hosts import origin, subdomain
+from bridge.identity.hosts import origin, scheme, subdomain
 from bridge.identity.passwords import PasswordChecker
 from bridge.record.journal import Journal
 from bridge.resources import RESOURCES
@@ -38,7 +39,7 @@ from bridge.server.limits import (
     read_body,
 )
 from bridge.server.logs import REQUEST_ID
-from bridge.server.negotiation import admits_xml
+from bridge.server.negotiation import admits_json, admits_xml
 from bridge.server.records import CallRecord, Sink
 from bridge.server.writes import Turns, Writing
 from bridge.settings import Settings
@@ -58,6 +59,7 @@ from bridge.v1.notes import Notes
 from bridge.v1.reuse import Reuse
 from bridge.v1.wire import V1Request, V1Response
 from bridge.v2.errors import OwnTokenRefused, UpstreamError, UpstreamRefusal, UpstreamSilence
+from bridge.v2.rate_limit import Rate
 
 _log = structlog.get_logger("bridge.calls")
 
@@ -80,12 +82,22 @@ _DEFECT = answer_to(RuntimeError())
 class Call(Worker):
     """A legacy call that is being served, by aiohttp's task for its connection."""
 
-    __slots__ = ("client_is_gone", "is_last", "is_write", "record", "request", "response")
+    __slots__ = (
+        "base_uri",
+        "client_is_gone",
+        "is_last",
+        "is_write",
+        "record",
+        "request",
+        "response",
+    )
 
     def __init__(self, request: web.BaseRequest, record: CallRecord) -> None:
         super().__init__(request.task)
         self.request = request
         self.record = record
+        self.base_uri: str | None = None
+        """What was called: scheme and host, as the client knows them."""
         self.is_write = False
         """Whether it is a write that has begun, which goes on to its end."""
         self.is_last = False
@@ -200,13 +212,18 @@ class Endpoint:
         record.route = match.call.path
         record.successor = match.resource.successor.format_map(match.ids)
         record.dialect = self._settings.dialect or match.call.dialect
+        peer, proxies = request.remote or "", self._settings.trusted_proxies
         address, host = origin(
-            request.remote or "",
+            peer,
             request.host,
             request.headers.getall("X-Forwarded-For", ()),
             request.headers.getall("X-Forwarded-Host", ()),
-            self._settings.trusted_proxies,
+            proxies,
         )
+        spoken = scheme(
+            peer, request.scheme, request.headers.getall("X-Forwarded-Proto", ()), proxies
+        )
+        call.base_uri = f"{spoken}://{host}"
         caller = await self._identification.identify(
             credentials(
                 request.headers.get("Authorization"),
@@ -217,10 +234,22 @@ class Endpoint:
         )
         record.told_of(caller)
         record.dialect = caller.dialect or record.dialect
-        if not admits_xml(request.headers.get("Accept")):
-            raise NotAcceptable("Only XML is spoken here: send Accept: application/xml.")
+        match = _in_format(match, request.headers.get("Accept"))
+        if not match.call.asks_v2:
+            await self._tell(call, match, caller)
+            return
         serve = self._read if match.call.method == "GET" else self._write
         await serve(call, match, caller, address)
+
+    async def _tell(self, call: Call, match: Match, caller: Caller) -> None:
+        """Answer what the bridge knows by itself: at once, so that it needs no place."""
+        credential = _credential(caller)
+
+        async def perform(_step: Step) -> Rate:
+            return self._gateway.rate(credential)
+
+        legacy = self._v1_request(call, match, b"", call.record.notes)
+        await self._send(call, await self._run(legacy, match, caller, perform))
 
     async def _read(self, call: Call, match: Match, caller: Caller, address: str) -> None:
         """Answer a call that changes nothing, together with all who ask the same just now."""
@@ -235,6 +264,7 @@ class Endpoint:
             match.call.name,
             tuple(legacy.query.items()),
             legacy.dialect,
+            legacy.base_uri,
             # Who has written something gets to read it.
             self._gateway.writes(caller.account_id),
         )
@@ -334,6 +364,7 @@ class Endpoint:
             path=match.call.path.format_map(match.ids),
             ids=match.ids,
             dialect=call.record.dialect or match.call.dialect,
+            base_uri=call.base_uri,
             query=_query(request),
             body=body,
             content_type=request.headers.get("Content-Type"),
@@ -344,7 +375,7 @@ class Endpoint:
 
     def _errand(self, call: Call, caller: Caller) -> Errand:
         return Errand(
-            Credential(caller.account_id, caller.token, vouched=caller.way is Way.BOOK),
+            _credential(caller),
             self._loop.time() + self._settings.call_timeout,
             call,
             call.record.upstream_calls,
@@ -405,6 +436,23 @@ class Endpoint:
             record.outlived_client = call.is_write
             return False
         return True
+
+
+def _credential(caller: Caller) -> Credential:
+    return Credential(caller.account_id, caller.token, vouched=caller.way is Way.BOOK)
+
+
+def _in_format(match: Match, accept: str | None) -> Match:
+    """Return what serves a call in a format that `accept` admits.
+
+    Raises:
+        NotAcceptable: nothing does.
+    """
+    if admits_xml(accept):
+        return match
+    if match.call.json_flow is None or not admits_json(accept):
+        raise NotAcceptable("Only XML is spoken here: send Accept: application/xml.")
+    return match._replace(call=replace(match.call, flow=match.call.json_flow))
 
 
 _NO_QUERY: Mapping[str, str] = {}

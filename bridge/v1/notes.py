@@ -14,6 +14,7 @@ class NoteCode(StrEnum):
     ADDRESS_ESCAPED = "address-escaped"
     BODY_DROPPED = "body-dropped"
     CHARACTER_REPLACED = "character-replaced"
+    COMPANY_WITHHELD = "company-withheld"
     DOUBLE_SLASH = "double-slash"
     ELEMENT_DROPPED = "element-dropped"
     ELEMENT_IGNORED = "element-ignored"

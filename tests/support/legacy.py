@@ -1,6 +1,7 @@
 """A legacy client for tests: plain HTTP to a running bridge, and a strict reader of its answers."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -29,6 +30,11 @@ class Answer:
     def xml(self) -> etree._Element:
         """The body as a tree."""
         return etree.fromstring(self.body, etree.XMLParser(resolve_entities=False, huge_tree=True))
+
+    @property
+    def json(self) -> Any:
+        """The body as JSON."""
+        return json.loads(self.body)
 
     @property
     def errors(self) -> list[str]:
