@@ -148,7 +148,7 @@ class Settings(FileSettings, UpstreamSettings):
     subdomain: Label | None = None
     """The subdomain of calls whose host name has none."""
     trusted_proxies: Annotated[tuple[IPvAnyNetwork, ...], CommaList] = ()
-    """The addresses or networks whose X-Forwarded-For and -Host count, separated by commas."""
+    """The addresses or networks whose X-Forwarded-For, -Host and -Proto count, by commas."""
     host: Host = "127.0.0.1"
     """The address to listen on."""
     port: Port = 8080

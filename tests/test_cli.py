@@ -21,7 +21,7 @@ from yarl import URL
 
 from bridge import __version__
 from bridge.cli import COMMANDS, app
-from bridge.sandbox.app import SANDBOX_ACCOUNT_ID, SANDBOX_TOKEN
+from bridge.sandbox.app import SANDBOX_ACCOUNT_ID, SANDBOX_LIMITED_TOKEN, SANDBOX_TOKEN
 from bridge.settings import PREFIX, Settings
 from tests.support.legacy import Answer, LegacyClient, assert_valid
 from tests.support.payments import payment
@@ -343,6 +343,16 @@ class TestSandbox:
 
         assert done.returncode == 2
         assert the_line(done.stderr).startswith("--standing-copy: must be an address")
+
+    async def test_the_company_can_be_for_administrators_only(self) -> None:
+        headers = {"Authorization": f"Bearer {SANDBOX_LIMITED_TOKEN}", "Harvest-Account-Id": "1000"}
+        async with running("sandbox", "--port", "0", "--company-for-admins") as process:
+            port = await listening_port(process)
+            async with (
+                aiohttp.ClientSession(f"http://{LOOPBACK}:{port}", headers=headers) as session,
+                session.get("/v2/company") as company,
+            ):
+                assert company.status == 403
 
     def test_a_file_that_is_no_sandbox_is_one_line(self, tmp_path: Path) -> None:
         database = tmp_path / "notes.txt"

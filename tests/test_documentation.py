@@ -9,10 +9,11 @@ import pytest
 from lxml import etree
 
 from bridge.resources import RESOURCES
+from bridge.resources.account import RATE_LIMIT_STATUS, WHO_AM_I
 from bridge.resources.failures import DEFECT, FAILURES, OTHER_REFUSAL, REFUSALS
 from bridge.resources.invoice_messages import EVENTS, TEMPLATE
 from bridge.resources.routes import V1_ROOTS, Resource
-from bridge.resources.table import Collection
+from bridge.resources.table import Entity
 from bridge.v1.dialects import Dialect
 from bridge.v1.notes import NoteCode
 from bridge.v1.recipients import RecipientNote
@@ -52,6 +53,11 @@ def module_of(resource: Resource) -> ModuleType:
 
 
 every_resource = pytest.mark.parametrize("resource", RESOURCES, ids=lambda each: each.name)
+every_collection = pytest.mark.parametrize(
+    "resource",
+    [resource for resource in RESOURCES if resource.collection],
+    ids=lambda each: each.name,
+)
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(REPOSITORY)))
@@ -72,22 +78,21 @@ def test_every_link_on_the_page_leads_to_a_heading() -> None:
     assert set(re.findall(r"\]\(#([^)]+)\)", CONTRACT)) <= anchors
 
 
-@every_resource
-def test_the_field_table(resource: Resource) -> None:
+def places_in(table: list[list[str]]) -> list[tuple[str, str, str, int | None, int | None]]:
+    """Return the rows of a field table."""
+
     def place(cell: str) -> int | None:
         return None if cell == "–" else int(cell)
 
-    (collection,) = (
-        each for each in vars(module_of(resource)).values() if isinstance(each, Collection)
-    )
-    told = [
+    return [
         (source, element, type_, place(classic), place(final))
-        for source, element, type_, classic, final in rows(
-            "v2 field", "element", "type", "classic", "final", within=section_of(resource)
-        )
+        for source, element, type_, classic, final in table
     ]
 
-    assert told == [
+
+def places_of(entity: Entity) -> list[tuple[str, str, str, int | None, int | None]]:
+    """Return the same rows of the code."""
+    return [
         (
             "(the path's)" if field.kind.v2 is None else field.source,
             field.element,
@@ -95,11 +100,33 @@ def test_the_field_table(resource: Resource) -> None:
             field.places.classic,
             field.places.final,
         )
-        for field in collection.entity.fields
+        for field in entity.fields
     ]
 
 
-@every_resource
+@every_collection
+def test_the_field_table(resource: Resource) -> None:
+    assert resource.collection is not None
+    table = rows("v2 field", "element", "type", "classic", "final", within=section_of(resource))
+
+    assert places_in(table) == places_of(resource.collection.entity)
+
+
+@pytest.mark.parametrize(
+    ("heading", "source", "entity"),
+    [
+        ("### Who am I", "v2 field", WHO_AM_I),
+        ("### Rate limit status", "member", RATE_LIMIT_STATUS),
+    ],
+    ids=lambda each: each if isinstance(each, str) else "",
+)
+def test_the_field_tables_of_the_account(heading: str, source: str, entity: Entity) -> None:
+    table = rows(source, "element", "type", "classic", "final", within=section(heading))
+
+    assert places_in(table) == places_of(entity)
+
+
+@every_collection
 def test_the_table_of_what_can_be_sent(resource: Resource) -> None:
     assert rows("element", "type", "v2 parameter", within=section_of(resource)) == [
         [given.element, given.type.attribute.classic or "string", given.field or "–"]

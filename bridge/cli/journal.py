@@ -151,7 +151,7 @@ async def _settle(
     if intent.outcome is Outcome.OPEN:
         return "in flight: the bridge is making it"
     resource = next((each for each in RESOURCES if each.name == intent.resource), None)
-    if resource is None:
+    if resource is None or resource.look is None or resource.collection is None:
         raise StillUnknown(f"this bridge has no resource {intent.resource}")
     if token is None:
         raise StillUnknown(f"there is no token for account {intent.account_id}: --book or --token")

@@ -37,6 +37,9 @@ def sandbox(
     standing_copy: Annotated[
         str | None, typer.Option(help="An address that every mail goes to, too.")
     ] = None,
+    company_for_admins: Annotated[
+        bool, typer.Option("--company-for-admins", help="Show the company to administrators only.")
+    ] = False,
     faults: Annotated[
         Path | None, typer.Option(help="A JSON file: the rules by which calls go wrong.")
     ] = None,
@@ -53,7 +56,12 @@ def sandbox(
         fail("--standing-copy: must be an address such as archive@example.com")
     logs.configure()
     v2 = create_sandbox(
-        database=database, throttle=throttle, standing_copy=standing_copy, faults=rules, seed=seed
+        database=database,
+        throttle=throttle,
+        standing_copy=standing_copy,
+        company_for_admins=company_for_admins,
+        faults=rules,
+        seed=seed,
     )
     with failing_at(SandboxStateError, status=1):
         run(_sandbox(host, port, v2))

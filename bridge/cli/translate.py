@@ -17,7 +17,9 @@ from bridge.v2.errors import UpstreamFault
 
 app = typer.Typer()
 
-COLLECTIONS = {resource.name: resource.collection for resource in RESOURCES}
+COLLECTIONS = {
+    resource.name: resource.collection for resource in RESOURCES if resource.collection is not None
+}
 
 
 @app.command()

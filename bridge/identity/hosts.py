@@ -38,8 +38,26 @@ def origin(
         return Origin(peer, host)
     hops = [_without_port(hop.strip()) for hop in ",".join(forwarded_for).split(",") if hop.strip()]
     address = next((hop for hop in reversed(hops) if not _is_trusted(hop, trusted_proxies)), peer)
-    forwarded = ",".join(forwarded_host).rpartition(",")[2].strip()
-    return Origin(address, forwarded or host)
+    return Origin(address, _nearest(forwarded_host) or host)
+
+
+def scheme(
+    peer: str, spoken: str, forwarded_proto: Sequence[str], trusted_proxies: Sequence[Network]
+) -> str:
+    """Return what the client spoke, `https` or `http`.
+
+    It is what was `spoken` on the connection, or what the lines of a trusted proxy's
+    `X-Forwarded-Proto` say.
+    """
+    if not trusted_proxies or not _is_trusted(peer, trusted_proxies):
+        return spoken
+    forwarded = _nearest(forwarded_proto).lower()
+    return forwarded if forwarded in {"http", "https"} else spoken
+
+
+def _nearest(lines: Sequence[str]) -> str:
+    """Return what the nearest proxy says, which adds itself behind those before it."""
+    return ",".join(lines).rpartition(",")[2].strip()
 
 
 def subdomain(host: str, domains: Collection[str]) -> str | None:

@@ -20,9 +20,12 @@ class Failure(NamedTuple):
     message: str = ""
 
 
+AUTHENTICATION_FAILED = "Authentication failed for API request."
+"""v1's own sentence, letter by letter: clients compare it."""
+
 FAILURES: dict[type[Exception], Failure] = {
     v1.InvalidRequest: Failure(400),
-    v1.NotIdentified: Failure(401),
+    v1.NotIdentified: Failure(401, AUTHENTICATION_FAILED),
     v1.NotFound: Failure(404),
     v1.MethodNotAllowed: Failure(405),
     v1.NotAcceptable: Failure(406),
@@ -48,7 +51,7 @@ V2_MAY_SAY = frozenset({400, 422})
 
 REFUSALS: dict[int, Failure] = {
     400: Failure(400, "Harvest refused the request."),
-    401: Failure(401, "Harvest does not accept this token."),
+    401: Failure(401, AUTHENTICATION_FAILED),
     403: Failure(403, "Harvest does not allow this user to do that."),
     404: Failure(404, "Harvest has nothing by this id."),
     408: Failure(504, "Harvest took too long to answer."),

@@ -60,12 +60,17 @@ class Pause:
     """Of the time that the whole call may take."""
 
 
-Step = V2Request | Begin | Settle | Pause
+@dataclass(frozen=True, slots=True)
+class CountCalls:
+    """A step of a flow: say how near the caller's token is to v2's limit, which is a `Rate`."""
+
+
+Step = V2Request | Begin | Settle | Pause | CountCalls
 
 T = TypeVar("T")
 
 Steps = Generator[Step, Any, T]
-"""A part of a flow. It is sent the answer to each step: a `V2Response`, an `Intent` or a bool.
+"""A part of a flow. It is sent what each step says is its answer, such as a `V2Response`.
 
 A v2 call that got no answer is thrown in as the `UpstreamError` it ended in.
 """

@@ -27,6 +27,10 @@ class Call:
     flow: Callable[[V1Request], Flow]
     parameters: frozenset[str] = frozenset()
     """Those of the query that it reads."""
+    json_flow: Callable[[V1Request], Flow] | None = None
+    """Serves who takes JSON and no XML; None: nothing does."""
+    asks_v2: bool = True
+    """Whether its flow may make v2 calls. If not, it is served whatever else is under way."""
 
     def read_query(self, query: Mapping[str, str], notes: Notes) -> dict[str, str]:
         """Return what the call reads of a query, and note the names of all else."""
@@ -75,11 +79,12 @@ class Resource:
 
     name: str
     calls: tuple[Call, ...]
-    collection: Collection
-    look: Look
-    """How to find what a write of this resource made."""
     successor: str
     """The v2 path that takes the resource's place, with the same ids in braces."""
+    collection: Collection | None = None
+    """What is listed; None: nothing is."""
+    look: Look | None = None
+    """How to find what a write of this resource made; None: it has no writes."""
 
 
 V1_ROOTS = frozenset({

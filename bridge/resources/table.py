@@ -63,6 +63,7 @@ def is_told_plainly(number: Decimal) -> bool:
 
 
 ID = Kind(V2Id, elements.INTEGER, required=True)
+INTEGER = Kind(int | None, elements.INTEGER)
 OTHER_ID = Kind(V2Id | None, elements.INTEGER)
 PATH_ID = Kind(None, elements.INTEGER)
 BOOLEAN = Kind(bool | None, elements.BOOLEAN)
@@ -90,6 +91,7 @@ class Field(NamedTuple):
     source: str
     """As in `Source`. Of a nested field, null is also what has a null above it."""
     element: str
+    """As in `Column`."""
     kind: Kind
     places: PerDialect[int | None]
     """Where the element stands in each dialect's order; None: it has none there."""

@@ -32,6 +32,7 @@ from bridge.sandbox.misbehaviour import Misbehaviour, Sleep, too_many
 from bridge.sandbox.paging import Collection, Item, Page, Window
 from bridge.sandbox.payments import read_new_payment
 from bridge.sandbox.seeds import (
+    COMPANIES,
     OTHER_OWNERS,
     SANDBOX_ACCOUNT_ID,
     SANDBOX_LIMITED_TOKEN,
@@ -59,6 +60,8 @@ MAX_BODY_BYTES = 1024 * 1024
 
 _LARGEST_ID = 2**63 - 1
 
+_ME, _COMPANY = "/v2/users/me", "/v2/company"
+
 _STATE = web.AppKey("state", SandboxState)
 _CALLS = web.AppKey("calls", Calls)
 _CLOCK: web.AppKey[Callable[[], datetime]] = web.AppKey("clock")
@@ -76,6 +79,7 @@ def create_sandbox(  # noqa: PLR0913 - each has a default
     database: str = ":memory:",
     throttle: bool = False,
     standing_copy: str | None = None,
+    company_for_admins: bool = False,
     faults: Sequence[NewRule] = (),
     seed: int = 0,
     clock: Callable[[], datetime] = utc_now,
@@ -88,6 +92,7 @@ def create_sandbox(  # noqa: PLR0913 - each has a default
         database: a file's path, or ":memory:" for a state that ends with the application.
         throttle: refuse more than 100 calls in 15 seconds with a token, as v2 does.
         standing_copy: an address that every mail goes to, too, as an account may have it.
+        company_for_admins: refuse the company to who is no administrator, as v2 did once.
         faults: the rules of misbehaviour to start with; more can be given at `/sandbox/faults`.
         seed: what rules with a probability depend on.
         clock: answers the aware time that messages and payments are created at.
@@ -110,7 +115,7 @@ def create_sandbox(  # noqa: PLR0913 - each has a default
     ]
     if throttle:
         middlewares.append(limit_rate(SlidingWindow(monotonic)))
-    middlewares.append(require_permission)
+    middlewares.append(require_permission(company_for_admins=company_for_admins))
 
     app = web.Application(middlewares=middlewares, client_max_size=MAX_BODY_BYTES)
     app[_CLOCK] = clock
@@ -127,6 +132,8 @@ def create_sandbox(  # noqa: PLR0913 - each has a default
     app.router.add_get(payments, list_payments)
     app.router.add_post(payments, create_payment)
     app.router.add_delete(f"{payments}/{{payment_id:[0-9]+}}", delete_payment)
+    app.router.add_get(_ME, show_me)
+    app.router.add_get(_COMPANY, show_company)
     Control(rules, calls).add_routes(app.router)
     return app
 
@@ -199,6 +206,16 @@ async def delete_payment(request: web.Request) -> web.Response:
     """Delete a payment; the answer's body is empty."""
     await request.app[_STATE].delete_payment(_invoice_id(request), _read_id(request, "payment_id"))
     return _deleted(request)
+
+
+async def show_me(request: web.Request) -> web.Response:
+    """Retrieve the currently authenticated user."""
+    return json_answer(USERS[_bearer_token(request)].described())
+
+
+async def show_company(request: web.Request) -> web.Response:
+    """Retrieve the company of the currently authenticated user."""
+    return json_answer(COMPANIES[USERS[_bearer_token(request)].account_id])
 
 
 async def _list(
@@ -344,9 +361,19 @@ def limit_rate(window: SlidingWindow) -> Middleware:
     return refuse_too_many
 
 
-@web.middleware
-async def require_permission(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Refuse with 403 a user who may not create and edit invoices."""
-    if not USERS[_bearer_token(request)].may_edit_invoices:
-        return json_answer({"message": "You may not create and edit invoices"}, status=403)
-    return await handler(request)
+def require_permission(*, company_for_admins: bool) -> Middleware:
+    """Make the check that refuses with 403 what a user may not do.
+
+    Who they are is shown to all, and so is their company, but `company_for_admins`.
+    """
+
+    @web.middleware
+    async def refuse_forbidden(request: web.Request, handler: Handler) -> web.StreamResponse:
+        user = USERS[_bearer_token(request)]
+        if request.path == _COMPANY and company_for_admins and not user.is_administrator:
+            return json_answer({"message": "Admin permissions required"}, status=403)
+        if request.path not in {_ME, _COMPANY} and not user.may_edit_invoices:
+            return json_answer({"message": "You may not create and edit invoices"}, status=403)
+        return await handler(request)
+
+    return refuse_forbidden

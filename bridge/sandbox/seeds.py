@@ -13,7 +13,7 @@ from bridge.sandbox.invoices import Invoice, InvoiceState
 from bridge.sandbox.messages import Event, Message, Recipient
 from bridge.sandbox.payments import Gateway, Payment
 from bridge.sandbox.times import write_time
-from bridge.sandbox.users import User
+from bridge.sandbox.users import Company, User
 
 SANDBOX_ACCOUNT_ID = 1000
 SANDBOX_TOKEN = "sandbox-token"  # noqa: S105 - opens nothing but the sandbox
@@ -22,22 +22,34 @@ SANDBOX_SECOND_ACCOUNT_ID = 2000
 SANDBOX_SECOND_TOKEN = "second-sandbox-token"  # noqa: S105 - likewise
 
 BOB = User(
-    name="Bob Powell",
+    id=1782884,
+    first_name="Bob",
+    last_name="Powell",
     email="bobpowell@example.com",
+    timezone="Mountain Time (US & Canada)",
     account_id=SANDBOX_ACCOUNT_ID,
-    may_edit_invoices=True,
+    access_roles=("administrator",),
+    created_at="2017-06-26T20:41:00Z",
 )
 MARY = User(
-    name="Mary Major",
+    id=1782959,
+    first_name="Mary",
+    last_name="Major",
     email="marymajor@example.com",
+    timezone="Eastern Time (US & Canada)",
     account_id=SANDBOX_ACCOUNT_ID,
-    may_edit_invoices=False,
+    access_roles=("member",),
+    created_at="2017-06-26T22:15:45Z",
 )
 SUE = User(
-    name="Sue Second",
+    id=2084359,
+    first_name="Sue",
+    last_name="Second",
     email="suesecond@example.com",
+    timezone="Berlin",
     account_id=SANDBOX_SECOND_ACCOUNT_ID,
-    may_edit_invoices=True,
+    access_roles=("administrator",),
+    created_at="2018-01-15T08:00:00Z",
 )
 
 USERS: Mapping[str, User] = {
@@ -45,6 +57,25 @@ USERS: Mapping[str, User] = {
     SANDBOX_LIMITED_TOKEN: MARY,
     SANDBOX_SECOND_TOKEN: SUE,
 }
+
+COMPANIES: Mapping[int, Company] = {
+    SANDBOX_ACCOUNT_ID: Company(
+        base_uri="https://api-examples.harvestapp.com",
+        full_domain="api-examples.harvestapp.com",
+        name="API Examples",
+    ),
+    SANDBOX_SECOND_ACCOUNT_ID: Company(
+        base_uri="https://second.harvestapp.com",
+        full_domain="second.harvestapp.com",
+        name="Second Company",
+        wants_timestamp_timers=True,
+        clock="24h",
+        decimal_symbol=",",
+        thousands_separator=".",
+        estimate_feature=False,
+    ),
+}
+"""By account."""
 
 ACCOUNT_IDS = frozenset(user.account_id for user in USERS.values())
 

@@ -6,6 +6,7 @@ How connections are held, what a call means, and how v2 is asked, is written els
 import asyncio
 from collections.abc import Awaitable, Callable, Hashable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from email.utils import format_datetime
 from functools import partial
 from traceback import format_tb
@@ -17,7 +18,7 @@ from aiohttp import web
 from bridge.identity.book import Book
 from bridge.identity.callers import Caller, Identification, Way
 from bridge.identity.credentials import ACCESS_TOKEN, credentials
-from bridge.identity.hosts import origin, subdomain
+from bridge.identity.hosts import origin, scheme, subdomain
 from bridge.identity.passwords import PasswordChecker
 from bridge.record.journal import Journal
 from bridge.resources import RESOURCES
@@ -38,7 +39,7 @@ from bridge.server.limits import (
     read_body,
 )
 from bridge.server.logs import REQUEST_ID
-from bridge.server.negotiation import admits_xml, list_field
+from bridge.server.negotiation import admits_json, admits_xml, list_field
 from bridge.server.records import CallRecord, Sink
 from bridge.server.writes import Turns, Writing
 from bridge.settings import Settings
@@ -58,6 +59,7 @@ from bridge.v1.notes import Notes
 from bridge.v1.reuse import Reuse
 from bridge.v1.wire import V1Request, V1Response
 from bridge.v2.errors import OwnTokenRefused, UpstreamError, UpstreamRefusal, UpstreamSilence
+from bridge.v2.rate_limit import Rate
 
 _log = structlog.get_logger("bridge.calls")
 
@@ -81,6 +83,7 @@ class Call(Worker):
     """A legacy call that is being served, by aiohttp's task for its connection."""
 
     __slots__ = (
+        "base_uri",
         "client_is_gone",
         "connection",
         "is_last",
@@ -97,6 +100,8 @@ class Call(Worker):
         self.request = request
         self.connection = connection
         self.record = record
+        self.base_uri: str | None = None
+        """What was called: scheme and host, as the client knows them."""
         self.is_write = False
         """Whether it is a write that has begun, which goes on to its end."""
         self.is_last = False
@@ -222,13 +227,18 @@ class Endpoint:
         record.route = match.call.path
         record.successor = match.resource.successor.format_map(match.ids)
         record.dialect = self._settings.dialect or match.call.dialect
+        peer, proxies = request.remote or "", self._settings.trusted_proxies
         address, host = origin(
-            request.remote or "",
+            peer,
             request.host,
             request.headers.getall("X-Forwarded-For", ()),
             request.headers.getall("X-Forwarded-Host", ()),
-            self._settings.trusted_proxies,
+            proxies,
         )
+        spoken = scheme(
+            peer, request.scheme, request.headers.getall("X-Forwarded-Proto", ()), proxies
+        )
+        call.base_uri = f"{spoken}://{host}"
         caller = await self._identification.identify(
             credentials(
                 request.headers.get("Authorization"),
@@ -239,12 +249,22 @@ class Endpoint:
         )
         record.told_of(caller)
         record.dialect = caller.dialect or record.dialect
-        if match.wants_json:
-            raise NotAcceptable("Only XML is spoken here: call the path without .json.")
-        if not admits_xml(list_field(request.headers, "Accept")):
-            raise NotAcceptable("Only XML is spoken here: send Accept: application/xml.")
+        match = _in_format(match, list_field(request.headers, "Accept"))
+        if not match.call.asks_v2:
+            await self._tell(call, match, caller)
+            return
         serve = self._read if match.call.method == "GET" else self._write
         await serve(call, match, caller, address)
+
+    async def _tell(self, call: Call, match: Match, caller: Caller) -> None:
+        """Answer what the bridge knows by itself: at once, so that it needs no place."""
+        credential = _credential(caller)
+
+        async def perform(_step: Step) -> Rate:
+            return self._gateway.rate(credential)
+
+        legacy = self._v1_request(call, match, b"", call.record.notes)
+        await self._send(call, await self._run(legacy, match, caller, perform))
 
     async def _read(self, call: Call, match: Match, caller: Caller, address: str) -> None:
         """Answer a call that changes nothing, together with all who ask the same just now."""
@@ -259,6 +279,7 @@ class Endpoint:
             match.call.name,
             tuple(legacy.query.items()),
             legacy.dialect,
+            legacy.base_uri,
             # Who has written something gets to read it.
             self._gateway.writes(caller.account_id),
         )
@@ -358,6 +379,7 @@ class Endpoint:
             path=match.call.path.format_map(match.ids),
             ids=match.ids,
             dialect=call.record.dialect or match.call.dialect,
+            base_uri=call.base_uri,
             # Noted for this call alone: what is ignored keeps nobody from sharing an answer.
             query=match.call.read_query(_query(request), call.record.notes),
             body=body,
@@ -369,7 +391,7 @@ class Endpoint:
 
     def _errand(self, call: Call, caller: Caller) -> Errand:
         return Errand(
-            Credential(caller.account_id, caller.token, vouched=caller.way is Way.BOOK),
+            _credential(caller),
             self._loop.time() + self._settings.call_timeout,
             call,
             call.record.upstream_calls,
@@ -430,6 +452,24 @@ class Endpoint:
             record.outlived_client = call.is_write
             return False
         return True
+
+
+def _credential(caller: Caller) -> Credential:
+    return Credential(caller.account_id, caller.token, vouched=caller.way is Way.BOOK)
+
+
+def _in_format(match: Match, accept: str | None) -> Match:
+    """Return what serves a call in the format that its path asks for, or one `accept` admits.
+
+    Raises:
+        NotAcceptable: nothing does.
+    """
+    if not match.wants_json and admits_xml(accept):
+        return match
+    if match.call.json_flow is None or not (match.wants_json or admits_json(accept)):
+        how = "call the path without .json" if match.wants_json else "send Accept: application/xml"
+        raise NotAcceptable(f"Only XML is spoken here: {how}.")
+    return match._replace(call=replace(match.call, flow=match.call.json_flow))
 
 
 _NO_QUERY: Mapping[str, str] = {}

@@ -1,10 +1,11 @@
-"""What fields of a head say that are lists, and whether Accept admits XML (RFC 9110)."""
+"""What fields of a head say that are lists, and which formats Accept admits (RFC 9110)."""
 
 import re
 
 from multidict import MultiMapping
 
 _XML = re.compile(r"\*/\*|(?:application|text)/(?:\*|xml)|[^/]+/(?:[^/]+\+)?xml")
+_JSON = re.compile(r"\*/\*|application/\*|[^/]+/(?:[^/]+\+)?json")
 _QUALITY = re.compile(r"q=(?P<value>[0-9.]+)")
 
 
@@ -25,15 +26,24 @@ def admits_xml(accept: str | None) -> bool:
 
     No header, and one without a media range in it, admits everything.
     """
+    return _admits(accept, _XML)
+
+
+def admits_json(accept: str | None) -> bool:
+    """Tell the same of JSON."""
+    return _admits(accept, _JSON)
+
+
+def _admits(accept: str | None, ranges: re.Pattern[str]) -> bool:
     if accept is None:
         return True
-    ranges = [each.strip() for each in accept.lower().split(",")]
-    readable = [each for each in ranges if "/" in each]
-    return not readable or any(_is_xml(each) for each in readable)
+    given = [each.strip() for each in accept.lower().split(",")]
+    readable = [each for each in given if "/" in each]
+    return not readable or any(_covers(each, ranges) for each in readable)
 
 
-def _is_xml(media_range: str) -> bool:
+def _covers(media_range: str, ranges: re.Pattern[str]) -> bool:
     media_type, *parameters = (part.strip() for part in media_range.split(";"))
     qualities = [found["value"] for each in parameters if (found := _QUALITY.fullmatch(each))]
     refused = any(value.strip("0.") == "" for value in qualities)
-    return _XML.fullmatch(media_type) is not None and not refused
+    return ranges.fullmatch(media_type) is not None and not refused

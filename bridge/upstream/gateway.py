@@ -7,6 +7,7 @@ import asyncio
 import random
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from itertools import count
 
 import structlog
@@ -16,6 +17,7 @@ from bridge.secret import Secret
 from bridge.upstream.breaker import Breaker, State
 from bridge.upstream.calls import UpstreamCall
 from bridge.upstream.places import Places
+from bridge.upstream.recent import RecentCalls
 from bridge.upstream.retries import (
     FIRST_PAUSE,
     LONGEST_PAUSE,
@@ -34,6 +36,7 @@ from bridge.v2.errors import (
     UpstreamUnavailable,
     UpstreamUnreachable,
 )
+from bridge.v2.rate_limit import WINDOW, Rate
 from bridge.v2.retry_after import wait_after_429, whole_seconds
 from bridge.v2.wire import V2Request, V2Response
 
@@ -116,6 +119,7 @@ class Gateway:
         self._policy = policy
         self._clock = asyncio.get_running_loop().time
         self._throttle = Throttle(self._clock)
+        self._recent = RecentCalls(self._clock, WINDOW)
         self._reach = Breaker(self._clock, changed=_tell("upstream"))
         self._accounts: dict[int, _Account] = {}
         self._reads: Sharing[V2Response] = Sharing()
@@ -142,6 +146,11 @@ class Gateway:
         if accounts and all(account.breaker.is_shut for account in accounts):
             return "v2 fails every account"
         return None
+
+    def rate(self, credential: Credential) -> Rate:
+        """Return how near the token is to v2's limit, as far as the bridge has seen."""
+        key = credential.key
+        return Rate(datetime.now(UTC), self._recent.of(key), self._throttle.left(key))
 
     def writes(self, account_id: int) -> int:
         """Return how many writes of the account have ended.
@@ -299,6 +308,7 @@ class Gateway:
                 call = UpstreamCall(request.method, request.path)
                 errand.calls.append(call)
                 credential = errand.credential
+                self._recent.add(credential.key)
                 try:
                     response = await self._client.send(
                         request,

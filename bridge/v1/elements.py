@@ -98,6 +98,8 @@ class Column(NamedTuple):
     """An element of an item."""
 
     element: str
+    """Its name, or names down to it such as `company/name`. What surrounds several stands together:
+    their columns follow one another."""
     type: ElementType
     value: Callable[[Any], Any] | str
     """Finds the value in an item; or the name of the id of the path that it is."""

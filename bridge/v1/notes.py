@@ -16,6 +16,7 @@ class NoteCode(StrEnum):
     ATTRIBUTE_TAKEN = "attribute-taken"
     BODY_DROPPED = "body-dropped"
     CHARACTER_REPLACED = "character-replaced"
+    COMPANY_WITHHELD = "company-withheld"
     CREDENTIALS_WRAPPED = "credentials-wrapped"
     DOUBLE_SLASH = "double-slash"
     ELEMENT_DROPPED = "element-dropped"

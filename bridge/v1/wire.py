@@ -20,6 +20,8 @@ class V1Request(msgspec.Struct, frozen=True, kw_only=True):
     ids: Mapping[str, int]
     """The ids in the path, by the template's names."""
     dialect: Dialect
+    base_uri: str | None = None
+    """What the client called, as it said itself, such as `https://acme.harvestapp.com`."""
     query: Mapping[str, str] = msgspec.field(default_factory=dict)
     body: bytes = b""
     content_type: str | None = None

@@ -9,6 +9,7 @@ list's content model is any number of independent items.
 import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache, partial
+from itertools import takewhile
 from typing import Any, NamedTuple
 
 from bridge.v1.dialects import Dialect
@@ -169,32 +170,53 @@ def list_tags(root: str) -> tuple[bytes, bytes]:
 
 
 def write_errors(*sentences: str) -> bytes:
-    """Write what is wrong, for the caller to read.
+    """Write what is wrong, for the caller to read: each sentence, and all of them once more.
+
+    Some clients look for `error`, as Rails does, and others for `message` (schemas/README.md,
+    "Answers that are not 2xx").
 
     Raises:
         InvalidAnswer: there is no sentence, or an empty one.
     """
     errors = "".join(f"<error>{_escaped(sentence)}</error>" for sentence in sentences)
-    document = DECLARATION + f"\n<errors>{errors}</errors>\n".encode()
+    message = f"<message>{_escaped(' '.join(sentences))}</message>"
+    document = DECLARATION + f"\n<errors>{errors}{message}</errors>\n".encode()
     require_valid_document(document, "errors")
     return document
 
 
 def _cells(layout: Layout, margin: str) -> list[_Cell]:
-    """Lay out an item: its own tags are the first element's and the last one's."""
+    """Lay out an item: what surrounds elements opens with the first and closes with the last."""
+    groups = [(layout.root, *column.element.split("/")[:-1]) for column in layout.columns]
     cells: list[_Cell] = []
-    before = f"{margin}<{layout.root}>"
-    for column in layout.columns:
+    for column, above, own, below in zip(
+        layout.columns, [(), *groups], groups, [*groups[1:], ()], strict=False
+    ):
+        margins = [margin + "  " * depth for depth in range(len(own) + 1)]
+        openings = [f"{at}<{group}>" for at, group in zip(margins, own, strict=False)]
+        closings = [f"{at}</{group}>" for at, group in zip(margins, own, strict=False)]
+        before = "".join(openings[_common(above, own) :])
+        after = "".join(reversed(closings[_common(own, below) :]))
         attribute = column.type.attribute.of(layout.dialect)
         type_ = "" if attribute is None else f' type="{attribute}"'
-        tag = f"{before}{margin}  <{column.element}{type_}"
+        element = column.element.rpartition("/")[2]
+        tag = f"{before}{margins[-1]}<{element}{type_}"
         cells.append(
-            _Cell(column, layout.dialect, f"{tag}>", f"</{column.element}>", f'{tag} nil="true"/>')
+            _Cell(
+                column,
+                layout.dialect,
+                opening=f"{tag}>",
+                closing=f"</{element}>{after}",
+                nil=f'{tag} nil="true"/>{after}',
+            )
         )
-        before = ""
-    last, after = cells[-1], f"{margin}</{layout.root}>"
-    cells[-1] = last._replace(closing=last.closing + after, nil=last.nil + after)
     return cells
+
+
+def _common(one: Sequence[str], other: Sequence[str]) -> int:
+    """Return how many members both begin with."""
+    pairs = zip(one, other, strict=False)
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
 
 
 def _escaped(text: str) -> str:

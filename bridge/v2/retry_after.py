@@ -5,7 +5,7 @@ import re
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
-THROTTLE_WINDOW = 15.0
+THROTTLE_WINDOW = 15
 """Seconds: the window of v2's rate limit (100 calls in 15 seconds), for a 429 that names none."""
 
 LEAST = 1.0

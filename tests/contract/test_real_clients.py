@@ -137,6 +137,24 @@ class TestHarvestApiClient:
 
 
 class TestActiveResource:
+    async def test_logs_in_by_asking_who_it_is(self, bridge: LegacyClient) -> None:
+        class Account(ActiveResource):  # type: ignore[misc]
+            _site = url_of(bridge)
+            _user = "me@example.com"
+            _password = SANDBOX_TOKEN
+            _format = formats.XMLFormat
+            _plural = "account"
+
+        found = await asyncio.to_thread(Account.get, "who_am_i")
+        limit = await asyncio.to_thread(Account.get, "rate_limit_status")
+
+        assert found["company"]["base_uri"] == url_of(bridge)
+        assert found["company"]["modules"]["invoices"] is True
+        assert (found["user"]["id"], found["user"]["admin"]) == (1782884, True)
+        assert found["user"]["timezone"] == "Mountain Time (US & Canada)"
+        assert (limit["count"], limit["max_calls"]) == (2, 100)
+        assert isinstance(limit["last_access_at"], datetime)
+
     @staticmethod
     def messages(bridge: LegacyClient, root: str = "invoices", token: str = SANDBOX_TOKEN) -> Any:
         """Return a class of messages such as a user of ActiveResource declares."""

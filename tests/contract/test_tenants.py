@@ -126,7 +126,7 @@ class TestIsolation:
         answer = await call(tenants, host, login, password)
 
         assert answer.status == 401
-        assert answer.errors == ["This call needs a login and password that Harvest knows."]
+        assert answer.errors == ["Authentication failed for API request."]
         assert upstream.received == []
 
     async def test_many_at_once_do_not_mix(

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.identity.hosts import Origin, origin, subdomain
+from bridge.identity.hosts import Origin, origin, scheme, subdomain
 
 TRUSTED = (ip_network("10.0.0.0/8"), ip_network("::1/128"))
 PROXY, STRANGER = "10.0.0.1", "192.0.2.7"
@@ -58,6 +58,29 @@ def test_a_forwarded_host_counts_from_a_trusted_proxy(
     peer: str, forwarded_host: str | None, host: str
 ) -> None:
     assert origin(peer, "asked.example", (), lines(forwarded_host), TRUSTED).host == host
+
+
+@pytest.mark.parametrize(
+    ("peer", "forwarded_proto", "told"),
+    [
+        (STRANGER, "https", "http"),
+        (PROXY, "https", "https"),
+        (PROXY, "HTTPS", "https"),
+        (PROXY, "http, https", "https"),
+        (PROXY, "http|https", "https"),
+        (PROXY, "gopher", "http"),
+        (PROXY, "", "http"),
+        (PROXY, None, "http"),
+    ],
+)
+def test_a_forwarded_scheme_counts_from_a_trusted_proxy(
+    peer: str, forwarded_proto: str | None, told: str
+) -> None:
+    assert scheme(peer, "http", lines(forwarded_proto), TRUSTED) == told
+
+
+def test_without_a_proxy_the_scheme_is_that_of_the_connection() -> None:
+    assert scheme(PROXY, "https", ["http"], ()) == "https"
 
 
 @given(st.text(), st.lists(st.text()), st.lists(st.text()))

@@ -1,10 +1,10 @@
-"""Which Accept headers admit XML (schemas/README.md; RFC 9110, section 12.5.1)."""
+"""Which Accept headers admit XML or JSON (schemas/README.md; RFC 9110, section 12.5.1)."""
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.server.negotiation import admits_xml
+from bridge.server.negotiation import admits_json, admits_xml
 
 ADMITTED = [
     pytest.param(None, id="no-header"),
@@ -62,6 +62,27 @@ def test_xml_is_admitted(accept: str | None) -> None:
 @pytest.mark.parametrize("accept", REFUSED)
 def test_xml_is_refused(accept: str) -> None:
     assert not admits_xml(accept)
+
+
+@pytest.mark.parametrize(
+    ("accept", "admitted"),
+    [
+        (None, True),
+        ("*/*", True),
+        ("application/*", True),
+        ("application/json", True),
+        ("Application/JSON; charset=utf-8", True),
+        ("text/html, application/json;q=0.1", True),
+        ("application/hal+json", True),
+        ("application/json;q=0", False),
+        ("application/xml", False),
+        ("text/json", True),
+        ("image/png", False),
+        ("application/jsonish", False),
+    ],
+)
+def test_json(accept: str | None, admitted: bool) -> None:
+    assert admits_json(accept) is admitted
 
 
 _REFUSED_RANGES = st.sampled_from(["application/json", "text/html", "*/*;q=0", "text/xml;q=0.0"])

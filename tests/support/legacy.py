@@ -1,6 +1,7 @@
 """A legacy client for tests: plain HTTP to a running bridge, and a strict reader of its answers."""
 
 import asyncio
+import json
 import socket
 import struct
 from collections.abc import AsyncIterator, Mapping
@@ -40,11 +41,18 @@ class Answer:
         return etree.fromstring(self.body, etree.XMLParser(resolve_entities=False, huge_tree=True))
 
     @property
+    def json(self) -> Any:
+        """The body as JSON."""
+        return json.loads(self.body)
+
+    @property
     def errors(self) -> list[str]:
         """The sentences of an error answer, which is checked to be a valid one."""
         assert self.headers["Content-Type"] == "application/xml; charset=utf-8"
         assert_valid(self.body, "errors")
-        return [error.text or "" for error in self.xml]
+        sentences = [error.text or "" for error in self.xml.findall("error")]
+        assert self.xml.findtext("message") == " ".join(sentences)
+        return sentences
 
     def texts(self, element: str) -> list[str]:
         """The texts of every `element`, an empty one as the empty string."""

@@ -686,6 +686,68 @@ class TestThrottle:
             assert (await asking.response()).status == 429
 
 
+class TestRate:
+    async def test_the_calls_of_a_token_are_counted(self, held: HeldUpstream, asker: Asker) -> None:
+        for request in (LIST, OTHER, DELETE, CREATE, LOOK):
+            asking = asker.ask(request)
+            (await held.next()).answer()
+            await asking.response()
+
+        assert self.rate(asker) == (5, 0)
+        assert self.rate(Asker(asker.gateway, token="another")) == (0, 0)
+        assert self.rate(Asker(asker.gateway, account_id=7)) == (0, 0)
+
+    async def test_every_try_counts_whatever_comes_of_it(
+        self, held: HeldUpstream, asker: Asker, leaps: Leaps
+    ) -> None:
+        asking = asker.ask(LIST)
+        (await held.next()).answer(status=503)
+        await tried_again(asking, leaps)
+        (await held.next()).reset()
+        await tried_again(asking, leaps)
+        (await held.next()).answer()
+        await asking.response()
+
+        assert self.rate(asker) == (3, 0)
+
+    async def test_to_join_a_call_is_none(self, held: HeldUpstream, asker: Asker) -> None:
+        first, second = asker.ask(LIST), asker.ask(LIST)
+        call = await held.next()
+        await second.joined()
+        call.answer()
+        await asyncio.gather(first.response(), second.response())
+
+        assert self.rate(asker) == (1, 0)
+
+    async def test_calls_are_forgotten_when_v2_has_forgotten_them(
+        self, held: HeldUpstream, asker: Asker, leaps: Leaps
+    ) -> None:
+        asking = asker.ask(LIST)
+        (await held.next()).answer()
+        await asking.response()
+        leaps.ahead(17)
+
+        assert self.rate(asker) == (0, 0)
+
+    async def test_a_token_that_has_to_wait_says_for_how_long_yet(
+        self, held: HeldUpstream, asker: Asker, leaps: Leaps
+    ) -> None:
+        asking = asker.ask(LIST)
+        (await held.next()).answer(status=429, headers={"Retry-After": "9"})
+        await asking.response()
+        leaps.ahead(4)
+        await refused(asker)
+
+        calls, wait = self.rate(asker)
+        assert calls == 1
+        assert 4 < wait <= 5
+
+    @staticmethod
+    def rate(asker: Asker) -> tuple[int, float]:
+        rate = asker.gateway.rate(Credential(asker.account_id, Secret(asker.token), asker.vouched))
+        return rate.calls, rate.wait
+
+
 class TestSharedCalls:
     async def test_equal_gets_are_one_call(self, held: HeldUpstream, asker: Asker) -> None:
         first = asker.ask(LIST)

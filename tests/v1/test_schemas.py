@@ -1,5 +1,6 @@
 """The XSDs are as strict as schemas/README.md says: one broken rule each, and no more."""
 
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
 from time import sleep
@@ -7,6 +8,7 @@ from time import sleep
 import pytest
 from lxml import etree
 
+from bridge.resources.account import RATE_LIMIT_STATUS, WHO_AM_I
 from bridge.resources.invoice_messages import MESSAGE
 from bridge.resources.invoice_payments import PAYMENT
 from bridge.resources.table import Entity
@@ -23,13 +25,25 @@ ITEMS = {
         "send_me_a_copy": true, "send_reminder_on": "2017-09-01"}""",
     PAYMENT: b"""{"id": 1, "amount": 10.5, "notes": "b", "created_at": "2017-08-23T22:15:06Z",
         "payment_gateway": {"id": 3, "name": "Stripe"}}""",
+    WHO_AM_I: b"""{"at": "2017-08-23T22:15:06Z", "user": {"id": 1, "timezone": "Berlin"},
+        "company": {"name": "b", "is_active": true, "invoice_feature": true}}""",
+    RATE_LIMIT_STATUS: b"""{"last_access_at": "2017-08-23T22:15:06Z", "count": 5}""",
 }
+LISTED = [MESSAGE, PAYMENT]
 
 
 def item(dialect: Dialect, entity: Entity = MESSAGE) -> etree._Element:
     call = V1Request(path="", ids={"invoice_id": 7}, dialect=dialect)
     document = entity.write(ITEMS[entity], call)
     return etree.fromstring(document, etree.XMLParser(remove_blank_text=True))
+
+
+def groups(dialect: Dialect, entity: Entity) -> Iterator[tuple[etree._Element, etree._Element]]:
+    """Yield each element that holds others, in a document of its own, and that document."""
+    for position, element in enumerate(item(dialect, entity).iter()):
+        if len(element):
+            root = item(dialect, entity)
+            yield root, list(root.iter())[position]
 
 
 def is_valid(dialect: Dialect, root: etree._Element, entity: Entity = MESSAGE) -> bool:
@@ -79,7 +93,7 @@ class TestCompiling:
 
 
 @pytest.mark.parametrize("dialect", Dialect)
-@pytest.mark.parametrize("entity", ITEMS, ids=lambda entity: entity.element)
+@pytest.mark.parametrize("entity", ITEMS, ids=lambda entity: entity.schema)
 class TestStructure:
     def test_the_document_they_are_made_for_is_valid(
         self, dialect: Dialect, entity: Entity
@@ -87,45 +101,51 @@ class TestStructure:
         assert is_valid(dialect, item(dialect, entity), entity)
 
     def test_order(self, dialect: Dialect, entity: Entity) -> None:
-        root = item(dialect, entity)
-        root.append(root[0])
-        assert not is_valid(dialect, root, entity)
+        for root, group in groups(dialect, entity):
+            group.append(group[0])
+            assert not is_valid(dialect, root, entity)
 
     def test_missing_element(self, dialect: Dialect, entity: Entity) -> None:
-        for position in range(len(item(dialect, entity))):
+        for position in range(1, len(list(item(dialect, entity).iter()))):
             root = item(dialect, entity)
-            del root[position]
+            element = list(root.iter())[position]
+            above = element.getparent()
+            assert above is not None
+            above.remove(element)
             assert not is_valid(dialect, root, entity)
 
     def test_unknown_element(self, dialect: Dialect, entity: Entity) -> None:
-        root = item(dialect, entity)
-        etree.SubElement(root, "colour")
-        assert not is_valid(dialect, root, entity)
+        for root, group in groups(dialect, entity):
+            etree.SubElement(group, "colour")
+            assert not is_valid(dialect, root, entity)
 
     def test_text_between_elements(self, dialect: Dialect, entity: Entity) -> None:
-        root = item(dialect, entity)
-        root[0].tail = "x"
-        assert not is_valid(dialect, root, entity)
+        for root, group in groups(dialect, entity):
+            group[0].tail = "x"
+            assert not is_valid(dialect, root, entity)
 
     def test_namespace(self, dialect: Dialect, entity: Entity) -> None:
         root = item(dialect, entity)
         root.tag = f"{{urn:x}}{entity.element}"
         assert not is_valid(dialect, root, entity)
 
-    def test_a_list_has_its_type_and_no_other_item(self, dialect: Dialect, entity: Entity) -> None:
-        judge = schema(f"{entity.schema}/{dialect}-list")
-        declared = etree.parse(schema_directory() / entity.schema / f"{dialect}-list.xsd")
-        found = declared.find("{*}element")
-        assert found is not None
-        root = etree.Element(str(found.get("name")), {"type": "array"})
 
-        assert judge.validate(root)
-        root.extend([item(dialect, entity), item(dialect, entity)])
-        assert judge.validate(root)
-        etree.SubElement(root, "colour")
-        assert not judge.validate(root)
-        del root[-1], root.attrib["type"]
-        assert not judge.validate(root)
+@pytest.mark.parametrize("dialect", Dialect)
+@pytest.mark.parametrize("entity", LISTED, ids=lambda entity: entity.element)
+def test_a_list_has_its_type_and_no_other_item(dialect: Dialect, entity: Entity) -> None:
+    judge = schema(f"{entity.schema}/{dialect}-list")
+    declared = etree.parse(schema_directory() / entity.schema / f"{dialect}-list.xsd")
+    found = declared.find("{*}element")
+    assert found is not None
+    root = etree.Element(str(found.get("name")), {"type": "array"})
+
+    assert judge.validate(root)
+    root.extend([item(dialect, entity), item(dialect, entity)])
+    assert judge.validate(root)
+    etree.SubElement(root, "colour")
+    assert not judge.validate(root)
+    del root[-1], root.attrib["type"]
+    assert not judge.validate(root)
 
 
 @pytest.mark.parametrize("dialect", Dialect)
@@ -151,6 +171,13 @@ class TestElements:
             (PAYMENT, "amount", "nil", "false"),
             (PAYMENT, "paid-at", "type", "date"),
             (PAYMENT, "notes", "type", "string"),
+            (WHO_AM_I, "company", "type", "array"),
+            (WHO_AM_I, "user/id", "nil", "true"),
+            (WHO_AM_I, "user/timezone-utc-offset", "type", None),
+            (WHO_AM_I, "company/modules/invoices", "type", None),
+            (RATE_LIMIT_STATUS, "count", "type", None),
+            (RATE_LIMIT_STATUS, "count", "type", "decimal"),
+            (RATE_LIMIT_STATUS, "last-access-at", "type", "date"),
         ],
     )
     def test_attributes(
@@ -190,6 +217,11 @@ class TestElements:
             (PAYMENT, "amount", "1,000.0"),
             (PAYMENT, "amount", " 1.0"),
             (PAYMENT, "amount", "NaN"),
+            (RATE_LIMIT_STATUS, "count", "01"),
+            (RATE_LIMIT_STATUS, "count", "+1"),
+            (RATE_LIMIT_STATUS, "count", "-0"),
+            (RATE_LIMIT_STATUS, "count", "1.0"),
+            (RATE_LIMIT_STATUS, "count", " 1"),
         ],
     )
     def test_values(self, dialect: Dialect, entity: Entity, element: str, text: str) -> None:
@@ -217,7 +249,7 @@ def test_a_gateways_id_may_be_null_but_is_an_id(text: str) -> None:
     assert is_valid(Dialect.FINAL, root, PAYMENT)
 
 
-@pytest.mark.parametrize("entity", ITEMS, ids=lambda entity: entity.element)
+@pytest.mark.parametrize("entity", [*LISTED, RATE_LIMIT_STATUS], ids=lambda each: each.schema)
 def test_the_dialects_are_not_each_others(entity: Entity) -> None:
     assert not is_valid(Dialect.FINAL, item(Dialect.CLASSIC, entity), entity)
     assert not is_valid(Dialect.CLASSIC, item(Dialect.FINAL, entity), entity)
@@ -226,11 +258,15 @@ def test_the_dialects_are_not_each_others(entity: Entity) -> None:
 @pytest.mark.parametrize(
     ("document", "valid"),
     [
-        ("<errors><error>a</error></errors>", True),
-        ("<errors><error>a</error><error>b</error></errors>", True),
+        ("<errors><error>a</error><message>a</message></errors>", True),
+        ("<errors><error>a</error><error>b</error><message>a b</message></errors>", True),
         ("<errors/>", False),
-        ("<errors><error/></errors>", False),
-        ('<errors type="array"><error>a</error></errors>', False),
+        ("<errors><message>a</message></errors>", False),
+        ("<errors><error>a</error></errors>", False),
+        ("<errors><error>a</error><message/></errors>", False),
+        ("<errors><message>a</message><error>a</error></errors>", False),
+        ("<errors><error/><message>a</message></errors>", False),
+        ('<errors type="array"><error>a</error><message>a</message></errors>', False),
     ],
 )
 def test_errors(document: str, valid: bool) -> None:

@@ -251,8 +251,10 @@ class TestAnything:
         body = write_errors(*sentences)
 
         assert_valid(body, "errors")
-        assert [each.text for each in etree.fromstring(body)] == [
-            expected_text(sentence) for sentence in sentences
+        root = etree.fromstring(body)
+        assert [(each.tag, each.text) for each in root] == [
+            *(("error", expected_text(sentence)) for sentence in sentences),
+            ("message", expected_text(" ".join(sentences))),
         ]
 
     @pytest.mark.parametrize("dialect", Dialect)

@@ -9,13 +9,20 @@ import pytest
 from bridge.v1.errors import InvalidAnswer
 from bridge.v1.xsd import is_valid, require_valid_document
 
-GOOD = b"<errors><error>a</error></errors>"
+GOOD = b"<errors><error>a</error><message>a</message></errors>"
 WRONG = {
     b"<errors/>": "/errors",
-    b"<errors><error/></errors>": "/errors/error",
-    b"<errors><error>a</error><error/></errors>": "/errors/error[2]",
+    b"<errors><error/><message>a</message></errors>": "/errors/error",
+    b"<errors><error>a</error><error/><message>a</message></errors>": "/errors/error[2]",
     b"<errors><error>a</error><id/></errors>": "/errors/id",
+    b"<errors><error>a</error><message/></errors>": "/errors/message",
 }
+"""Where the mistake is, by document."""
+
+
+def good_but(text: bytes) -> bytes:
+    """Return `GOOD` with other text in its `error`."""
+    return GOOD.replace(b"<error>a", b"<error>" + text)
 
 
 @pytest.mark.parametrize("document", [GOOD, b'<?xml version="1.0" encoding="UTF-8"?>\n' + GOOD])
@@ -28,10 +35,9 @@ def test_what_is_valid(document: bytes) -> None:
     "document",
     [
         *WRONG, b"", b"a", b"<errors>", GOOD + GOOD, b"<error>a</error>", GOOD[:-1],
-        b"<errors>x<error>a</error></errors>", b"<errors>&#160;<error>a</error></errors>",
-        b"<errors><error>\x00</error></errors>", b"<errors><error>\xff</error></errors>",
-        b"<errors><error>&#0;</error></errors>", b"<errors><error>&e;</error></errors>",
-        b'<errors xmlns="urn:x"><error>a</error></errors>',
+        GOOD.replace(b"<errors>", b"<errors>x"), GOOD.replace(b"<errors>", b"<errors>&#160;"),
+        good_but(b"\x00"), good_but(b"\xff"), good_but(b"&#0;"), good_but(b"&e;"),
+        GOOD.replace(b"<errors>", b'<errors xmlns="urn:x">'),
     ],
 )  # fmt: skip
 def test_what_is_not(document: bytes) -> None:
@@ -47,9 +53,7 @@ def test_blank_text_counts_where_it_is_text() -> None:
 
 
 def test_no_entity_is_expanded_and_nothing_fetched() -> None:
-    document = (
-        b'<!DOCTYPE e [<!ENTITY e SYSTEM "/etc/hostname">]><errors><error>&e;</error></errors>'
-    )
+    document = b'<!DOCTYPE e [<!ENTITY e SYSTEM "/etc/hostname">]>' + good_but(b"&e;")
 
     assert not is_valid(document, "errors")
 
