@@ -73,6 +73,9 @@ REUSE = 64 * 1024 * 1024
 
 NO_BOOK = Book(())
 
+STOPPED = "Stopped"
+"""The cause of a call that was cut off because the bridge had to stop."""
+
 _DEFECT = answer_to(RuntimeError())
 """Where not even an answer can be made of what went wrong."""
 
@@ -144,18 +147,23 @@ class Endpoint:
         self._reuse = Reuse(REUSE)
         self._turns = Turns()
         self._translators = ThreadPoolExecutor(TRANSLATORS, "translator")
-        self._under_way: set[asyncio.Task[Any]] = set()
+        self._under_way: set[Call] = set()
         sunset = settings.sunset_time()
         self._sunset = None if sunset is None else format_datetime(sunset, usegmt=True)
 
-    async def close(self) -> None:
-        """Give up the calls that are still under way; the journal has their writes as open."""
-        tasks = list(self._under_way)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+    async def close(self) -> int:
+        """Give up the calls that are still under way, and return how many of them there were.
+
+        Their writes stay open in the journal. No more calls are to come.
+        """
+        calls = list(self._under_way)
+        for call in calls:
+            call.record.cause = call.record.cause or STOPPED
+            call.request.task.cancel()
+        await asyncio.gather(*(call.request.task for call in calls), return_exceptions=True)
         self._translators.shutdown(cancel_futures=True)
         await self._passwords.close()
+        return len(calls)
 
     async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one legacy call, whatever becomes of it, and tell the sinks."""
@@ -169,7 +177,7 @@ class Endpoint:
         connection = request.protocol
         assert isinstance(connection, Connection)  # noqa: S101 - the front makes no others
         connection.begin(call.client_left)
-        self._under_way.add(request.task)
+        self._under_way.add(call)
         try:
             try:
                 with self._departure.call():
@@ -179,7 +187,7 @@ class Endpoint:
             except Exception as error:  # noqa: BLE001 - the one place that answers every failure
                 await self._send(call, self._answer_to(call, error))
         finally:
-            self._under_way.discard(request.task)
+            self._under_way.discard(call)
             response = call.response
             connection.end(request, is_last=response is None or not response.keep_alive)
             for sink in self._sinks:

@@ -124,7 +124,9 @@ async def running(settings: Settings, limits: Limits = LIMITS) -> AsyncIterator[
                 shutdown_timeout=PATIENCE_AFTER,
             )
         )
-        stack.push_async_callback(_leave, stop_listening, departure, settings.stop_timeout)
+        stack.push_async_callback(
+            _leave, stop_listening, departure, endpoint, settings.stop_timeout
+        )
         # What is there now stays: the garbage collector need not look at it again and again.
         gc.collect()
         gc.freeze()
@@ -140,13 +142,15 @@ async def running(settings: Settings, limits: Limits = LIMITS) -> AsyncIterator[
         yield Service(port, admin_port, reload, departure.hurry)
 
 
-async def _leave(stop_listening: Callable[[], None], departure: Departure, seconds: float) -> None:
+async def _leave(
+    stop_listening: Callable[[], None], departure: Departure, endpoint: Endpoint, seconds: float
+) -> None:
     """Finish the calls under way; meanwhile new ones are refused, where they still get through."""
     departure.begin()
     _log.info("stopping", seconds=seconds)
     stop_listening()
-    unfinished = await departure.until_quiet(seconds)
-    _log.info("stopped", unfinished=unfinished)
+    await departure.until_quiet(seconds)
+    _log.info("stopped", unfinished=await endpoint.close())
 
 
 def _at_once(what_is_wrong: Callable[[], str | None]) -> Check:
