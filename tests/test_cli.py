@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -252,8 +252,25 @@ class TestServe:
 
             done = run("serve", *needed, "--port", str(port), "--admin-port", "0")
 
-        assert done.returncode == 1
-        assert str(port) in the_line(done.stderr)
+        assert done.returncode == 2
+        assert the_line(done.stderr).startswith(f"port: cannot listen on {LOOPBACK}:{port}: ")
+
+    @pytest.mark.parametrize("closed", ["2>&-", "<&- >&- 2>&-"])
+    async def test_it_needs_no_standard_streams(
+        self, needed: tuple[str, ...], closed: str, unused_tcp_port: int
+    ) -> None:
+        """The number of a closed one would go to a socket, and the log's lines with it."""
+        flags = (*needed, "--port", str(unused_tcp_port), "--admin-port", "0")
+        process = await asyncio.create_subprocess_exec(
+            "sh", "-c", f'exec "$@" {closed}', "sh", *COMMAND, "serve", *flags,
+            env=ENVIRONMENT, stdout=asyncio.subprocess.PIPE,
+        )  # fmt: skip
+        async with asyncio.timeout(PATIENCE):
+            answer = await answered(unused_tcp_port)
+            process.terminate()
+            printed, _ = await process.communicate()
+
+        assert (answer.status, process.returncode, printed) == (401, 0, b"")
 
     async def test_it_answers_until_it_is_interrupted(self, needed: tuple[str, ...]) -> None:
         async with running("serve", *needed, "--port", "0", "--admin-port", "0") as process:
@@ -271,6 +288,14 @@ class TestServe:
             ("stopping", None),
             ("stopped", None),
         ]
+
+
+async def answered(port: int) -> Answer:
+    """Call until there is somebody to answer, without a credential."""
+    while True:
+        with suppress(aiohttp.ClientConnectorError):
+            async with LegacyClient(LOOPBACK, port) as client:
+                return await client.get("/invoice/1420/messages", authorization=None)
 
 
 async def made(command: str) -> Answer:

@@ -20,7 +20,7 @@ from bridge.server.front import Front, listening_front
 from bridge.server.leaving import Departure
 from bridge.server.limits import LIMITS, Limits, allow_connections
 from bridge.server.logs import call_log
-from bridge.server.serving import listening
+from bridge.server.serving import listening, told_if_taken
 from bridge.server.tls import CertificateReloader
 from bridge.settings import Settings
 from bridge.upstream.gateway import Gateway, Policy
@@ -56,7 +56,7 @@ async def running(settings: Settings, limits: Limits = LIMITS) -> AsyncIterator[
         BookError: the credential book cannot be used.
         JournalError: the journal cannot be used.
         UnusableCertificate: the certificate or its key cannot be used.
-        OSError: an address cannot be listened on.
+        CannotListen: an address cannot be listened on.
     """
     compile_all()
     async with AsyncExitStack() as stack:
@@ -100,7 +100,10 @@ async def running(settings: Settings, limits: Limits = LIMITS) -> AsyncIterator[
         )
         admin_port = await stack.enter_async_context(
             listening(
-                web.AppRunner(admin, access_log=None), settings.admin_host, settings.admin_port
+                web.AppRunner(admin, access_log=None),
+                settings.admin_host,
+                settings.admin_port,
+                "admin_port",
             )
         )
         log_call = call_log()
@@ -115,15 +118,15 @@ async def running(settings: Settings, limits: Limits = LIMITS) -> AsyncIterator[
         )
         stack.push_async_callback(endpoint.close)
         of_connections = replace(limits, connections=allow_connections(settings.connections))
-        port, stop_listening = await stack.enter_async_context(
-            listening_front(
-                Front(endpoint, of_connections, log_call),
-                settings.host,
-                settings.port,
-                tls=None if tls is None else tls.context,
-                shutdown_timeout=PATIENCE_AFTER,
-            )
+        front = listening_front(
+            Front(endpoint, of_connections, log_call),
+            settings.host,
+            settings.port,
+            tls=None if tls is None else tls.context,
+            shutdown_timeout=PATIENCE_AFTER,
         )
+        with told_if_taken(settings.host, settings.port):
+            port, stop_listening = await stack.enter_async_context(front)
         stack.push_async_callback(
             _leave, stop_listening, departure, endpoint, settings.stop_timeout
         )

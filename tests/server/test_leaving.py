@@ -249,7 +249,6 @@ class TestLeaving:
             async with leaver(held, journal=journal):
                 assert outcomes(journal) == ["unknown"]
 
-
     async def test_what_is_given_up_is_counted_and_logged_before_the_last_line(
         self, held: HeldUpstream
     ) -> None:
