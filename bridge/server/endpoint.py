@@ -18,6 +18,7 @@ from bridge.identity.book import Book
 from bridge.identity.callers import Caller, Identification, Way
 from bridge.identity.credentials import ACCESS_TOKEN, credentials
 from bridge.identity.hosts import origin, subdomain
+from bridge.identity.masking import without_token
 from bridge.identity.passwords import PasswordChecker
 from bridge.record.journal import Journal
 from bridge.resources import RESOURCES
@@ -50,6 +51,7 @@ from bridge.v1.errors import (
     LegacyCallError,
     NotAcceptable,
     NotFound,
+    NotIdentified,
     NotTranslated,
     RequestTimeout,
     UnsupportedMediaType,
@@ -327,7 +329,7 @@ class Endpoint:
         except UpstreamRefusal as refusal:
             if refusal.message is not None:
                 # Of the book's token, its client must not learn even from v2.
-                refusal.message = refusal.message.replace(caller.token.reveal(), "…")
+                refusal.message = without_token(refusal.message, caller.token)
             if refusal.status == 401 and caller.way is Way.BOOK:
                 _log.error("book_token_refused", account_id=caller.account_id)
                 raise OwnTokenRefused("v2 refuses the token that the book has") from refusal
@@ -385,6 +387,8 @@ class Endpoint:
             record.route = error.route
         if isinstance(error, UpstreamError | InvalidAnswer):
             record.cause += f": {error}"
+        elif isinstance(error, NotIdentified):
+            record.cause += f": {error.reason}"
         elif not isinstance(error, LegacyCallError):  # whose sentence may quote the call
             _log.error("defect", exc_info=error)
         if isinstance(error, BodyTooLarge | RequestTimeout):

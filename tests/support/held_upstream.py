@@ -76,7 +76,9 @@ class HeldUpstream:
         return await self._arrived.get()
 
     async def serve(self, request: web.Request) -> web.Response:
-        """Keep a call until it is answered, or its caller hangs up."""
+        """Keep a call until it is answered, or its caller hangs up; refuse one without a token."""
+        if "Authorization" not in request.headers:  # the check whether this is v2
+            return web.json_response({"error": "invalid_token"}, status=401)
         received = Received(
             request.method,
             request.rel_url.raw_path,
