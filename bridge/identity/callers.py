@@ -93,7 +93,8 @@ class Identification:
         if way not in self.ways:
             return f"auth has no {way}"
         if self._account(book, subdomain) is None:
-            return f"no account for subdomain {where}, and the setting account_id is not set"
+            asked = "a host name without a subdomain" if where is None else f"subdomain {where}"
+            return f"no account for {asked}, and the setting account_id is not set"
         return "no token, by its characters"
 
     async def _by_password(

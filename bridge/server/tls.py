@@ -170,11 +170,12 @@ class CertificateReloader:
             digest = b"".join(sha256(file.read_bytes()).digest() for file in self._files)
         except OSError as error:
             raise UnusableCertificate(f"{error.filename}: {error.strerror}") from None
-        if valid is not None and (problem := valid.problem(self._now())):
+        now = self._now()
+        if valid is not None and (problem := valid.problem(now)):
             raise UnusableCertificate(f"{certificate}: {problem}")
         changed = digest != self._digest
         self._newest, self._validity, self._digest = newest, valid, digest
-        if valid is not None and (warning := valid.warning(self._now())):
+        if valid is not None and (warning := valid.warning(now)):
             _log.warning("certificate_expires_soon", certificate=str(certificate), reason=warning)
         return changed
 
