@@ -11,6 +11,7 @@ from typing import Any
 
 from aiohttp import web
 
+from bridge.server.admin import PROBE
 from bridge.server.serving import listening
 from tests.support.running import LOOPBACK
 from tests.support.upstream import JSON, Received, Reply
@@ -76,8 +77,8 @@ class HeldUpstream:
         return await self._arrived.get()
 
     async def serve(self, request: web.Request) -> web.Response:
-        """Keep a call until it is answered, or its caller hangs up; refuse one without a token."""
-        if "Authorization" not in request.headers:  # the check whether this is v2
+        """Keep a call until it is answered, or its caller hangs up; but say at once that it is v2."""
+        if request.path == f"/v2{PROBE}" and "Authorization" not in request.headers:
             return web.json_response({"error": "invalid_token"}, status=401)
         received = Received(
             request.method,
