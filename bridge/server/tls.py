@@ -20,7 +20,6 @@ _log = structlog.get_logger("bridge.tls")
 POLL_INTERVAL = 5.0
 """Seconds between two looks at the files."""
 
-
 SOON = timedelta(days=14)
 """Before a certificate's end. Tools renew it earlier: if less is left, they do not any more."""
 
