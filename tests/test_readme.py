@@ -129,7 +129,10 @@ def test_the_demo_takes_other_ports() -> None:
     given = [f"{name}={port}" for name, port in ports.items()]
 
     done = subprocess.run(
-        ["make", "--dry-run", "demo", *given], cwd=REPOSITORY, capture_output=True, check=True
+        ["make", "--no-print-directory", "--dry-run", "demo", *given],
+        cwd=REPOSITORY,
+        capture_output=True,
+        check=True,
     )
 
     command = done.stdout.decode().replace("\\\n", " ").splitlines()[-1]
