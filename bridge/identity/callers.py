@@ -1,16 +1,20 @@
 """From credentials to a caller: the account and the v2 token that answer for a legacy call."""
 
+import re
 from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
 
 from bridge.identity.book import Book, login_key
 from bridge.identity.credentials import Basic, Bearer, Credential, is_token
-from bridge.identity.masking import without_addresses
 from bridge.identity.passwords import PasswordChecker
 from bridge.secret import Secret
 from bridge.v1.dialects import Dialect
 from bridge.v1.errors import NotIdentified
+
+_LABEL = re.compile("[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
+"""What a subdomain may be, and a log may have: it is no secret, and no v2 token, which is longer. A
+client can write anything into its host name."""
 
 
 class Way(StrEnum):
@@ -79,11 +83,13 @@ class Identification:
 
     def _reason(self, book: Book, subdomain: str | None, credential: Credential) -> str:
         """Say why a credential was refused, for the log: it is not quoted."""
-        # A client writes what it likes into its host name.
-        where = subdomain and without_addresses(subdomain)[:63]
+        where = subdomain if subdomain is None or _LABEL.fullmatch(subdomain) else "…"
         if isinstance(credential, Basic) and self._is_the_books(book, credential.login):
             if subdomain is None:
-                return "the host name has no subdomain, and the setting subdomain is not set"
+                return (
+                    "no subdomain: the host name is below none of the domains, and subdomain is "
+                    "not set"
+                )
             if subdomain not in book.accounts:
                 return f"the book has no subdomain {where}"
             known = book.find(subdomain, credential.login) is not None

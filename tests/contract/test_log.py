@@ -106,7 +106,7 @@ async def test_a_refused_login_names_the_subdomain_that_it_was_looked_for_at(
             assert "globex" not in answer.body.decode()
 
     assert [line["cause"] for line in log.lines() if line["event"] == "legacy_call"] == [
-        "NotIdentified: the host name has no subdomain, and the setting subdomain is not set",
+        "NotIdentified: no subdomain: the host name is below none of the domains, and subdomain is not set",
         "NotIdentified: the book has no subdomain globex",
     ]
 
