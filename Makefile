@@ -9,7 +9,8 @@ PARALLEL := --numprocesses=auto --dist=worksteal
 .PHONY: help demo test check lint bench format clean
 
 help:
-	@echo "make demo    install, start the sandbox v2 and the bridge, print calls to try"
+	@echo "make demo    install, start the sandbox v2 and the bridge, print calls to try;"
+	@echo "             with other ports: make demo PORT=9080 SANDBOX_PORT=9081 ADMIN_PORT=9090"
 	@echo "make test    install, run every test"
 	@echo "make check   install, run the tests that are quick"
 	@echo "make lint    install, run ruff, mypy and import-linter"
@@ -26,7 +27,9 @@ $(INSTALLED): pyproject.toml
 	@touch $@
 
 demo: $(INSTALLED)
-	$(BIN)/harvest-bridge demo
+	$(BIN)/harvest-bridge demo $(if $(PORT),--port $(PORT)) \
+		$(if $(SANDBOX_PORT),--sandbox-port $(SANDBOX_PORT)) \
+		$(if $(ADMIN_PORT),--admin-port $(ADMIN_PORT))
 
 test: $(INSTALLED)
 	$(BIN)/python -m pytest $(PARALLEL)

@@ -20,6 +20,7 @@ from pydantic import (
     IPvAnyNetwork,
     StringConstraints,
     ValidationError,
+    field_validator,
     model_validator,
 )
 from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDict
@@ -64,6 +65,23 @@ def _comma_list(value: object) -> object:
     return [part.strip() for part in value.split(",") if part.strip()]
 
 
+def _day(value: object) -> object:
+    """Let only days pass as such: to pydantic, a number is one, too."""
+    if type(value) is date or (isinstance(value, str) and _DAY.fullmatch(value)):
+        return value
+    raise ValueError("must be a day such as 2027-06-30")
+
+
+_DAY = re.compile("[0-9]{4}-[0-9]{2}-[0-9]{2}")
+
+
+def _text(value: object) -> object:
+    """Let only text pass: as an address, a number would be taken, too."""
+    if isinstance(value, str):
+        return value
+    raise ValueError('must be an address or a network such as "10.0.0.0/8"')
+
+
 def _like(pattern: str, meaning: str) -> AfterValidator:
     def check(text: str) -> str:
         if not re.fullmatch(pattern, text):
@@ -76,11 +94,17 @@ def _like(pattern: str, meaning: str) -> AfterValidator:
 _LABEL = "[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
 _LOWER = StringConstraints(strip_whitespace=True, to_lower=True)
 
+_NAME = "(?:[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?\\.)+[A-Za-z][A-Za-z0-9-]*"
+"""A host name that others can look up: it has a dot."""
+
 CommaList = BeforeValidator(_comma_list)
 Contact = Annotated[
     str,
     StringConstraints(strip_whitespace=True),
-    _like("[ -'*-~]+", "an e-mail address or a URL, in ASCII and without parentheses"),
+    _like(
+        rf"[!-'*-?A-~]+@{_NAME}|(?i:https?)://{_NAME}(?::[0-9]+)?(?:[/?#][!-'*-~]*)?",
+        "an e-mail address or an http or https URL, in ASCII and without parentheses",
+    ),
 ]
 Label = Annotated[
     str, _LOWER, _like(_LABEL, "what stands before the first dot of a host name, such as acme")
@@ -88,11 +112,16 @@ Label = Annotated[
 Domain = Annotated[
     str, _LOWER, _like(rf"{_LABEL}(?:\.{_LABEL})*", "a host name such as harvestapp.com")
 ]
+Proxy = Annotated[IPvAnyNetwork, BeforeValidator(_text)]
 Host = Annotated[str, Field(min_length=1)]
 Port = Annotated[int, Field(ge=0, le=65535)]
 Count = Annotated[int, Field(ge=1)]
 Seconds = Annotated[float, Field(gt=0, le=3600)]
 SecondsOrZero = Annotated[float, Field(ge=0, le=3600)]
+
+
+_NOBODY = re.compile(r"(?:^|\.)example(?:\.(?:com|net|org))?$", re.IGNORECASE)
+"""The host names that stand in examples (RFC 2606)."""
 
 
 class _Part(BaseSettings):
@@ -105,6 +134,16 @@ class _Part(BaseSettings):
         extra="ignore",
         use_attribute_docstrings=True,
     )
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _refuse_what_is_no_value(cls, value: object) -> object:
+        """Refuse what stands for a value, and what pydantic would take for a number."""
+        if isinstance(value, str) and re.fullmatch(r"\s*<.*>\s*", value, re.DOTALL):
+            raise ValueError("a placeholder stands here: put your own value in its place")
+        if any(isinstance(each, bool) for each in (value if isinstance(value, list) else [value])):
+            raise ValueError("must not be true or false")
+        return value
 
     @classmethod
     def settings_customise_sources(cls, *_: Any, **sources: Any) -> tuple[Any, ...]:  # noqa: ANN401
@@ -119,6 +158,16 @@ class UpstreamSettings(_Part):
     """Whom Harvest may ask about this bridge: an e-mail address or a URL."""
     upstream: Annotated[str, AfterValidator(_base_url)] = "https://api.harvestapp.com/v2"
     """The base URL of v2."""
+
+    @model_validator(mode="after")
+    def _is_somebody_to_harvest(self) -> Self:
+        v2 = f".{urlsplit(self.upstream).hostname}"
+        named = urlsplit(self.contact).hostname or self.contact.rpartition("@")[2]
+        if v2.endswith(".harvestapp.com") and _NOBODY.search(named):
+            raise ValueError(
+                f"contact: {self.contact} is nobody's (RFC 2606), and Harvest is to be told yours"
+            )
+        return self
 
     def upstream_client(self) -> Upstream:
         """Return what the v2 client has to know."""
@@ -147,7 +196,7 @@ class Settings(FileSettings, UpstreamSettings):
     """What follows the subdomain in host names, separated by commas."""
     subdomain: Label | None = None
     """The subdomain of calls whose host name has none."""
-    trusted_proxies: Annotated[tuple[IPvAnyNetwork, ...], CommaList] = ()
+    trusted_proxies: Annotated[tuple[Proxy, ...], CommaList] = ()
     """The addresses or networks whose X-Forwarded-For, -Host and -Proto count, by commas."""
     host: Host = "127.0.0.1"
     """The address to listen on."""
@@ -163,7 +212,7 @@ class Settings(FileSettings, UpstreamSettings):
     """The port of the admin side; 0 takes a free one."""
     dialect: Dialect | None = None
     """The dialect to answer in, whatever the path says: classic or final."""
-    sunset: date | None = None
+    sunset: Annotated[date, BeforeValidator(_day)] | None = None
     """The day this service ends, for the Sunset header: 2027-06-30."""
     body_limit: Count = 1024 * 1024
     """The most bytes that the body of a legacy call may have."""
@@ -188,6 +237,8 @@ class Settings(FileSettings, UpstreamSettings):
             raise ValueError("account_id: must be set when auth has a way without a book")
         if (self.tls_certificate is None) != (self.tls_key is None):
             raise ValueError("tls_certificate, tls_key: must be set together")
+        if (self.host, self.port) == (self.admin_host, self.admin_port) and self.port:
+            raise ValueError("port, admin_port: must differ, as both sides are at one address")
         return self
 
     def sunset_time(self) -> datetime | None:
@@ -201,7 +252,8 @@ Part = TypeVar("Part", bound=_Part)
 def load(part: type[Part], flags: Mapping[str, Any], file: Path | None) -> Part:
     """Gather settings: from `flags` (None: not given), else the environment, else a TOML file.
 
-    Of `Settings` that is all of them; otherwise, those that are not asked for do not matter.
+    Of `Settings` that is all of them; otherwise, those that are not asked for do not matter. A
+    relative path in the file starts from the file's folder, any other from the working directory.
 
     Raises:
         WrongSetting: one is missing, unknown or makes no sense, or the file cannot be read.
@@ -209,13 +261,24 @@ def load(part: type[Part], flags: Mapping[str, Any], file: Path | None) -> Part:
     withdrawn = {name: "" for name in WITHDRAWN if os.environ.get(PREFIX + name.upper())}
     given = {name: value for name, value in flags.items() if value is not None}
     try:
-        read = {} if file is None else tomllib.loads(file.read_text("utf-8"))
+        read = {} if file is None else _read(file)
         return part(**{**read, **EnvSettingsSource(part)(), **withdrawn, **given})
     except ValidationError as error:
         raise WrongSetting("; ".join(_complaint(each) for each in error.errors())) from None
     except (OSError, ValueError) as error:
         what = error.strerror if isinstance(error, OSError) else error
         raise WrongSetting(f"{file}: {what}") from None
+
+
+PATHS = ("book", "journal", "tls_certificate", "tls_key")
+
+
+def _read(file: Path) -> dict[str, Any]:
+    read = tomllib.loads(file.read_text("utf-8"))
+    for name in PATHS:
+        if isinstance(path := read.get(name), str):
+            read[name] = file.parent / path
+    return read
 
 
 def _complaint(error: Mapping[str, Any]) -> str:

@@ -3,13 +3,14 @@
 import asyncio
 import json
 import os
+import re
 import shlex
 import signal
 import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,9 @@ PATIENCE = 30
 def needed(tmp_path: Path) -> tuple[str, ...]:
     """What `serve` cannot do without, and a journal of its own."""
     journal = str(tmp_path / "journal.sqlite")
-    return ("--account-id=1000", "--auth=bearer", "--contact=ops@example.com", "--journal", journal)
+    upstream = f"--upstream=http://{LOOPBACK}:1/v2"
+    told = ("--account-id=1000", "--auth=bearer", "--contact=ops@acme.test", upstream)
+    return (*told, "--journal", journal)
 
 
 def run(*arguments: str, given: bytes = b"") -> subprocess.CompletedProcess[bytes]:
@@ -252,11 +255,47 @@ class TestServe:
 
             done = run("serve", *needed, "--port", str(port), "--admin-port", "0")
 
-        assert done.returncode == 1
-        assert str(port) in the_line(done.stderr)
+        assert done.returncode == 2
+        assert the_line(done.stderr).startswith(f"port: cannot listen on {LOOPBACK}:{port}: ")
 
-    async def test_it_answers_until_it_is_interrupted(self, needed: tuple[str, ...]) -> None:
-        async with running("serve", *needed, "--port", "0", "--admin-port", "0") as process:
+    @pytest.mark.parametrize("closed", ["2>&-", "<&- >&- 2>&-"])
+    async def test_it_needs_no_standard_streams(
+        self, needed: tuple[str, ...], closed: str, unused_tcp_port: int
+    ) -> None:
+        """The number of a closed one would go to a socket, and the log's lines with it."""
+        flags = (*needed, "--port", str(unused_tcp_port), "--admin-port", "0")
+        process = await asyncio.create_subprocess_exec(
+            "sh", "-c", f'exec "$@" {closed}', "sh", *COMMAND, "serve", *flags,
+            env=ENVIRONMENT, stdout=asyncio.subprocess.PIPE,
+        )  # fmt: skip
+        async with asyncio.timeout(PATIENCE):
+            answer = await answered(unused_tcp_port)
+            process.terminate()
+            printed, _ = await process.communicate()
+
+        assert (answer.status, process.returncode, printed) == (401, 0, b"")
+
+    async def test_it_says_at_once_that_its_upstream_is_no_v2(
+        self, needed: tuple[str, ...], sandbox: str
+    ) -> None:
+        wrong = sandbox.removesuffix("/v2")
+        ports = ("--port", "0", "--admin-port", "0")
+        async with running("serve", *needed, *ports, "--upstream", wrong) as process:
+            assert process.stderr is not None
+            async for line in process.stderr:
+                told = json.loads(line)
+                if told["event"] == "not_ready":
+                    break
+            status, _ = await told_to_stop(process)
+
+        assert told["checks"]["upstream"].startswith(f"no v2: {wrong}/users/me answered 404 ")
+        assert status == 0
+
+    async def test_it_answers_until_it_is_interrupted(
+        self, needed: tuple[str, ...], sandbox: str
+    ) -> None:
+        ports = ("--port", "0", "--admin-port", "0")
+        async with running("serve", *needed, *ports, "--upstream", sandbox) as process:
             port = await listening_port(process)
             async with LegacyClient(LOOPBACK, port) as client:
                 answer = await client.get("/invoice/1420/messages", authorization=None)
@@ -273,6 +312,14 @@ class TestServe:
         ]
 
 
+async def answered(port: int) -> Answer:
+    """Call until there is somebody to answer, without a credential."""
+    while True:
+        with suppress(aiohttp.ClientConnectorError):
+            async with LegacyClient(LOOPBACK, port) as client:
+                return await client.get("/invoice/1420/messages", authorization=None)
+
+
 async def made(command: str) -> Answer:
     """Make the call that a line of `curl` would."""
     arguments = shlex.split(command)
@@ -285,15 +332,36 @@ async def made(command: str) -> Answer:
         )
 
 
+FREE_PORTS = ("--port", "0", "--sandbox-port", "0", "--admin-port", "0")
+
+
+@pytest.mark.parametrize("flag", ["--port", "--sandbox-port", "--admin-port"])
+def test_demo_says_which_of_its_ports_is_taken(flag: str) -> None:
+    with socket.create_server((LOOPBACK, 0)) as taken:
+        port = taken.getsockname()[1]
+
+        done = run("demo", *FREE_PORTS, flag, str(port))
+
+    setting = flag.removeprefix("--").replace("-", "_")
+    assert done.returncode == 2
+    assert the_line(done.stderr).startswith(f"{setting}: cannot listen on {LOOPBACK}:{port}: ")
+
+
 async def test_demo_prints_calls_that_work() -> None:
     commands: list[str] = []
-    async with running("demo", "--port", "0", "--sandbox-port", "0") as process:
+    async with running("demo", *FREE_PORTS) as process:
         assert process.stdout is not None
         while len(commands) < 3:
             line = await process.stdout.readline()
             assert line, "it ended before it had printed three calls"
             if line.strip().startswith(b"curl "):
                 commands.append(line.decode().strip())
+        await process.stdout.readline()
+        admin, v2 = re.findall(
+            r"http://[0-9.:]+[a-z0-9/]+", (await process.stdout.readline()).decode()
+        )
+        async with aiohttp.ClientSession() as session, session.get(admin) as ready:
+            assert (ready.status, admin[-7:], v2[-3:]) == (200, "/readyz", "/v2")
         listed, shown, deleted = [await made(command) for command in commands]
         left = await made(commands[0])
         status, log = await told_to_stop(process)
@@ -324,6 +392,22 @@ class TestSandbox:
     async def ids(self, port: int) -> list[int]:
         listed = await self.call(port, "GET", "/v2/invoices/1420/messages")
         return [each["id"] for each in listed["invoice_messages"]]
+
+    async def test_it_prints_where_v2_is_and_who_may_call_it(self) -> None:
+        async with running("sandbox", "--port", "0") as process:
+            assert process.stdout is not None
+            port = await listening_port(process)
+            lines = [(await process.stdout.readline()).decode().rstrip() for _ in range(8)]
+            await told_to_stop(process)
+
+        url = f"http://{LOOPBACK}:{port}/v2"
+        assert lines[:4] == [
+            f"A sandbox of v2 is running, at {url}. It knows:",
+            "  account 1000, token sandbox-token: Bob Powell, may do everything",
+            "  account 1000, token sandbox-limited: Mary Major, may do nothing",
+            "  account 2000, token second-sandbox-token: Sue Second, may do everything",
+        ]
+        assert f"--upstream {url} --account-id 1000" in lines[7]
 
     async def test_a_database_keeps_what_was_deleted(self, tmp_path: Path) -> None:
         arguments = ("sandbox", "--port", "0", "--database", str(tmp_path / "sandbox.db"))
@@ -370,7 +454,7 @@ async def test_demo_does_not_heed_the_settings_of_a_real_bridge(
 ) -> None:
     monkeypatch.setenv("HARVEST_BRIDGE_PORT", "nonsense")
     monkeypatch.setenv("HARVEST_BRIDGE_DIALECT", "final")
-    async with running("demo", "--port", "0", "--sandbox-port", "0") as process:
+    async with running("demo", *FREE_PORTS) as process:
         assert process.stdout is not None
         lines = [(await process.stdout.readline()).decode() for _ in range(4)]
         status, _ = await told_to_stop(process, signal.SIGTERM)

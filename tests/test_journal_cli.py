@@ -103,7 +103,7 @@ class TestFile:
         assert list(path.parent.iterdir()) == []
 
     def test_reconciling_makes_none_either(self, path: Path) -> None:
-        done = run("--journal", path, "--reconcile", "--contact=ops@example.com")
+        done = run("--journal", path, "--reconcile", "--contact=ops@acme.test")
 
         assert refusal(done).endswith("there is no such file")
         assert list(path.parent.iterdir()) == []
@@ -247,7 +247,7 @@ async def reconcile(path: Path, upstream: str, *more: object, token: str = SANDB
             path,
             "--upstream",
             upstream,
-            "--contact=ops@example.com",
+            "--contact=ops@acme.test",
             *(more or ("--token=env:SOME_TOKEN",)),
             environ={"SOME_TOKEN": token},
         )
@@ -561,7 +561,7 @@ class TestReconcile:
     )
     def test_what_is_wrong_is_told(self, path: Path, arguments: list[str], expected: str) -> None:
         interrupted(path, "one")
-        done = run("--journal", path, "--reconcile", "--contact=ops@example.com", *arguments)
+        done = run("--journal", path, "--reconcile", "--contact=ops@acme.test", *arguments)
 
         assert refusal(done).startswith(expected)
         assert "s3cret" not in done.stderr

@@ -1,10 +1,11 @@
-"""No address survives masking."""
+"""No address and no token survives masking, and nothing else is lost by it."""
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.identity.masking import without_addresses
+from bridge.identity.masking import without_addresses, without_token
+from bridge.secret import Secret
 
 
 @pytest.mark.parametrize(
@@ -17,6 +18,7 @@ from bridge.identity.masking import without_addresses
         ("jane%40doe.org", "…"),
         ("o'brien@doe.org, jane=x@doe.org", "… …"),
         ('6" screen', '6" screen'),
+        ("Bob @ Acme, @home", "Bob @ Acme, @home"),
         ("", ""),
     ],
 )
@@ -27,6 +29,24 @@ def test_words_that_hold_an_address_are_masked(text: str, masked: str) -> None:
 @given(st.text(), st.emails(), st.text())
 def test_no_address_survives(before: str, address: str, after: str) -> None:
     assert address not in without_addresses(f"{before} {address} {after}")
+
+
+@pytest.mark.parametrize(
+    ("text", "token", "masked"),
+    [
+        ("Subject e is missing", "e", "Subject … is missing"),
+        ("Token a.b: a.b, 'a.b', axb", "a.b", "Token …: …, '…', axb"),
+        ("xa.b a.bx", "a.b", "xa.b a.bx"),
+        ("x4711.pt.0123456789abcdefx", "4711.pt.0123456789abcdef", "x…x"),
+    ],
+)
+def test_a_short_token_takes_no_other_word_along(text: str, token: str, masked: str) -> None:
+    assert without_token(text, Secret(token)) == masked
+
+
+@given(st.text(), st.text(alphabet=st.characters(codec="ascii"), min_size=16), st.text())
+def test_no_token_of_a_real_length_survives(before: str, token: str, after: str) -> None:
+    assert token not in without_token(f"{before}{token}{after}", Secret(token))
 
 
 @given(st.text().filter(lambda text: "@" not in text and "%40" not in text))

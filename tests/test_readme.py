@@ -2,21 +2,31 @@
 
 import asyncio
 import re
+import shlex
 import shutil
 import subprocess
 import tomllib
+from importlib import import_module
 from pathlib import Path
 
+import aiohttp
 import pytest
 from pydantic.fields import FieldInfo
+from typer.core import TyperGroup
+from typer.main import get_group
+from typer.testing import CliRunner
 
-from bridge.settings import Settings
+from bridge.cli import COMMANDS, app
+from bridge.settings import Settings, WrongSetting, load
 from bridge.v1.xsd import schema_directory
 from tests.support.legacy import LegacyClient
 
 REPOSITORY = Path(__file__).parent.parent
 README = (REPOSITORY / "README.md").read_text()
-SAMPLE = (REPOSITORY / "deploy" / "harvest-bridge.toml").read_text()
+SAMPLE_FILE = REPOSITORY / "deploy" / "harvest-bridge.toml"
+SAMPLE = SAMPLE_FILE.read_text()
+WHO_WE_ARE = {"contact": "ops@acme.test", "account_id": 1000}
+"""What an operator has to put in."""
 
 
 async def test_the_call_gives_the_answer_that_is_printed(bridge: LegacyClient) -> None:
@@ -52,13 +62,82 @@ def test_the_sample_file_names_every_setting_with_its_default() -> None:
     everything = tomllib.loads(re.sub(r"^#(?=\w+ = )", "", SAMPLE, flags=re.MULTILINE))
 
     assert set(everything) == set(Settings.model_fields)
+    everything |= WHO_WE_ARE
     for name, field in Settings.model_fields.items():
         if default_of(field).startswith("`"):
             assert getattr(Settings(**everything), name) == field.default
 
 
-def test_the_sample_file_loads() -> None:
-    assert Settings(**tomllib.loads(SAMPLE)).account_id == 1000
+def test_a_copy_of_the_sample_file_does_not_start_before_it_says_whose_it_is() -> None:
+    """It would call the real Harvest as somebody else."""
+    with pytest.raises(WrongSetting) as raised:
+        load(Settings, {}, SAMPLE_FILE)
+
+    placeholder = "a placeholder stands here: put your own value in its place"
+    told = str(raised.value).split("; ")
+    assert [each.partition(" (")[0] for each in sorted(told)] == [
+        f"account_id: {placeholder}",
+        f"contact: {placeholder}",
+    ]
+    assert load(Settings, WHO_WE_ARE, SAMPLE_FILE).account_id == 1000
+
+
+def blocks(page: str) -> list[str]:
+    """The commands of the page's code blocks, with continued lines joined."""
+    code = "\n".join(re.findall(r"^ *```sh\n(.*?)```", page, re.DOTALL | re.MULTILINE))
+    return [line.strip() for line in re.sub(r"\\\n|(?<=\|)\n", "", code).splitlines()]
+
+
+@pytest.mark.parametrize("page", ["README.md", "bridge/sandbox/README.md"])
+def test_every_command_has_the_flags_that_it_is_shown_with(page: str) -> None:
+    shown = [
+        shlex.split(each, comments=True)
+        for line in blocks((REPOSITORY / page).read_text())
+        for each in line.split(" | ")
+        if each.strip().startswith("harvest-bridge ")
+    ]
+
+    assert shown
+    for _, name, *arguments in shown:
+        group = get_group(import_module(f"bridge.cli.{COMMANDS[name][0]}").app)
+        command = group.commands.get(name, group)
+        if isinstance(command, TyperGroup):
+            command = command.commands[arguments.pop(0)]
+        known = {option for parameter in command.params for option in parameter.opts}
+        assert {each for each in arguments if each.startswith("--")} <= known
+
+
+async def test_what_is_translated_by_hand_is_what_the_bridge_answers(
+    sandbox: str, bridge: LegacyClient
+) -> None:
+    (line,) = (each for each in blocks(README) if "harvest-bridge translate" in each)
+    curl, _, translate = line.partition("|")
+    headers = dict(each.split(": ") for each in re.findall(r"-H '([^']+)'", curl))
+    path = curl.split()[-1].partition("/v2")[2]
+    async with aiohttp.ClientSession(headers=headers) as session:
+        v2 = await (await session.get(sandbox + path)).read()
+
+    done = CliRunner().invoke(app, shlex.split(translate)[1:], input=v2, catch_exceptions=False)
+
+    assert (done.exit_code, done.stderr) == (0, "")
+    assert done.stdout_bytes == (await bridge.get("/invoices/1420/messages")).body
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
+def test_the_demo_takes_other_ports() -> None:
+    ports = {"PORT": "9080", "SANDBOX_PORT": "9081", "ADMIN_PORT": "9090"}
+    given = [f"{name}={port}" for name, port in ports.items()]
+
+    done = subprocess.run(
+        ["make", "--no-print-directory", "--dry-run", "demo", *given],
+        cwd=REPOSITORY,
+        capture_output=True,
+        check=True,
+    )
+
+    command = done.stdout.decode().replace("\\\n", " ").splitlines()[-1]
+    flags = ["--port", "9080", "--sandbox-port", "9081", "--admin-port", "9090"]
+    assert command.split()[-7:] == ["demo", *flags]
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ from bridge.v1.dialects import Dialect
 
 load = partial(settings.load, Settings)
 
-NEEDED = {"account_id": "1000", "auth": "bearer", "contact": "ops@example.com"}
+NEEDED = {"account_id": "1000", "auth": "bearer", "contact": "ops@acme.test"}
 """What a bridge without a book cannot do without, as flags."""
 
 PARTNERS = {"tls_certificate": {"tls_key": "k.pem"}, "tls_key": {"tls_certificate": "c.pem"}}
@@ -82,7 +82,10 @@ GIVEN: dict[str, list[tuple[str, str, str, object]]] = {
             {Way.BEARER, Way.TOKEN_AS_PASSWORD},
         ),
     ],
-    "contact": [(text, text, f'"{text}"', text) for text in ("a@example.com", "b@c.org", "d e")],
+    "contact": [
+        (text, text, f'"{text}"', text)
+        for text in ("o'b+c@acme.test", "https://acme.test:8443/who?a=b#c", "HTTP://www.b-c.org")
+    ],
     "upstream": [
         (f"https://{host}/v2", f"https://{host}/v2", f'"https://{host}/v2"', f"https://{host}/v2")
         for host in ("one.example", "two.example:8443", "[::1]")
@@ -98,7 +101,7 @@ GIVEN: dict[str, list[tuple[str, str, str, object]]] = {
         (f"2027-06-{day}", f"2027-06-{day}", f"2027-06-{day}", date(2027, 6, day))
         for day in (10, 20, 30)
     ],
-    "book": [(text, text, f'"{text}"', Path(text)) for text in ("/a", "b", "../c.toml")],
+    "book": [(text, text, f'"{text}"', Path(text)) for text in ("/a", "b", "/c.toml")],
     "domains": [
         ("a.org", "a.org", '"a.org"', ("a.org",)),
         ("a.org, b.org", "a.org,b.org", '["a.org", "b.org"]', ("a.org", "b.org")),
@@ -115,8 +118,8 @@ GIVEN: dict[str, list[tuple[str, str, str, object]]] = {
             (IPv6Network("::1/128"), IPv4Network("10.1.2.3/32")),
         ),
     ],
-    "tls_certificate": [(text, text, f'"{text}"', Path(text)) for text in ("/a", "b", "c.pem")],
-    "tls_key": [(text, text, f'"{text}"', Path(text)) for text in ("/a", "b", "c.pem")],
+    "tls_certificate": [(text, text, f'"{text}"', Path(text)) for text in ("/a", "b", "/c.pem")],
+    "tls_key": [(text, text, f'"{text}"', Path(text)) for text in ("/a", "b", "/c.pem")],
     "admin_host": [(host, host, f'"{host}"', host) for host in ("0.0.0.0", "::", "localhost")],
     "admin_port": [("1", "1", "1", 1), ("2", "2", '"2"', 2), ("0", "0", "0", 0)],
     "connections": [("1", "1", "1", 1), ("2", "2", "2", 2), ("3", "3", "3", 3)],
@@ -124,7 +127,7 @@ GIVEN: dict[str, list[tuple[str, str, str, object]]] = {
     "call_timeout": [("1.5", "1.5", "1.5", 1.5), ("2", "2", "2", 2.0), ("3", "3", "3", 3.0)],
     "calls_per_account": [("1", "1", "1", 1), ("2", "2", "2", 2), ("3", "3", "3", 3)],
     "throttle_wait": [("1.5", "1.5", "1.5", 1.5), ("2", "2", "2", 2.0), ("3", "3", "3", 3.0)],
-    "journal": [(text, text, f'"{text}"', Path(text)) for text in ("/a", "b", "../c.sqlite")],
+    "journal": [(text, text, f'"{text}"', Path(text)) for text in ("/a", "b", "/c.sqlite")],
     "repeat_window": [("1.5", "1.5", "1.5", 1.5), ("2", "2", "2", 2.0), ("0", "0", "0", 0.0)],
     "stop_timeout": [("1.5", "1.5", "1.5", 1.5), ("2", "2", "2", 2.0), ("0", "0", "0", 0.0)],
 }
@@ -214,7 +217,7 @@ class TestSources:
 
 @pytest.mark.parametrize(("setting", "default"), DEFAULTS.items())
 def test_else_it_has_its_default(setting: str, default: object) -> None:
-    with_book = {"auth": "book", "book": "book.toml", "contact": "ops@example.com"}
+    with_book = {"auth": "book", "book": "book.toml", "contact": "ops@acme.test"}
     flags = with_book if setting == "account_id" else NEEDED
 
     assert getattr(load(flags, None), setting) == default
@@ -230,10 +233,14 @@ class TestComplaints:
                 {"auth": "book", "book": "b", "tls_key": "k"},
                 "tls_certificate, tls_key: must be set together",
             ),
+            (
+                {"auth": "book", "book": "b", "port": "8090"},
+                "port, admin_port: must differ, as both sides are at one address",
+            ),
         ],
     )
     def test_what_makes_sense_only_together(self, flags: dict[str, str], told: str) -> None:
-        assert complaint({"contact": "ops@example.com", **flags}) == told
+        assert complaint({"contact": "ops@acme.test", **flags}) == told
 
     @pytest.mark.parametrize("setting", ["auth", "contact"])
     def test_what_has_no_default_must_be_set(self, setting: str) -> None:
@@ -255,9 +262,18 @@ class TestComplaints:
             ("auth", "bearer token-as-password"),
             ("contact", ""),
             ("contact", "   "),
-            ("contact", "ops@example.com\r\nX-Evil: 1"),
-            ("contact", "Ops (ops@example.com)"),
-            ("contact", "öps@example.com"),
+            ("contact", "ops@acme.test\r\nX-Evil: 1"),
+            ("contact", "Ops (ops@acme.test)"),
+            ("contact", "öps@acme.test"),
+            ("contact", "x"),
+            ("contact", "ops@"),
+            ("contact", "ops@localhost"),
+            ("contact", "ops at acme.test"),
+            ("contact", "Ops <ops@acme.test>"),
+            ("contact", "acme.test"),
+            ("contact", "https://localhost/"),
+            ("contact", "https://acme.test/who are we"),
+            ("contact", "ftp://acme.test/"),
             ("port", "-1"),
             ("port", "65536"),
             ("port", "http"),
@@ -266,6 +282,8 @@ class TestComplaints:
             ("sunset", "soon"),
             ("sunset", "2027-02-30"),
             ("sunset", "30.06.2027"),
+            ("sunset", "1814313600"),
+            ("sunset", "2027-06-30T00:00:00"),
             ("body_limit", "0"),
             ("body_limit", "1M"),
             ("call_timeout", "0"),
@@ -322,6 +340,60 @@ class TestComplaints:
 
         assert told.startswith("upstream: ")
         assert told.endswith(names("upstream"))
+
+    @pytest.mark.parametrize("setting", GIVEN)
+    @pytest.mark.parametrize("value", ["true", "false", "[true]"])
+    def test_no_setting_is_true_or_false(self, setting: str, value: str, config: Path) -> None:
+        """To Python, they are numbers: `port = true` would be port 1."""
+        config.write_text(f"{setting} = {value}\n")
+
+        assert complaint(others(setting), config).startswith(f"{setting}: ")
+
+    @pytest.mark.parametrize(
+        ("setting", "value"),
+        [
+            pytest.param("sunset", "86400", id="a-day-in-seconds"),
+            pytest.param("sunset", "2027-06-30T00:00:00Z", id="a-point-in-time"),
+            pytest.param("trusted_proxies", "[1]", id="an-address-as-a-number"),
+            pytest.param("contact", "5", id="a-number-for-text"),
+            pytest.param("book", "5", id="a-number-for-a-path"),
+            pytest.param("port", "[8080]", id="a-list-for-a-number"),
+        ],
+    )
+    def test_no_number_stands_for_something_else(
+        self, setting: str, value: str, config: Path
+    ) -> None:
+        config.write_text(f"{setting} = {value}\n")
+
+        assert complaint(others(setting), config).startswith(f"{setting}: ")
+
+    @pytest.mark.parametrize("setting", GIVEN)
+    def test_a_placeholder_is_no_value(self, setting: str) -> None:
+        told = complaint({**NEEDED, setting: "<your own>"})
+
+        assert told.startswith(f"{setting}: a placeholder stands here: put your own value")
+
+    @pytest.mark.parametrize(
+        "contact",
+        [
+            "ops@example.com",
+            "ops@EXAMPLE.org",
+            "ops@mail.example.net",
+            "jane@acme.example",
+            "https://example.com",
+            "https://www.example.org:8443/who",
+        ],
+    )
+    def test_harvest_is_not_told_a_name_out_of_an_example(self, contact: str) -> None:
+        told = complaint({**NEEDED, "contact": contact})
+
+        assert told == f"contact: {contact} is nobody's (RFC 2606), and Harvest is to be told yours"
+        other_v2 = {**NEEDED, "contact": contact, "upstream": "http://localhost:8081/v2"}
+        assert load(other_v2, None).contact == contact
+
+    @pytest.mark.parametrize("contact", ["ops@example.acme.test", "https://acme.test/example.com"])
+    def test_what_only_looks_like_an_example_will_do(self, contact: str) -> None:
+        assert load({**NEEDED, "contact": contact}, None).contact == contact
 
     def test_a_password_in_it_is_not_repeated(self) -> None:
         assert "s3cret" not in complaint({**NEEDED, "upstream": "https://jane:s3cret@h/v2"})
@@ -410,6 +482,22 @@ class TestFile:
 
         assert complaint(NEEDED, config) == f"{config}: Permission denied"
 
+    @pytest.mark.parametrize("setting", settings.PATHS)
+    def test_a_relative_path_starts_from_its_folder(
+        self, setting: str, config: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        config.write_text(f'{setting} = "../beside/it"\n')
+
+        assert getattr(load(others(setting), config), setting) == config.parent / "../beside/it"
+        monkeypatch.setenv(f"{PREFIX}{setting.upper()}", "../beside/it")
+        assert getattr(load(others(setting), config), setting) == Path("../beside/it")
+
+    def test_every_setting_that_is_a_path_is_known_as_one(self) -> None:
+        fields = Settings.model_fields.items()
+
+        paths = [name for name, each in fields if "Path" in f"{each.annotation}"]
+        assert tuple(paths) == settings.PATHS
+
     def test_an_empty_file_changes_nothing(self, config: Path) -> None:
         config.write_text("# nothing yet\n")
 
@@ -459,7 +547,7 @@ class TestMeaning:
     def test_the_user_agent_names_the_application_and_the_contact(self) -> None:
         upstream = load(NEEDED, None).upstream_client()
 
-        assert upstream.user_agent == f"harvest-bridge/{__version__} (ops@example.com)"
+        assert upstream.user_agent == f"harvest-bridge/{__version__} (ops@acme.test)"
 
     def test_the_client_is_told_where_v2_is(self) -> None:
         upstream = load({**NEEDED, "upstream": "http://localhost:8081/v2"}, None).upstream_client()

@@ -3,6 +3,9 @@
 Thus `--help` is quick. Each module here has some of the commands, but `loop` and `terminal`.
 """
 
+import os
+import sys
+from contextlib import suppress
 from importlib import import_module
 from typing import Annotated, Any
 
@@ -47,7 +50,22 @@ for _name, (_, _purpose) in COMMANDS.items():
 
 def main() -> None:
     """Run the command."""
+    _open_standard_streams()
     app()
+
+
+def _open_standard_streams() -> None:
+    """Have standard input, output and error lead somewhere, if only to nothing.
+
+    Of a stream that was closed, the next file or socket would get the number: what is meant for the
+    log would be written to it, and uvloop ends the process when it closes it.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        with suppress(OSError):
+            os.fstat(number)
+            continue
+        os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free: this one
+        setattr(sys, name, open(number, "w" if number else "r", closefd=False))  # noqa: SIM115 - for as long as the process lives
 
 
 def _show_version(wanted: bool) -> None:

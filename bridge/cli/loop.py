@@ -5,6 +5,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from bridge.cli.terminal import failing_at
+from bridge.server.serving import CannotListen
 
 
 def new_event_loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
@@ -17,10 +18,13 @@ def new_event_loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
 
 
 def run(server: Coroutine[Any, Any, None], *unusable: type[Exception]) -> None:
-    """Run `server` to its end; `unusable` are the errors that say what is wrong with its files."""
+    """Run `server` to its end; `unusable` are the errors that say what is wrong with its files.
+
+    What the operator has to put right, addresses among it, is exit status 2.
+    """
     with (
         failing_at(OSError, status=1),
-        failing_at(*unusable),
+        failing_at(CannotListen, *unusable),
         asyncio.Runner(loop_factory=new_event_loop_factory()) as runner,
     ):
         runner.run(server)

@@ -14,6 +14,7 @@ from bridge.sandbox.app import SANDBOX_ACCOUNT_ID, SANDBOX_TOKEN, create_sandbox
 from bridge.sandbox.errors import SandboxStateError, WrongFaultError
 from bridge.sandbox.faults import read_rules
 from bridge.sandbox.messages import is_address
+from bridge.sandbox.seeds import USERS
 from bridge.server import logs
 from bridge.server.service import running
 from bridge.server.serving import Signals, listening
@@ -67,10 +68,34 @@ def sandbox(
         run(_sandbox(host, port, v2))
 
 
+REHEARSAL = """\
+A sandbox of v2 is running, at {url}/v2. It knows:
+{users}
+A bridge to it, for v1 clients that send such a token as their password:
+
+  harvest-bridge serve --upstream {url}/v2 --account-id {account_id} \\
+      --auth token-as-password --contact you@example.com
+"""
+
+
+def _users() -> str:
+    may = {True: "may do everything", False: "may do nothing"}
+    return "".join(
+        f"  account {user.account_id}, token {token}: {user.name}, {may[user.may_edit_invoices]}\n"
+        for token, user in USERS.items()
+    )
+
+
+def _url(host: str, port: int) -> str:
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
 async def _sandbox(host: str, port: int, v2: web.Application) -> None:
     signals = Signals()
     async with listening(web.AppRunner(v2, access_log=None), host, port) as taken:
         logs.started("sandbox", host, taken)
+        told = {"url": _url(host, taken), "users": _users(), "account_id": SANDBOX_ACCOUNT_ID}
+        typer.echo(REHEARSAL.format_map(told))
         await signals.until_stop()
 
 
@@ -78,10 +103,13 @@ async def _sandbox(host: str, port: int, v2: web.Application) -> None:
 def demo(
     port: Annotated[int, typer.Option(min=0, max=65535, help="The bridge's; 0: free.")] = 8080,
     sandbox_port: Annotated[int, typer.Option(min=0, max=65535, help="Its v2's; 0: free.")] = 8081,
+    admin_port: Annotated[
+        int, typer.Option(min=0, max=65535, help="Its admin side's; 0: free.")
+    ] = 8090,
 ) -> None:
     """Serve the sandbox and a bridge to it, and print calls to try."""
     logs.configure()
-    run(_demo(port, sandbox_port))
+    run(_demo(port, sandbox_port, admin_port))
 
 
 DEMONSTRATION = """\
@@ -91,25 +119,31 @@ A bridge to a sandbox is running. Try, in another terminal:
   curl -u any@example.com:{token} {base}/invoices/1420/messages/409
   curl -u any@example.com:{token} -X DELETE -i {base}/invoice/1420/messages/403
 
+Its admin side is at {admin}/readyz, the sandbox's v2 at {v2}.
 Ctrl-C stops it. Each call's log line follows.
 """
 
 
-async def _demo(port: int, sandbox_port: int) -> None:
+async def _demo(port: int, sandbox_port: int, admin_port: int) -> None:
     signals = Signals()
     v2 = web.AppRunner(create_sandbox(), access_log=None)
     with TemporaryDirectory() as directory:
-        async with listening(v2, LOOPBACK, sandbox_port) as v2_port:
+        async with listening(v2, LOOPBACK, sandbox_port, "sandbox_port") as v2_port:
             settings = Settings(
                 account_id=SANDBOX_ACCOUNT_ID,
                 auth=frozenset({Way.TOKEN_AS_PASSWORD, Way.BEARER}),
                 contact="demo@example.com",
-                upstream=f"http://{LOOPBACK}:{v2_port}/v2",
+                upstream=f"{_url(LOOPBACK, v2_port)}/v2",
                 port=port,
-                admin_port=0,
+                admin_port=admin_port,
                 journal=Path(directory) / "journal.sqlite",
             )
             async with running(settings) as service:
-                base = f"http://{LOOPBACK}:{service.port}"
-                typer.echo(DEMONSTRATION.format(token=SANDBOX_TOKEN, base=base))
+                told = {
+                    "token": SANDBOX_TOKEN,
+                    "base": _url(LOOPBACK, service.port),
+                    "admin": _url(LOOPBACK, service.admin_port),
+                    "v2": settings.upstream,
+                }
+                typer.echo(DEMONSTRATION.format_map(told))
                 await signals.until_stop()

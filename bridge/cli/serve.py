@@ -1,5 +1,7 @@
 """`harvest-bridge serve`: the bridge itself."""
 
+import asyncio
+
 import typer
 
 from bridge.cli.loop import run
@@ -29,4 +31,6 @@ async def _serve(settings: Settings) -> None:
     async with running(settings) as service:
         logs.started("bridge", settings.host, service.port, upstream=settings.upstream)
         logs.started("admin", settings.admin_host, service.admin_port)
+        telling = asyncio.create_task(service.say_what_is_wrong())
         await signals.until_stop(service.reload, service.hurry)
+        telling.cancel()

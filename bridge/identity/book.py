@@ -34,8 +34,14 @@ class BookError(Exception):
     a password, a hash or a token.
     """
 
-    def __init__(self, message: str) -> None:
-        super().__init__("".join(each if each.isprintable() else "?" for each in message))
+    def __init__(self, message: str, unnamed: str | None = None) -> None:
+        super().__init__(_printable(message))
+        self.unnamed = _printable(unnamed or message)
+        """The same without whose credential it is, for a log."""
+
+
+def _printable(text: str) -> str:
+    return "".join(each if each.isprintable() else "?" for each in text)
 
 
 class WrongField(Exception):
@@ -353,7 +359,8 @@ def _tables(path: Path, octets: bytes) -> list[Mapping[str, object]]:
 def wrong_credential(path: Path, position: int, what: object, *pair: object) -> BookError:
     """Return the error of a credential, known by its place, and its pair if that is text."""
     known = ", ".join(each[:80] for each in pair if isinstance(each, str) and each)
-    return BookError(f"{path}: credential {position}{f' ({known})' if known else ''}: {what}")
+    place = f"{path}: credential {position}"
+    return BookError(f"{place}{f' ({known})' if known else ''}: {what}", f"{place}: {what}")
 
 
 def read_token(

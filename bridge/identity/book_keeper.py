@@ -15,7 +15,6 @@ import structlog
 
 from bridge.identity.book import Book, BookError, load
 from bridge.identity.files import Signatures, watching
-from bridge.identity.masking import without_addresses
 
 INTERVAL = 1.0
 """Seconds between two looks at the files."""
@@ -31,7 +30,7 @@ class BookState:
     """When the book in force was read, UTC."""
     credentials: int
     error: str | None = None
-    """Why the files as they are now are not in force; None when they are."""
+    """Why the files as they are now are not in force; None when they are. Names no login."""
 
 
 class BookKeeper:
@@ -78,6 +77,12 @@ class BookKeeper:
     async def __aexit__(self, *_error: object) -> None:
         await self._watching.__aexit__(None, None, None)
 
+    def warning(self) -> str | None:
+        """Return why the next start would fail, None if it would not."""
+        if self.state.error is None:
+            return None
+        return f"{self.state.error}; the one of {self.state.loaded_at.isoformat()} is in force"
+
     async def reload(self) -> BookState:
         """Read the files now, changed or not, and return what came of it; for SIGHUP.
 
@@ -88,11 +93,10 @@ class BookKeeper:
             try:
                 book = await asyncio.to_thread(load, self._path, os.environ, seen)
             except BookError as error:
-                self.state = replace(self.state, error=str(error))
+                self.state = replace(self.state, error=error.unnamed)
                 _log.error(
                     "book_broken",
-                    # It names the login, so that its owner finds it; a log must not.
-                    error=without_addresses(str(error)),
+                    error=error.unnamed,
                     in_force_since=self.state.loaded_at.isoformat(),
                     credentials=self.state.credentials,
                 )

@@ -1,5 +1,6 @@
 """From credentials to a caller: the account and the v2 token that answer for a legacy call."""
 
+import re
 from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -10,6 +11,10 @@ from bridge.identity.passwords import PasswordChecker
 from bridge.secret import Secret
 from bridge.v1.dialects import Dialect
 from bridge.v1.errors import NotIdentified
+
+_LABEL = re.compile("[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
+"""What a subdomain may be, and a log may have: it is no secret, and no v2 token, which is longer. A
+client can write anything into its host name."""
 
 
 class Way(StrEnum):
@@ -61,7 +66,7 @@ class Identification:
             NotIdentified: no credential is of an enabled way, or none is right.
             Overloaded: too many passwords are being checked.
         """
-        book = self.book()
+        book, tried = self.book(), []
         for credential in offered:
             match credential:
                 case Basic(login, password):
@@ -70,16 +75,39 @@ class Identification:
                     caller = self._by_token(book, subdomain, token, Way.BEARER)
             if caller is not None:
                 return caller
-        raise NotIdentified("This call needs a login and password that Harvest knows.")
+            tried.append(self._reason(book, subdomain, credential))
+        raise NotIdentified(
+            "This call needs a login and password that Harvest knows.",
+            "; ".join(tried) or "no credential came with the call",
+        )
+
+    def _reason(self, book: Book, subdomain: str | None, credential: Credential) -> str:
+        """Say why a credential was refused, for the log: it is not quoted."""
+        where = subdomain if subdomain is None or _LABEL.fullmatch(subdomain) else "…"
+        if isinstance(credential, Basic) and self._is_the_books(book, credential.login):
+            if subdomain is None:
+                return (
+                    "no subdomain: the host name is below none of the domains, and subdomain is "
+                    "not set"
+                )
+            if subdomain not in book.accounts:
+                return f"the book has no subdomain {where}"
+            known = book.find(subdomain, credential.login) is not None
+            what = "wrong password, or paused after failures" if known else "no such login"
+            return f"{what} at subdomain {where}"
+        way = Way.BEARER if isinstance(credential, Bearer) else Way.TOKEN_AS_PASSWORD
+        if way not in self.ways:
+            return f"auth has no {way}"
+        if self._account(book, subdomain) is None:
+            asked = "a host name without a subdomain" if where is None else f"subdomain {where}"
+            return f"no account for {asked}, and the setting account_id is not set"
+        return "no token, by its characters"
 
     async def _by_password(
         self, book: Book, subdomain: str | None, login: str, password: Secret, address: str
     ) -> Caller | None:
         entry = None if subdomain is None else book.find(subdomain, login)
-        if Way.BOOK in self.ways and (
-            # What comes with a login of the book must never reach v2 as if it were a token.
-            book.knows(login) or Way.TOKEN_AS_PASSWORD not in self.ways
-        ):
+        if self._is_the_books(book, login):
             right = await self.passwords.check(entry, subdomain, login, password, address)
             if not right or entry is None:
                 return None
@@ -90,7 +118,16 @@ class Identification:
     def _by_token(
         self, book: Book, subdomain: str | None, token: Secret, way: Way
     ) -> Caller | None:
-        account_id = book.accounts.get(subdomain or "", self.account_id)
+        account_id = self._account(book, subdomain)
         if way not in self.ways or account_id is None or not is_token(token.reveal()):
             return None
         return Caller(account_id, token, way, (account_id, token.digest()))
+
+    def _is_the_books(self, book: Book, login: str) -> bool:
+        # What comes with a login of the book must never reach v2 as if it were a token.
+        return Way.BOOK in self.ways and (
+            book.knows(login) or Way.TOKEN_AS_PASSWORD not in self.ways
+        )
+
+    def _account(self, book: Book, subdomain: str | None) -> int | None:
+        return book.accounts.get(subdomain or "", self.account_id)

@@ -110,6 +110,7 @@ def create_sandbox(  # noqa: PLR0913 - each has a default
         answer_errors_as_json,
         misbehaviour.misbehave,
         answer_errors_as_json,
+        serve_nothing_beside,
         require_user_agent,
         authenticate,
     ]
@@ -304,6 +305,14 @@ _STATUSES: Mapping[type[RequestError], int] = {
     NotFoundError: 404,
     UnprocessableError: 422,
 }
+
+
+@web.middleware
+async def serve_nothing_beside(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Answer 404 outside of the API, where no web server asks for a token."""
+    if not request.path.startswith("/v2/"):
+        raise NotFoundError("Not found")
+    return await handler(request)
 
 
 @web.middleware

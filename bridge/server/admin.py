@@ -6,6 +6,7 @@ What is checked is handed in; nothing of the legacy side can be reached here.
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 
+import msgspec
 import structlog
 from aiohttp import ClientError, ClientSession, web
 
@@ -64,20 +65,17 @@ class Readiness:
 
 
 def create_admin_app(
-    checks: Mapping[str, Check],
+    readiness: Readiness,
     *,
     phase: Callable[[], str] = lambda: OK,
     state: Callable[[], Mapping[str, object]] = dict,
-    timeout: float = CHECK_TIMEOUT,
-    cache_time: float = CACHE_TIME,
 ) -> web.Application:
-    """Return the application of the admin side; times are in seconds.
+    """Return the application of the admin side.
 
     `/healthz` is 200 as long as the event loop turns: if not, restart the process. `/readyz` is 200
     if no check finds something wrong and `phase` is `OK`, which is asked anew each time, else 503:
     send calls elsewhere for now. It also shows what `state` returns. Both are JSON.
     """
-    readiness = Readiness(checks, timeout=timeout, cache_time=cache_time)
 
     async def healthz(_request: web.Request) -> web.Response:
         return _answer(OK, {})
@@ -98,17 +96,47 @@ def _answer(status: str, more: dict[str, object]) -> web.Response:
     return web.json_response({"status": status, **more}, status=code, headers=headers)
 
 
-def upstream_check(base_url: str, session: ClientSession) -> Check:
-    """Return the check that v2 can be reached: that anything answers HTTP at `base_url`.
+PROBE = "/users/me"
+"""The v2 path that is asked for who is calling."""
 
-    No credential is sent, so the answer is a refusal, and no call of anybody's rate limit is used.
+REFUSAL_LIMIT = 4096
+"""Bytes of an answer that may be v2's refusal: its own has less than 200."""
+
+
+def upstream_check(base_url: str, session: ClientSession) -> Check:
+    """Return the check that v2 can be reached, and is what answers at `base_url`.
+
+    No credential is sent, so v2 refuses, with a JSON object that says why; what is no v2 has no
+    reason to. No call of anybody's rate limit is used. A v2 that is down or throttles (429, 5xx)
+    cannot be told from something else, and passes: how it serves calls is the breakers' to say.
     """
+    url = base_url + PROBE
 
     async def check() -> str | None:
         try:
-            async with session.get(base_url, allow_redirects=False):
-                return None
+            async with session.get(url, allow_redirects=False) as response:
+                body = bytearray()
+                async for chunk in response.content.iter_any():
+                    body += chunk
+                    if len(body) > REFUSAL_LIMIT:
+                        break
         except (ClientError, OSError) as error:
             return f"unreachable: {type(error).__name__}"
+        if response.status == 429 or response.status >= 500:
+            return None
+        if response.status in {400, 401, 403} and _says_why(body):
+            return None
+        return (
+            f"no v2: {url} answered {response.status} with {response.content_type}, where v2 "
+            "refuses a call without a token, in JSON"
+        )
 
     return check
+
+
+def _says_why(body: bytes | bytearray) -> bool:
+    try:
+        members = msgspec.json.decode(body, type=dict[str, object])
+    except (ValueError, RecursionError):
+        return False
+    return any(isinstance(members.get(name), str) for name in ("error", "message"))

@@ -19,6 +19,7 @@ from bridge.identity.book import Book
 from bridge.identity.callers import Caller, Identification, Way
 from bridge.identity.credentials import ACCESS_TOKEN, credentials
 from bridge.identity.hosts import origin, scheme, subdomain
+from bridge.identity.masking import without_token
 from bridge.identity.passwords import PasswordChecker
 from bridge.record.journal import Journal
 from bridge.resources import RESOURCES
@@ -51,6 +52,7 @@ from bridge.v1.errors import (
     LegacyCallError,
     NotAcceptable,
     NotFound,
+    NotIdentified,
     NotTranslated,
     RequestTimeout,
     UnsupportedMediaType,
@@ -74,6 +76,9 @@ REUSE = 64 * 1024 * 1024
 """Bytes of translations that are kept for lists that are asked for again and have not changed."""
 
 NO_BOOK = Book(())
+
+STOPPED = "Stopped"
+"""The cause of a call that was cut off because the bridge had to stop."""
 
 _DEFECT = answer_to(RuntimeError())
 """Where not even an answer can be made of what went wrong."""
@@ -167,18 +172,23 @@ class Endpoint:
         self._reuse = Reuse(REUSE)
         self._turns = Turns()
         self._translators = ThreadPoolExecutor(TRANSLATORS, "translator")
-        self._under_way: set[asyncio.Task[Any]] = set()
+        self._under_way: set[Call] = set()
         sunset = settings.sunset_time()
         self._sunset = None if sunset is None else format_datetime(sunset, usegmt=True)
 
-    async def close(self) -> None:
-        """Give up the calls that are still under way; the journal has their writes as open."""
-        tasks = list(self._under_way)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+    async def close(self) -> int:
+        """Give up the calls that are still under way, and return how many of them there were.
+
+        Their writes stay open in the journal. No more calls are to come.
+        """
+        calls = list(self._under_way)
+        for call in calls:
+            call.record.cause = call.record.cause or STOPPED
+            call.request.task.cancel()
+        await asyncio.gather(*(call.request.task for call in calls), return_exceptions=True)
         self._translators.shutdown(cancel_futures=True)
         await self._passwords.close()
+        return len(calls)
 
     async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one legacy call, whatever becomes of it, and tell the sinks."""
@@ -192,7 +202,7 @@ class Endpoint:
         assert isinstance(connection, Connection)  # noqa: S101 - the front makes no others
         call = Call(request, connection, record)
         connection.begin(call.client_left)
-        self._under_way.add(request.task)
+        self._under_way.add(call)
         try:
             try:
                 with self._departure.call():
@@ -202,7 +212,7 @@ class Endpoint:
             except Exception as error:  # noqa: BLE001 - the one place that answers every failure
                 await self._send(call, self._answer_to(call, error))
         finally:
-            self._under_way.discard(request.task)
+            self._under_way.discard(call)
             response = call.response
             connection.end(request, is_last=response is None or not response.keep_alive)
             for sink in self._sinks:
@@ -364,7 +374,7 @@ class Endpoint:
         except UpstreamRefusal as refusal:
             if refusal.message is not None:
                 # Of the book's token, its client must not learn even from v2.
-                refusal.message = refusal.message.replace(caller.token.reveal(), "…")
+                refusal.message = without_token(refusal.message, caller.token)
             if refusal.status == 401 and caller.way is Way.BOOK:
                 _log.error("book_token_refused", account_id=caller.account_id)
                 raise OwnTokenRefused("v2 refuses the token that the book has") from refusal
@@ -424,6 +434,8 @@ class Endpoint:
             record.route = error.route
         if isinstance(error, UpstreamError | InvalidAnswer):
             record.cause += f": {error}"
+        elif isinstance(error, NotIdentified):
+            record.cause += f": {error.reason}"
         elif not isinstance(error, LegacyCallError):  # whose sentence may quote the call
             _log.error("defect", exc_info=error)
         if isinstance(error, BodyTooLarge | RequestTimeout):

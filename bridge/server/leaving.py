@@ -43,13 +43,12 @@ class Departure:
         """Wait no longer for calls that are under way."""
         self._hurried.set()
 
-    async def until_quiet(self, seconds: float) -> int:
-        """Wait up to `seconds` for the calls under way; return how many there still are."""
+    async def until_quiet(self, seconds: float) -> None:
+        """Wait up to `seconds` for the calls under way."""
         if not self._under_way:
-            return 0
+            return
         self._quiet = asyncio.Event()
         waits = [asyncio.create_task(event.wait()) for event in (self._quiet, self._hurried)]
         await asyncio.wait(waits, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
         for wait in waits:
             wait.cancel()
-        return self._under_way

@@ -2,11 +2,12 @@
 
 import asyncio
 import gc
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import partial
+from typing import Any
 
 import aiohttp
 import structlog
@@ -14,13 +15,13 @@ from aiohttp import web
 
 from bridge.identity.book_keeper import BookKeeper
 from bridge.record.journal import open_journal
-from bridge.server.admin import OK, Check, create_admin_app, upstream_check
+from bridge.server.admin import OK, Check, Readiness, create_admin_app, upstream_check
 from bridge.server.endpoint import NO_BOOK, Endpoint
 from bridge.server.front import Front, listening_front
 from bridge.server.leaving import Departure
 from bridge.server.limits import LIMITS, Limits, allow_connections
 from bridge.server.logs import call_log
-from bridge.server.serving import listening
+from bridge.server.serving import listening, told_if_taken
 from bridge.server.tls import CertificateReloader
 from bridge.settings import Settings
 from bridge.upstream.gateway import Gateway, Policy
@@ -33,6 +34,10 @@ PATIENCE_AFTER = 0.1
 """Seconds for what is left when all waiting is over; to aiohttp, 0 would be for ever."""
 
 
+READ_ONCE = "settings and environment variables, tokens in them included: restart for those"
+"""What a reload leaves as it is."""
+
+
 @dataclass(frozen=True, slots=True)
 class Service:
     """A running bridge."""
@@ -40,7 +45,9 @@ class Service:
     port: int
     admin_port: int
     reload: Callable[[], Awaitable[None]]
-    """Reads the credential book and the certificate again, changed or not."""
+    """Reads the credential book and the certificate again, and logs what came of it."""
+    say_what_is_wrong: Callable[[], Coroutine[Any, Any, None]]
+    """Logs what keeps it from being ready, if anything does."""
     hurry: Callable[[], None]
     """Makes the end not wait for calls that are under way."""
 
@@ -56,7 +63,7 @@ async def running(settings: Settings, limits: Limits = LIMITS) -> AsyncIterator[
         BookError: the credential book cannot be used.
         JournalError: the journal cannot be used.
         UnusableCertificate: the certificate or its key cannot be used.
-        OSError: an address cannot be listened on.
+        CannotListen: an address cannot be listened on.
     """
     compile_all()
     async with AsyncExitStack() as stack:
@@ -81,7 +88,9 @@ async def running(settings: Settings, limits: Limits = LIMITS) -> AsyncIterator[
             calls_per_account=limits.upstream_calls_per_account,
         )
         gateway = Gateway(client, policy)
-        session = await stack.enter_async_context(aiohttp.ClientSession())
+        session = await stack.enter_async_context(
+            aiohttp.ClientSession(headers={"User-Agent": upstream.user_agent})
+        )
         departure, listens = Departure(), asyncio.Event()
 
         def phase() -> str:
@@ -95,12 +104,20 @@ async def running(settings: Settings, limits: Limits = LIMITS) -> AsyncIterator[
         }
         if keeper is not None:
             checks["book"] = _at_once(partial(_book_problem, keeper))
+        if tls is not None:
+            checks["certificate"] = _at_once(tls.problem)
+        readiness = Readiness(checks)
         admin = create_admin_app(
-            checks, phase=phase, state=lambda: {"breakers": gateway.breakers()}
+            readiness,
+            phase=phase,
+            state=lambda: {"warnings": _warnings(keeper, tls), "breakers": gateway.breakers()},
         )
         admin_port = await stack.enter_async_context(
             listening(
-                web.AppRunner(admin, access_log=None), settings.admin_host, settings.admin_port
+                web.AppRunner(admin, access_log=None),
+                settings.admin_host,
+                settings.admin_port,
+                "admin_port",
             )
         )
         log_call = call_log()
@@ -115,38 +132,59 @@ async def running(settings: Settings, limits: Limits = LIMITS) -> AsyncIterator[
         )
         stack.push_async_callback(endpoint.close)
         of_connections = replace(limits, connections=allow_connections(settings.connections))
-        port, stop_listening = await stack.enter_async_context(
-            listening_front(
-                Front(endpoint, of_connections, log_call),
-                settings.host,
-                settings.port,
-                tls=None if tls is None else tls.context,
-                shutdown_timeout=PATIENCE_AFTER,
-            )
+        front = listening_front(
+            Front(endpoint, of_connections, log_call),
+            settings.host,
+            settings.port,
+            tls=None if tls is None else tls.context,
+            shutdown_timeout=PATIENCE_AFTER,
         )
-        stack.push_async_callback(_leave, stop_listening, departure, settings.stop_timeout)
+        with told_if_taken(settings.host, settings.port):
+            port, stop_listening = await stack.enter_async_context(front)
+        stack.push_async_callback(
+            _leave, stop_listening, departure, endpoint, settings.stop_timeout
+        )
         # What is there now stays: the garbage collector need not look at it again and again.
         gc.collect()
         gc.freeze()
         stack.callback(gc.unfreeze)
         listens.set()
 
-        async def reload() -> None:
-            if keeper is not None:
-                await keeper.reload()
-            if tls is not None:
-                tls.reload()
+        yield Service(
+            port,
+            admin_port,
+            reload=partial(_reload, keeper, tls),
+            say_what_is_wrong=partial(_say_what_is_wrong, readiness),
+            hurry=departure.hurry,
+        )
 
-        yield Service(port, admin_port, reload, departure.hurry)
+
+async def _reload(keeper: BookKeeper | None, tls: CertificateReloader | None) -> None:
+    said = {}
+    if keeper is not None:
+        before, state = keeper.book, await keeper.reload()
+        same = keeper.book == before
+        said["book"] = "broken" if state.error else "unchanged" if same else "changed"
+    if tls is not None:
+        said["certificate"] = tls.reload()
+    _log.info("reloaded", **said, not_read_again=READ_ONCE)
 
 
-async def _leave(stop_listening: Callable[[], None], departure: Departure, seconds: float) -> None:
+async def _say_what_is_wrong(readiness: Readiness) -> None:
+    results = await readiness.results()
+    if wrong := {name: said for name, said in results.items() if said != OK}:
+        _log.warning("not_ready", checks=wrong)
+
+
+async def _leave(
+    stop_listening: Callable[[], None], departure: Departure, endpoint: Endpoint, seconds: float
+) -> None:
     """Finish the calls under way; meanwhile new ones are refused, where they still get through."""
     departure.begin()
     _log.info("stopping", seconds=seconds)
     stop_listening()
-    unfinished = await departure.until_quiet(seconds)
-    _log.info("stopped", unfinished=unfinished)
+    await departure.until_quiet(seconds)
+    _log.info("stopped", unfinished=await endpoint.close())
 
 
 def _at_once(what_is_wrong: Callable[[], str | None]) -> Check:
@@ -167,5 +205,14 @@ async def _keep_certificate(
 
 
 def _book_problem(keeper: BookKeeper) -> str | None:
-    # An older book still serves; the log says what is wrong with the newer one.
+    # An older book still serves, which `_warnings` tells.
     return None if keeper.book.entries or not keeper.state.error else "no book in force"
+
+
+def _warnings(keeper: BookKeeper | None, tls: CertificateReloader | None) -> Mapping[str, str]:
+    """Return what serves yet, but not for long, or not after the next start."""
+    told = {
+        "book": keeper and keeper.warning(),
+        "certificate": tls and tls.warning(),
+    }
+    return {name: warning for name, warning in told.items() if warning}

@@ -1,9 +1,12 @@
 """How servers come to listen, and when they stop."""
 
 import asyncio
+import errno
+import os
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 
 import structlog
 from aiohttp import web
@@ -11,15 +14,58 @@ from aiohttp import web
 _log = structlog.get_logger("bridge")
 
 
+class CannotListen(Exception):
+    """An address cannot be listened on; `str()` is one line for the operator."""
+
+
+_ADVICE: Mapping[int | None, str] = {
+    errno.EADDRINUSE: "another process listens there: stop it, or set another {port}",
+    errno.EACCES: "ports below 1024 are for root, or for who was given CAP_NET_BIND_SERVICE "
+    "(systemd: AmbientCapabilities=CAP_NET_BIND_SERVICE): have that given, or set another {port}",
+    errno.EADDRNOTAVAIL: "this machine has no such address: set another {host}",
+}
+"""What can be done about it, and by whom, by the error's number."""
+
+
+@contextmanager
+def told_if_taken(host: str, port: int, setting: str = "port") -> Iterator[None]:
+    """Have an `OSError` in the block say which address it is about, and which setting that is.
+
+    `setting` is the port's; the host's has the same name but for that word.
+
+    Raises:
+        CannotListen: instead of the `OSError`.
+    """
+    try:
+        yield
+    except OSError as error:
+        names = {"port": setting, "host": setting.replace("port", "host")}
+        if isinstance(error, socket.gaierror):
+            what, advice, name = error.strerror, _ADVICE[errno.EADDRNOTAVAIL], names["host"]
+        else:
+            # Not its own words, which differ from one event loop to another.
+            what = os.strerror(error.errno) if error.errno else str(error)
+            advice = _ADVICE.get(error.errno, "set another {host} or {port}")
+            name = names["host" if error.errno == errno.EADDRNOTAVAIL else "port"]
+        address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        raise CannotListen(
+            f"{name}: cannot listen on {address}: {what}: {advice.format_map(names)}"
+        ) from None
+
+
 @asynccontextmanager
-async def listening(runner: web.BaseRunner, host: str, port: int) -> AsyncIterator[int]:
+async def listening(
+    runner: web.BaseRunner, host: str, port: int, setting: str = "port"
+) -> AsyncIterator[int]:
     """Serve `runner` on `host` and `port` (0 takes a free one) and yield the port it got.
 
-    An address that cannot be listened on is an `OSError`.
+    Raises:
+        CannotListen: the address, whose port is the value of `setting`, cannot be listened on.
     """
     await runner.setup()
     try:
-        await web.TCPSite(runner, host, port).start()
+        with told_if_taken(host, port, setting):
+            await web.TCPSite(runner, host, port).start()
         yield runner.addresses[0][1]
     finally:
         await runner.cleanup()

@@ -4,9 +4,12 @@ Which settings name the files, and what listens with them, is not said here.
 """
 
 import ssl
+from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
+from datetime import UTC, datetime, timedelta
+from hashlib import sha256
 from pathlib import Path
-from typing import NoReturn
+from typing import NamedTuple, NoReturn
 
 import structlog
 
@@ -16,6 +19,9 @@ _log = structlog.get_logger("bridge.tls")
 
 POLL_INTERVAL = 5.0
 """Seconds between two looks at the files."""
+
+SOON = timedelta(days=14)
+"""Before a certificate's end. Tools renew it earlier: if less is left, they do not any more."""
 
 
 class UnusableCertificate(Exception):
@@ -52,6 +58,44 @@ def server_context(certificate: Path, key: Path) -> ssl.SSLContext:
     return context
 
 
+class Validity(NamedTuple):
+    """From when to when a certificate may be used (RFC 5280, section 4.1.2.5)."""
+
+    begins: datetime
+    ends: datetime
+
+    def problem(self, now: datetime) -> str | None:
+        """Return why clients refuse it now, None if they do not."""
+        if now > self.ends:
+            return f"it expired on {_day(self.ends)}"
+        if now < self.begins:
+            return f"it is not valid before {_day(self.begins)}"
+        return None
+
+    def warning(self, now: datetime) -> str | None:
+        """Return how soon it ends, None if that is not soon."""
+        left = self.ends - now
+        return f"it expires on {_day(self.ends)}, in {left.days} days" if left < SOON else None
+
+
+def _day(moment: datetime) -> str:
+    return f"{moment:%Y-%m-%d}"
+
+
+def validity(certificate: Path) -> Validity | None:
+    """Return the validity of the first certificate in a PEM file that OpenSSL has taken.
+
+    None where cryptography, which is stricter, does not read it: then only clients can say.
+    """
+    from cryptography import x509  # noqa: PLC0415 - large, and without TLS not needed
+
+    try:
+        first = x509.load_pem_x509_certificates(certificate.read_bytes())[0]
+    except ValueError:
+        return None
+    return Validity(first.not_valid_before_utc, first.not_valid_after_utc)
+
+
 def _refuse_encrypted(key: Path) -> NoReturn:
     # Without this, OpenSSL would ask for the passphrase on the terminal and wait.
     raise UnusableCertificate(f"{key}: the private key is encrypted: decrypt it first")
@@ -76,12 +120,34 @@ class CertificateReloader:
     certificate they began with; each handshake takes the newest pair that was good.
     """
 
-    def __init__(self, certificate: Path, key: Path, *, interval: float = POLL_INTERVAL) -> None:
-        """Load the pair for the first time, as `server_context` does; `interval` is in seconds."""
+    def __init__(
+        self,
+        certificate: Path,
+        key: Path,
+        *,
+        interval: float = POLL_INTERVAL,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        """Load the pair for the first time.
+
+        Args:
+            certificate: a file as `server_context` takes it.
+            key: likewise.
+            interval: seconds between two looks at the files.
+            now: answers the time of day.
+
+        Raises:
+            UnusableCertificate: it cannot be used, or clients would refuse it for its dates.
+        """
         self._files = (certificate, key)
         self._interval = interval
-        self._seen = signatures(self._files)
-        self.context = self._newest = server_context(certificate, key)
+        self._now = now
+        self._not_renewed: str | None = None
+        """What is wrong with the files as they are now; None when they are in force."""
+        self._digest = b""
+        """Of what the files held when they were loaded."""
+        self._load()
+        self.context = self._newest
         # Loading into a context that is in use could leave it with a new certificate and an old
         # key, so each pair has a context of its own, and a handshake is handed the newest.
         self.context.sni_callback = self._hand_over
@@ -89,16 +155,52 @@ class CertificateReloader:
     def _hand_over(self, handshake: ssl.SSLObject, _name: str, _context: ssl.SSLContext) -> None:
         handshake.context = self._newest
 
-    def reload(self) -> bool:
-        """Load the files again, and tell whether they were good; if not, the old pair stays."""
+    def _load(self) -> bool:
+        """Take the pair as it is now, and tell whether it is another one.
+
+        Raises:
+            UnusableCertificate: as the constructor does; the pair before stays.
+        """
         self._seen = signatures(self._files)
+        certificate = self._files[0]
+        newest = server_context(*self._files)
         try:
-            self._newest = server_context(*self._files)
+            valid = validity(certificate)
+            digest = b"".join(sha256(file.read_bytes()).digest() for file in self._files)
+        except OSError as error:
+            raise UnusableCertificate(f"{error.filename}: {error.strerror}") from None
+        now = self._now()
+        if valid is not None and (problem := valid.problem(now)):
+            raise UnusableCertificate(f"{certificate}: {problem}")
+        changed = digest != self._digest
+        self._newest, self._validity, self._digest = newest, valid, digest
+        if valid is not None and (warning := valid.warning(now)):
+            _log.warning("certificate_expires_soon", certificate=str(certificate), reason=warning)
+        return changed
+
+    def problem(self) -> str | None:
+        """Return why clients refuse the certificate in force, None if they do not."""
+        return self._validity and self._validity.problem(self._now())
+
+    def warning(self) -> str | None:
+        """Return why that may be so before long, or after the next start; None if it is not."""
+        if self._not_renewed is not None:
+            return f"{self._not_renewed}; the one before is in force"
+        return self._validity and self._validity.warning(self._now())
+
+    def reload(self) -> str:
+        """Load the files again; return "renewed", "unchanged" or "broken": the old pair stays."""
+        try:
+            changed = self._load()
         except UnusableCertificate as error:
+            self._not_renewed = str(error)
             _log.error("certificate_not_renewed", reason=str(error), serving="the one before")
-            return False
-        _log.info("certificate_renewed", certificate=str(self._files[0]))
-        return True
+            return "broken"
+        if changed or self._not_renewed:
+            event = "certificate_renewed" if changed else "certificate_good_again"
+            _log.info(event, certificate=str(self._files[0]))
+        self._not_renewed = None
+        return "renewed" if changed else "unchanged"
 
     def watching(self) -> AbstractAsyncContextManager[None]:
         """Look at the files until the end of the block, and reload them when they have changed.

@@ -48,7 +48,9 @@ class Turns:
         try:
             await turn.take(deadline)
         except BaseException as error:
-            if turn.free:  # for it was passed on just then, and nobody else waits
+            # It may have been passed on just then, and nobody else waits. But if it was given back
+            # before, it is forgotten already, and a later one may have begun a turn of their own.
+            if turn.free and self._taken.get(key) is turn:
                 del self._taken[key]
             if isinstance(error, TimeoutError):
                 raise Overloaded(

@@ -18,7 +18,14 @@ class InvalidRequest(LegacyCallError):
 
 
 class NotIdentified(LegacyCallError):
-    """No credential came with the call, or none that any enabled way of calling accepts."""
+    """No credential came with the call, or none that any enabled way of calling accepts.
+
+    `reason` is for the operator: to callers, all of these are one.
+    """
+
+    def __init__(self, message: str, reason: str) -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 class NotFound(LegacyCallError):

@@ -3,12 +3,15 @@
 import json
 from collections.abc import Iterator
 from io import StringIO
+from pathlib import Path
 from typing import Any
 
 import pytest
 import structlog
 
+from bridge.identity.callers import Way
 from bridge.server import logs
+from tests.support.books import enter, write_token
 from tests.support.legacy import LegacyClient
 from tests.support.running import running_bridge
 from tests.support.upstream import Reply, ScriptedUpstream, message, page
@@ -132,6 +135,23 @@ async def test_a_failure_names_its_cause_and_the_place(
 
     assert log.call()["cause"].startswith("UpstreamFault: v2 sent JSON of the wrong shape")
     assert "created_at" in log.call()["cause"]
+
+
+async def test_a_refused_login_names_the_subdomain_that_it_was_looked_for_at(
+    log: Log, tmp_path: Path, upstream: ScriptedUpstream
+) -> None:
+    """Without one, a client that calls `bridge.internal` is a stranger to every book."""
+    book = tmp_path / "book.toml"
+    enter(book, "acme", "jane@doe.org", "word", 1, write_token(tmp_path, "token", "t0ken"))
+    async with running_bridge(upstream.base_url, auth={Way.BOOK}, book=book) as client:
+        for host in ("bridge.internal", "globex.harvestapp.com"):
+            answer = await client.get("/invoice/7/messages", headers={"Host": host})
+            assert "globex" not in answer.body.decode()
+
+    assert [line["cause"] for line in log.lines() if line["event"] == "legacy_call"] == [
+        "NotIdentified: no subdomain: the host name is below none of the domains, and subdomain is not set",
+        "NotIdentified: the book has no subdomain globex",
+    ]
 
 
 async def test_an_upstream_that_does_not_answer_is_told_by_error(log: Log) -> None:

@@ -264,7 +264,7 @@ BREAKAGES: dict[str, tuple[Callable[[Path], None], str]] = {
     "cut-short": (_cut, "is not TOML"),
     "deleted": (Path.unlink, "No such file or directory"),
     "opened-to-others": (_open, "chmod 600"),
-    "wrong": (_garble, "credential 2 (acme, jane)"),
+    "wrong": (_garble, "credential 2: credential 1 has this subdomain and login already"),
     "a-directory": (_become_directory, "not a regular file"),
 }
 
@@ -289,13 +289,16 @@ class TestBreakages:
 
                 assert keeper.book is good
                 assert expected in str(keeper.state.error)
+                assert keeper.warning() == (
+                    f"{keeper.state.error}; the one of 2026-01-01T00:00:01+00:00 is in force"
+                )
                 assert keeper.state.loaded_at == START + timedelta(seconds=1)
 
                 _mend(path)
                 await looks(interval)
 
                 assert logins(keeper) == ["jane", "bob"]
-                assert keeper.state.error is None
+                assert (keeper.state.error, keeper.warning()) == (None, None)
         assert events(lines) == [
             ("book_loaded", "info"),
             ("book_broken", "error"),

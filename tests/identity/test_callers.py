@@ -4,17 +4,19 @@ import asyncio
 import traceback
 from collections.abc import Callable, Iterable
 from itertools import combinations
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.identity.book import Book
+from bridge.identity.book import Book, load
 from bridge.identity.callers import Caller, Identification, Way
 from bridge.identity.credentials import Basic, Bearer, Credential
 from bridge.identity.passwords import PasswordChecker
 from bridge.secret import Secret
 from bridge.v1.errors import NotIdentified
+from tests.support.books import enter, write_token
 
 ACCOUNT = 1000
 TOKEN = "1234567.pt.AbC-d_e~f+g/h="
@@ -159,6 +161,51 @@ class TestTokens:
             passed = False
 
         assert passed == fits
+
+
+LOGIN = Basic("jane@doe.org", Secret("s3cret word"))
+STRANGER = Basic("bob@doe.org", Secret("s3cret word"))
+BOTH = frozenset({Way.BOOK, Way.TOKEN_AS_PASSWORD})
+NO_ACCOUNT = "and the setting account_id is not set"
+
+
+@pytest.mark.parametrize(
+    ("offered", "ways", "subdomain", "account_id", "reason"),
+    [
+        ([], ALL_WAYS, "acme", 1, "no credential came with the call"),
+        ([LOGIN], {Way.BOOK}, None, None, "no subdomain: the host name is below none of the domains, and subdomain is not set"),
+        ([LOGIN], {Way.BOOK}, "globex", None, "the book has no subdomain globex"),
+        ([STRANGER], {Way.BOOK}, "acme", None, "no such login at subdomain acme"),
+        ([LOGIN], {Way.BOOK}, "acme", None, "wrong password, or paused after failures at subdomain acme"),
+        ([LOGIN], BOTH, "acme", 1, "wrong password, or paused after failures at subdomain acme"),
+        ([LOGIN], BOTH, "jane@doe.org", None, "the book has no subdomain …"),
+        ([LOGIN], {Way.BOOK}, "a" * 300, None, "the book has no subdomain …"),
+        ([STRANGER], BOTH, "acme", 1, "no token, by its characters"),
+        ([bearer("s3cret")], {Way.BOOK}, "acme", 1, "auth has no bearer"),
+        ([LOGIN, bearer("s3 cret")], {Way.BEARER}, "acme", 1, "auth has no token-as-password; no token, by its characters"),
+        ([bearer("s3cret")], ALL_WAYS, "globex", None, f"no account for subdomain globex, {NO_ACCOUNT}"),
+        ([bearer("s3cret")], ALL_WAYS, None, None, f"no account for a host name without a subdomain, {NO_ACCOUNT}"),
+    ],
+)  # fmt: skip
+async def test_the_reason_of_a_refusal_says_what_was_looked_for_and_quotes_no_credential(
+    offered: list[Credential],
+    ways: set[Way],
+    subdomain: str | None,
+    account_id: int | None,
+    reason: str,
+    tmp_path: Path,
+) -> None:
+    token = write_token(tmp_path, "token", TOKEN)
+    enter(tmp_path / "book.toml", "acme", "jane@doe.org", "right word", 1, token)
+    book = load(tmp_path / "book.toml", {})
+    passwords = PasswordChecker()
+    identification = Identification(frozenset(ways), account_id, lambda: book, passwords)
+
+    with pytest.raises(NotIdentified) as raised:
+        await identification.identify(offered, subdomain, "192.0.2.1")
+    await passwords.close()
+
+    assert raised.value.reason == reason
 
 
 class TestSecrecy:

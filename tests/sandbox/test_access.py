@@ -179,3 +179,15 @@ async def test_a_failure_of_the_sandbox_itself_is_500_as_json(
     response = await client.get(f"{LIST}/new")
     assert response.status == 500
     assert await response.json() == {"message": "Internal server error"}
+
+
+@pytest.mark.parametrize(
+    "path", ["/", "/users/me", "/v1/users/me", "/v2", "/invoices/1420/messages"]
+)
+@pytest.mark.parametrize("headers", [{}, {"Authorization": ""}], ids=["known", "unknown"])
+async def test_beside_the_api_it_is_any_web_server(
+    client: Client, path: str, headers: Mapping[str, str]
+) -> None:
+    """So that a wrong base URL shows: v2 asks for a token at every path of its own."""
+    assert (await client.get(path, headers=headers)).status == 404
+    assert (await client.get("/v2/users/me", headers={"Authorization": ""})).status == 401

@@ -9,7 +9,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from bridge.server.admin import Check, Readiness, create_admin_app, upstream_check
+from bridge.server.admin import PROBE, Check, Readiness, create_admin_app, upstream_check
 from tests.support.running import LOOPBACK, running_app
 from tests.support.upstream import Reply, ScriptedUpstream, running_raw_upstream
 
@@ -44,7 +44,7 @@ async def asked(
 ) -> tuple[int, Any]:
     """Call an admin side that has `checks`, and return the status and the JSON."""
     async with (
-        running_app(create_admin_app(checks, timeout=SHORT)) as url,
+        running_app(create_admin_app(Readiness(checks, timeout=SHORT))) as url,
         session.request(method, url + path) as response,
     ):
         body = await response.read()
@@ -100,7 +100,9 @@ async def test_readiness_knows_at_once_where_the_bridge_stands(
 ) -> None:
     """A result that is good for a while yet must not send calls to a bridge that stops."""
     phases = iter(["starting", "ok", "stopping"])
-    admin = create_admin_app({"upstream": good}, phase=lambda: next(phases), cache_time=60)
+    admin = create_admin_app(
+        Readiness({"upstream": good}, cache_time=60), phase=lambda: next(phases)
+    )
     told = []
     async with running_app(admin) as url:
         for _ in range(3):
@@ -111,7 +113,7 @@ async def test_readiness_knows_at_once_where_the_bridge_stands(
 
 
 async def test_readiness_shows_what_else_is_to_be_known(session: aiohttp.ClientSession) -> None:
-    admin = create_admin_app({}, state=lambda: {"breakers": {"upstream": "closed"}})
+    admin = create_admin_app(Readiness({}), state=lambda: {"breakers": {"upstream": "closed"}})
     async with running_app(admin) as url, session.get(url + "/readyz") as response:
         assert (await response.json())["breakers"] == {"upstream": "closed"}
 
@@ -123,12 +125,18 @@ async def test_head_answers_as_get(session: aiohttp.ClientSession, path: str, st
 
 @pytest.mark.parametrize("path", ["/", "/invoice/1420/messages", "/healthz/", "/readyz/more"])
 async def test_nothing_else_is_here(session: aiohttp.ClientSession, path: str) -> None:
-    async with running_app(create_admin_app({})) as url, session.get(url + path) as response:
+    async with (
+        running_app(create_admin_app(Readiness({}))) as url,
+        session.get(url + path) as response,
+    ):
         assert response.status == 404
 
 
 async def test_answers_are_not_kept_by_anything_between(session: aiohttp.ClientSession) -> None:
-    async with running_app(create_admin_app({})) as url, session.get(url + "/readyz") as response:
+    async with (
+        running_app(create_admin_app(Readiness({}))) as url,
+        session.get(url + "/readyz") as response,
+    ):
         assert response.headers["Cache-Control"] == "no-store"
         assert response.content_type == "application/json"
 
@@ -180,16 +188,72 @@ class TestManyProbes:
         assert await readiness.results() == {"upstream": "ok", "book": "ok"}
 
 
+V2_REFUSES = json.dumps({"error": "invalid_token", "error_description": "It is expired."}).encode()
+ELSEWHERE = {"Content-Type": "text/html; charset=utf-8", "Location": "http://localhost:1/"}
+
+
 class TestUpstream:
-    @pytest.mark.parametrize("status", [200, 302, 400, 401, 404, 429, 500, 503])
-    async def test_any_answer_will_do(
-        self, session: aiohttp.ClientSession, upstream: ScriptedUpstream, status: int
+    @pytest.mark.parametrize("status", [400, 401, 403])
+    @pytest.mark.parametrize("body", [V2_REFUSES, b'{"message": "Not allowed"}'])
+    async def test_v2_is_known_by_its_refusal(
+        self, session: aiohttp.ClientSession, upstream: ScriptedUpstream, status: int, body: bytes
     ) -> None:
-        upstream.says(Reply(status=status, headers={"Location": "http://localhost:1/"}))
+        upstream.says(Reply(body, status))
 
         assert await upstream_check(upstream.base_url, session)() is None
-        assert [(call.method, call.path) for call in upstream.received] == [("GET", "/v2")]
+        assert [(call.method, call.path) for call in upstream.received] == [("GET", "/v2/users/me")]
         assert "Authorization" not in upstream.received[0].headers
+
+    @pytest.mark.parametrize("status", [429, 500, 502, 503, 504])
+    async def test_one_that_is_down_or_throttles_is_not_judged(
+        self, session: aiohttp.ClientSession, upstream: ScriptedUpstream, status: int
+    ) -> None:
+        upstream.says(Reply(b"<html>Sorry</html>", status, ELSEWHERE))
+
+        assert await upstream_check(upstream.base_url, session)() is None
+
+    @pytest.mark.parametrize(
+        ("status", "body"),
+        [
+            pytest.param(200, b"<html>Welcome</html>", id="page"),
+            pytest.param(200, V2_REFUSES, id="no-refusal"),
+            pytest.param(302, b"", id="redirection"),
+            pytest.param(404, b"<html>Not found</html>", id="not-found"),
+            pytest.param(404, b'{"message": "Not Found"}', id="not-found-in-json"),
+            pytest.param(401, b"<html>Log in</html>", id="refusal-in-html"),
+            pytest.param(401, b"", id="refusal-without-words"),
+            pytest.param(401, b'["invalid_token"]', id="refusal-as-a-list"),
+            pytest.param(401, b'{"code": 401}', id="refusal-without-why"),
+            pytest.param(401, b'{"message": null}', id="refusal-with-null"),
+            pytest.param(401, b"[" * 4000, id="nested-refusal"),
+            pytest.param(401, b'{"message": "%s"}' % (b"a" * 1_000_000), id="endless-refusal"),
+        ],
+    )
+    async def test_a_web_server_is_no_v2(
+        self,
+        session: aiohttp.ClientSession,
+        upstream: ScriptedUpstream,
+        status: int,
+        body: bytes,
+    ) -> None:
+        upstream.says(Reply(body, status, ELSEWHERE))
+
+        assert await upstream_check(upstream.base_url, session)() == (
+            f"no v2: {upstream.base_url}/users/me answered {status} with text/html, where v2 "
+            "refuses a call without a token, in JSON"
+        )
+
+    @pytest.mark.parametrize(("path", "passes"), [("/v2", True), ("", False), ("/v1", False)])
+    async def test_the_sandbox_is_v2_under_its_path_only(
+        self, session: aiohttp.ClientSession, sandbox: str, path: str, passes: bool
+    ) -> None:
+        """A base URL without `/v2` is the most likely mistake of all."""
+        base_url = sandbox.removesuffix("/v2") + path
+
+        said = await upstream_check(base_url, session)()
+
+        assert (said is None) == passes
+        assert passes or (said or "").startswith(f"no v2: {base_url}{PROBE} answered 404 ")
 
     async def test_none_will_not(
         self, session: aiohttp.ClientSession, unused_tcp_port: int
@@ -220,7 +284,7 @@ class TestUpstream:
 
 
 def test_the_app_is_not_the_legacy_one() -> None:
-    paths = {resource.canonical for resource in create_admin_app({}).router.resources()}
+    paths = {resource.canonical for resource in create_admin_app(Readiness({})).router.resources()}
 
     assert paths == {"/healthz", "/readyz"}
-    assert isinstance(create_admin_app({}), web.Application)
+    assert isinstance(create_admin_app(Readiness({})), web.Application)

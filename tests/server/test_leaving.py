@@ -25,7 +25,7 @@ from tests.support.legacy import BASIC, LegacyClient
 from tests.support.logged import Logged, logging
 from tests.support.running import LOOPBACK, running_service
 from tests.support.upstream import page
-from tests.support.writing import SEND, getting, hello, outcomes, posting
+from tests.support.writing import SEND, caught_up, getting, hello, outcomes, posting
 
 CALL = f"GET {SEND} HTTP/1.1\r\nHost: a\r\nAuthorization: {BASIC}\r\n\r\n".encode()
 PATIENCE = 5.0
@@ -51,7 +51,7 @@ class TestDeparture:
         departure = Departure()
         departure.begin()
 
-        assert await departure.until_quiet(PATIENCE) == 0
+        await departure.until_quiet(PATIENCE)
 
     async def test_waits_for_the_last_of_what_is_under_way(self) -> None:
         departure = Departure()
@@ -62,16 +62,17 @@ class TestDeparture:
             await asyncio.sleep(0)
             assert not waiting.done()
 
-        assert await waiting == 0
+        await waiting
 
     async def test_waits_no_longer_than_it_may(self) -> None:
         leaps, departure = Leaps(), Departure()
         with departure.call(), departure.call():
             waiting = asyncio.create_task(departure.until_quiet(30))
             await asyncio.sleep(0)
+            assert not waiting.done()
             leaps.ahead(30)
 
-            assert await waiting == 2
+            await waiting
 
     @pytest.mark.parametrize("before", [True, False])
     async def test_waits_no_longer_when_it_is_hurried(self, before: bool) -> None:
@@ -83,14 +84,16 @@ class TestDeparture:
             await asyncio.sleep(0)
             departure.hurry()
 
-            assert await waiting == 1
+            async with asyncio.timeout(PATIENCE / 2):
+                await waiting
 
     async def test_what_fails_is_under_way_no_longer(self) -> None:
         departure = Departure()
         with pytest.raises(KeyError), departure.call():
             raise KeyError
 
-        assert await departure.until_quiet(PATIENCE) == 0
+        async with asyncio.timeout(PATIENCE / 2):
+            await departure.until_quiet(PATIENCE)
 
 
 @dataclass
@@ -194,9 +197,12 @@ class TestLeaving:
             answering = getting(bridge.client)
             call = await held.next()
             leaving = await bridge.leave()
-            told = asyncio.create_task(bridge.readiness())
-            (await held.next()).answer()  # the check whether v2 can be reached
-            assert (await told)["checks"]["phase"] == "stopping"
+            assert (await bridge.readiness())["checks"] == {
+                "phase": "stopping",
+                "journal": "ok",
+                "breakers": "ok",
+                "upstream": "ok",
+            }
             call.answer(page())
             await answering
             await leaving
@@ -237,11 +243,42 @@ class TestLeaving:
             with pytest.raises(aiohttp.ClientError):
                 await answering
 
-        assert bridge.log.lines("stopped")[0]["unfinished"] >= 1
+        assert [line["unfinished"] for line in bridge.log.lines("stopped")] == [1]
+        assert [(line["cause"], line["status"]) for line in bridge.log.lines("legacy_call")] == [
+            ("Stopped", None)
+        ]
         if method == "POST":
             assert outcomes(journal) == ["open"]
             async with leaver(held, journal=journal):
                 assert outcomes(journal) == ["unknown"]
+
+    async def test_what_is_given_up_is_counted_and_logged_before_the_last_line(
+        self, held: HeldUpstream
+    ) -> None:
+        """Two writes to one invoice, of which one waits for the other, and a read."""
+        async with leaver(held, stop_timeout=1000) as bridge:
+            answering = [
+                posting(bridge.client),
+                posting(bridge.client),
+                getting(bridge.client, "/invoice/7/messages"),
+            ]
+            for _ in range(2):
+                await held.next()
+            await caught_up(bridge.client)
+            leaving = await bridge.leave()
+            bridge.service.hurry()
+            async with asyncio.timeout(PATIENCE):
+                await leaving
+            await asyncio.gather(*answering, return_exceptions=True)
+
+        told = [json.loads(line) for line in bridge.log.getvalue().splitlines()]
+        after = told[[line["event"] for line in told].index("stopping") :]
+        assert [(line["event"], line.get("cause")) for line in after] == [
+            ("stopping", None),
+            *[("legacy_call", "Stopped")] * 3,
+            ("stopped", None),
+        ]
+        assert after[-1]["unfinished"] == 3
 
 
 class TestSignal:

@@ -86,11 +86,16 @@ def pair(authority: trustme.CA, tmp_path: Path) -> Pair:
     return pair
 
 
-def expired(authority: trustme.CA) -> trustme.LeafCert:
-    yesterday = NOW - timedelta(days=1)
+def issue(authority: trustme.CA, days: int, *, age: int = 90) -> trustme.LeafCert:
+    """Issue a certificate that ends in so many days from now, and is so many days old."""
     return authority.issue_cert(
-        *NAMES, not_before=yesterday - timedelta(days=90), not_after=yesterday
+        *NAMES, not_before=NOW - timedelta(days=age), not_after=NOW + timedelta(days=days, hours=1)
     )
+
+
+def day(days: int) -> str:
+    """The day of the end of what `issue` issues."""
+    return f"{NOW + timedelta(days=days, hours=1):%Y-%m-%d}"
 
 
 @asynccontextmanager
@@ -272,25 +277,6 @@ def test_the_advice_about_the_mode_helps(pair: Pair) -> None:
 
 
 class TestRenewal:
-    async def test_an_expired_certificate_is_refused_until_it_is_renewed(
-        self, pair: Pair, authority: trustme.CA, bundle: Path
-    ) -> None:
-        pair.write(expired(authority))
-        reloader = CertificateReloader(pair.certificate, pair.key)
-        async with running(reloader.context) as port:
-            url = f"https://acme.harvestapp.com:{port}/"
-            client = (sys.executable, "-c", REQUESTS, url, str(port), bundle)
-            refused, printed = await run(*client)
-            assert refused != 0
-            assert "certificate has expired" in printed
-            assert (await curl(url, port, bundle))[0] == 60
-
-            pair.write(authority.issue_cert(*NAMES))
-            assert reloader.reload()
-
-            assert await run(*client) == (0, "https acme.harvestapp.com\n")
-            assert await curl(url, port, bundle) == (0, "https acme.harvestapp.com")
-
     async def test_a_renewal_is_noticed(
         self, pair: Pair, authority: trustme.CA, bundle: Path
     ) -> None:
@@ -334,7 +320,7 @@ class TestRenewal:
             before = await shown(port, bundle)
             spoil(pair, authority)
             with structlog.testing.capture_logs() as logs:
-                assert not reloader.reload()
+                assert reloader.reload() == "broken"
 
             assert await shown(port, bundle) == before
         assert [(line["log_level"], line["reason"]) for line in logs] == [
@@ -376,7 +362,7 @@ class TestRenewal:
                 writer.write(b"GET / HTTP/1.1\r\nHost: acme.harvestapp.com\r\n\r\n")
                 await reader.readuntil(b"https acme.harvestapp.com")
                 pair.write(authority.issue_cert(*NAMES))
-                assert reloader.reload()
+                assert reloader.reload() == "renewed"
             writer.close()
             await writer.wait_closed()
 
@@ -385,6 +371,85 @@ class TestRenewal:
 
         with pytest.raises(UnusableCertificate, match="holds no certificate"):
             CertificateReloader(pair.certificate, pair.key)
+
+
+class TestDates:
+    """What every client refuses is not served, and is told of in time."""
+
+    def test_one_that_has_expired_does_not_start(self, pair: Pair, authority: trustme.CA) -> None:
+        pair.write(issue(authority, -2))
+
+        with pytest.raises(UnusableCertificate) as error:
+            CertificateReloader(pair.certificate, pair.key)
+
+        assert str(error.value) == f"{pair.certificate}: it expired on {day(-2)}"
+
+    def test_nor_does_one_that_is_not_valid_yet(self, pair: Pair, authority: trustme.CA) -> None:
+        pair.write(issue(authority, 90, age=-2))
+
+        with pytest.raises(UnusableCertificate, match="it is not valid before "):
+            CertificateReloader(pair.certificate, pair.key)
+
+    def test_one_that_has_expired_does_not_take_the_place_of_a_good_one(
+        self, pair: Pair, authority: trustme.CA
+    ) -> None:
+        reloader = CertificateReloader(pair.certificate, pair.key)
+        pair.write(issue(authority, -2))
+
+        assert reloader.reload() == "broken"
+        assert reloader.problem() is None
+        assert reloader.warning() == (
+            f"{pair.certificate}: it expired on {day(-2)}; the one before is in force"
+        )
+
+    def test_one_that_expires_while_it_serves_is_a_problem(
+        self, pair: Pair, authority: trustme.CA
+    ) -> None:
+        pair.write(issue(authority, 30))
+        days = iter([0, 31])
+        reloader = CertificateReloader(
+            pair.certificate, pair.key, now=lambda: NOW + timedelta(days=next(days))
+        )
+
+        assert reloader.problem() == f"it expired on {day(30)}"
+
+    def test_the_last_two_weeks_are_warned_of(self, pair: Pair, authority: trustme.CA) -> None:
+        pair.write(issue(authority, 13))
+        with structlog.testing.capture_logs() as logs:
+            reloader = CertificateReloader(pair.certificate, pair.key, now=lambda: NOW)
+
+        told = f"it expires on {day(13)}, in 13 days"
+        assert reloader.warning() == told
+        assert [(line["event"], line["reason"]) for line in logs] == [
+            ("certificate_expires_soon", told)
+        ]
+
+    def test_more_than_two_weeks_are_not(self, pair: Pair, authority: trustme.CA) -> None:
+        pair.write(issue(authority, 14))
+        with structlog.testing.capture_logs() as logs:
+            reloader = CertificateReloader(pair.certificate, pair.key, now=lambda: NOW)
+
+        assert (reloader.problem(), reloader.warning(), logs) == (None, None, [])
+
+
+class TestReload:
+    def test_what_has_not_changed_is_not_called_renewed(self, pair: Pair) -> None:
+        reloader = CertificateReloader(pair.certificate, pair.key)
+        with structlog.testing.capture_logs() as logs:
+            assert reloader.reload() == "unchanged"
+
+        assert logs == []
+
+    def test_what_was_put_back_is_good_again(self, pair: Pair) -> None:
+        reloader = CertificateReloader(pair.certificate, pair.key)
+        pair.key.chmod(0o644)
+        assert reloader.reload() == "broken"
+        pair.key.chmod(0o600)
+        with structlog.testing.capture_logs() as logs:
+            assert reloader.reload() == "unchanged"
+
+        assert [line["event"] for line in logs] == ["certificate_good_again"]
+        assert reloader.warning() is None
 
 
 async def _logged(logs: list[Any], event: str) -> None:

@@ -156,3 +156,18 @@ async def test_a_turn_that_comes_just_when_nobody_waits_any_longer_leaves_nothin
     await asyncio.wait([waiting])
 
     assert turns._taken == {}
+
+
+async def test_who_stops_waiting_just_when_a_turn_ends_takes_it_from_nobody() -> None:
+    """A stop cancels both, the one who has the turn first."""
+    turns = Turns()
+    await turns.take("key", inf)
+    waiting = asyncio.create_task(turns.take("key", inf))
+    await asyncio.sleep(0)
+    waiting.cancel()
+    turns.give_back("key")
+    await turns.take("key", inf)
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+
+    assert list(turns._taken) == ["key"]

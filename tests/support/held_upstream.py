@@ -11,6 +11,7 @@ from typing import Any
 
 from aiohttp import web
 
+from bridge.server.admin import PROBE
 from bridge.server.serving import listening
 from tests.support.running import LOOPBACK
 from tests.support.upstream import JSON, Received, Reply
@@ -76,7 +77,9 @@ class HeldUpstream:
         return await self._arrived.get()
 
     async def serve(self, request: web.Request) -> web.Response:
-        """Keep a call until it is answered, or its caller hangs up."""
+        """Keep a call until it is answered, or its caller hangs up; but say at once that it is v2."""
+        if request.path == f"/v2{PROBE}" and "Authorization" not in request.headers:
+            return web.json_response({"error": "invalid_token"}, status=401)
         received = Received(
             request.method,
             request.rel_url.raw_path,

@@ -1,0 +1,197 @@
+"""What a running bridge tells its operator: at the start, in readiness and at a reload."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+import trustme
+
+from bridge.identity.callers import Way
+from bridge.server.service import READ_ONCE, Service
+from tests.support.books import enter, write_token
+from tests.support.gateways import free_port
+from tests.support.logged import Logged, logging
+from tests.support.running import LOOPBACK, running_app, running_service
+
+NOW = datetime.now(UTC)
+
+
+def issue(folder: Path, days: int) -> tuple[Path, Path]:
+    """Put a certificate that ends in so many days, and its key, into a folder."""
+    issued = trustme.CA().issue_cert("localhost", not_after=NOW + timedelta(days=days, hours=1))
+    certificate, key = folder / "tls.crt", folder / "tls.key"
+    key.touch(0o600)
+    certificate.write_bytes(issued.cert_chain_pems[0].bytes())
+    key.write_bytes(issued.private_key_pem.bytes())
+    return certificate, key
+
+
+@pytest.fixture
+def book(tmp_path: Path) -> Path:
+    path = tmp_path / "book.toml"
+    enter(path, "acme", "jane@doe.org", "word", 1, write_token(tmp_path, "token", "t0ken"))
+    return path
+
+
+@pytest.fixture
+def log() -> Any:
+    with logging() as stream:
+        yield stream
+
+
+@asynccontextmanager
+async def serving(upstream: str, folder: Path, days: int = 90) -> AsyncIterator[Service]:
+    certificate, key = issue(folder, days)
+    settings: dict[str, Any] = {"auth": {Way.BOOK}, "book": folder / "book.toml"}
+    settings |= {"tls_certificate": certificate, "tls_key": key}
+    async with running_service(upstream, **settings) as (service, _):
+        yield service
+
+
+async def readiness(service: Service) -> tuple[int, dict[str, Any]]:
+    url = f"http://{LOOPBACK}:{service.admin_port}/readyz"
+    async with aiohttp.ClientSession() as session, session.get(url) as response:
+        return response.status, await response.json()
+
+
+@pytest.mark.usefixtures("book")
+class TestReadiness:
+    async def test_is_given_where_nothing_is_wrong(self, sandbox: str, tmp_path: Path) -> None:
+        async with serving(sandbox, tmp_path) as service:
+            status, told = await readiness(service)
+
+        checks = ("phase", "journal", "breakers", "upstream", "book", "certificate")
+        assert (status, told["checks"]) == (200, dict.fromkeys(checks, "ok"))
+        assert told["warnings"] == {}
+
+    async def test_warns_of_files_that_the_next_start_would_die_of(
+        self, sandbox: str, book: Path, tmp_path: Path
+    ) -> None:
+        async with serving(sandbox, tmp_path) as service:
+            _break(tmp_path)
+            await service.reload()
+            status, told = await readiness(service)
+
+        assert (status, told["checks"]["book"], told["checks"]["certificate"]) == (200, "ok", "ok")
+        assert told["warnings"]["book"].startswith(f"{book}: it is empty; the one of ")
+        assert told["warnings"]["certificate"] == (
+            f"{tmp_path}/tls.crt: holds no certificate that can be used (PEM); "
+            "the one before is in force"
+        )
+
+    async def test_names_no_login_of_a_broken_book(
+        self, sandbox: str, book: Path, tmp_path: Path
+    ) -> None:
+        async with serving(sandbox, tmp_path) as service:
+            _double(book)
+            await service.reload()
+            _, told = await readiness(service)
+
+        assert told["warnings"]["book"].startswith(
+            f"{book}: credential 2: credential 1 has this subdomain and login already; "
+        )
+
+    async def test_warns_of_a_certificate_that_ends_soon(
+        self, sandbox: str, tmp_path: Path
+    ) -> None:
+        async with serving(sandbox, tmp_path, days=5) as service:
+            status, told = await readiness(service)
+
+        assert (status, told["warnings"]["certificate"]) == (
+            200, f"it expires on {NOW + timedelta(days=5, hours=1):%Y-%m-%d}, in 5 days"
+        )  # fmt: skip
+
+
+class TestStart:
+    async def test_says_nothing_where_nothing_is_wrong(self, sandbox: str, log: Logged) -> None:
+        async with running_service(sandbox, account_id=1000) as (service, _):
+            await service.say_what_is_wrong()
+
+        assert log.lines("not_ready") == []
+
+    async def test_says_that_the_upstream_is_a_web_server(self, log: Logged) -> None:
+        async with (
+            running_app(aiohttp.web.Application()) as url,
+            running_service(url, account_id=1000) as (service, _),
+        ):
+            await service.say_what_is_wrong()
+            status, told = await readiness(service)
+
+        wrong = (
+            f"no v2: {url}/users/me answered 404 with text/plain, where v2 refuses a call without "
+            "a token, in JSON"
+        )
+        assert [(line["level"], line["checks"]) for line in log.lines("not_ready")] == [
+            ("warning", {"upstream": wrong})
+        ]
+        assert (status, told["checks"]["upstream"]) == (503, wrong)
+
+    async def test_outlives_a_v2_that_is_not_there_yet(self, log: Logged) -> None:
+        upstream = f"http://{LOOPBACK}:{free_port()}/v2"
+        async with running_service(upstream, account_id=1000) as (service, client):
+            await service.say_what_is_wrong()
+            answer = await client.get("/invoice/1420/messages")
+
+        assert answer.status == 502
+        (line,) = log.lines("not_ready")
+        assert line["checks"] == {"upstream": "unreachable: ClientConnectorError"}
+
+
+def _nothing(_folder: Path) -> None:
+    pass
+
+
+def _renew(folder: Path) -> None:
+    issue(folder, 60)
+
+
+def _edit(folder: Path) -> None:
+    enter(folder / "book.toml", "acme", "bob@doe.org", "w", 1, f"file:{folder / 'token'}")
+
+
+def _double(book: Path) -> None:
+    book.write_text(book.read_text() * 2)
+
+
+def _break(folder: Path) -> None:
+    (folder / "book.toml").write_text("")
+    (folder / "tls.crt").write_text("")
+
+
+@pytest.mark.usefixtures("book")
+@pytest.mark.parametrize(
+    ("change", "changed"),
+    [
+        (_nothing, ("unchanged", "unchanged")),
+        (_renew, ("unchanged", "renewed")),
+        (_edit, ("changed", "unchanged")),
+        (_break, ("broken", "broken")),
+    ],
+)
+async def test_a_reload_says_what_has_changed_and_what_it_leaves_alone(
+    sandbox: str,
+    log: Logged,
+    tmp_path: Path,
+    change: Callable[[Path], None],
+    changed: tuple[str, str],
+) -> None:
+    async with serving(sandbox, tmp_path) as service:
+        change(tmp_path)
+        await service.reload()
+
+    (line,) = log.lines("reloaded")
+    assert (line["book"], line["certificate"]) == changed
+    assert line["not_read_again"] == READ_ONCE
+    assert len(log.lines("certificate_renewed")) == (changed[1] == "renewed")
+
+
+async def test_a_reload_says_so_where_there_is_nothing_to_read(sandbox: str, log: Logged) -> None:
+    async with running_service(sandbox, account_id=1000) as (service, _):
+        await service.reload()
+
+    (line,) = log.lines("reloaded")
+    assert {*line} == {"event", "level", "timestamp", "not_read_again"}
