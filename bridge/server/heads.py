@@ -23,7 +23,7 @@ def end_of_head(data: bytes) -> int:
     RFC 9112, section 2.2: a line may end in a lone LF.
     """
     end = data.find(b"\n\r\n")
-    bare = data.find(b"\n\n", 0, end if end >= 0 else len(data))
+    bare = data.find(b"\n\n", 0, end + 1 if end >= 0 else len(data))
     if bare >= 0:
         return bare + 2
     return end + 3 if end >= 0 else -1
