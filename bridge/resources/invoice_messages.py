@@ -147,8 +147,8 @@ GIVEN = (
     Given("thank-you", elements.BOOLEAN, "thank_you"),
 )
 
-MESSAGE_FORM = form("invoice-message", "invoice-messages/request", GIVEN)
-EVENT_FORM = form("invoice-message", "invoice-messages/request", GIVEN[:1])
+MESSAGE_FORM = form("invoice-messages/request", MESSAGE, GIVEN)
+EVENT_FORM = form("invoice-messages/request", MESSAGE, GIVEN[:1])
 """An event has a body and nothing else."""
 
 UPDATED_SINCE = "updated_since"

@@ -99,7 +99,7 @@ GIVEN = (
     Given("notes", elements.STRING, "notes"),
 )
 
-PAYMENT_FORM = form("payment", "invoice-payments/request", GIVEN)
+PAYMENT_FORM = form("invoice-payments/request", PAYMENT, GIVEN)
 
 _encode = msgspec.json.Encoder(decimal_format="number").encode
 

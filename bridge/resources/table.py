@@ -20,7 +20,7 @@ from bridge.v1.dialects import Dialect
 from bridge.v1.elements import Column, ElementType, Layout, PerDialect
 from bridge.v1.notes import NoteCount, Notes
 from bridge.v1.paths import MAX_ID
-from bridge.v1.reader import Form
+from bridge.v1.reader import Form, plain_markup
 from bridge.v1.wire import V1Request
 from bridge.v1.writer import BATCH, DECLARATION, Writer, list_tags
 from bridge.v2.decoding import convert, decode
@@ -213,9 +213,15 @@ class Given(NamedTuple):
     field: str | None
 
 
-def form(root: str, schema: str, given: Sequence[Given]) -> Form:
-    """Return the form of a request that may hold these elements."""
-    return Form(root, {each.element: each.type for each in given}, schema)
+def form(schema: str, entity: Entity, given: Sequence[Given]) -> Form:
+    """Return the form of a request that may hold these elements, to make or change an entity.
+
+    Clients post back what they have read, so all elements of the entity are ordinary names.
+    """
+    read = [field.element for field in entity.fields]
+    elements = {each.element: each.type for each in given}
+    plain = plain_markup([entity.element, *read, *elements])
+    return Form(entity.element, elements, schema, plain)
 
 
 class _Telling(NamedTuple):

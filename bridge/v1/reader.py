@@ -7,6 +7,7 @@ the values mean is the resource's business.
 
 import re
 from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 from xml.sax.saxutils import escape, unescape
 
@@ -23,7 +24,7 @@ from bridge.v1.values import boolean_text, read_boolean
 from bridge.v1.xsd import require_valid
 
 MAX_ELEMENTS = 200
-"""Children of the root: several times what v1 ever documented for one request."""
+"""Children of the root, and attributes of an element: several times what v1 ever documented."""
 
 MAX_DEPTH = 256
 """Levels of elements."""
@@ -65,6 +66,29 @@ class Form(NamedTuple):
     root: str
     elements: Mapping[str, ElementType]
     schema: str
+    plain: re.Pattern[str]
+    """Markup with no names but those that v1 had; see `plain_markup`."""
+
+
+def plain_markup(names: Iterable[str]) -> re.Pattern[str]:
+    """Return what matches a document whose elements have no other names than these.
+
+    Its attributes are those that Rails and .NET write.
+    """
+    spellings = {each for name in names for each in (name, name.replace("-", "_"))}
+    return re.compile(
+        rf"""
+        (?: [^<]++
+          | </?+ (?:{"|".join(sorted(spellings, reverse=True))})
+            (?: \s++ (?: type | nil | xsi:nil | xmlns (?: :xs[id] )?+ )
+                \s*+ = \s*+ (?: "[^"<]*+" | '[^'<]*+' ) )*+
+            \s*+ /?+ >
+          | <\?xml \s [^>]*+ >
+          | <!\[CDATA\[ .*? \]\]>
+        )*+
+        """,
+        re.VERBOSE | re.DOTALL,
+    )
 
 
 def read_request(
@@ -80,7 +104,16 @@ def read_request(
         InvalidRequest: the body is not a well-formed document of this form, has a DTD, or gives
             an element twice or a boolean that is none.
     """
-    root = _parse(decode_xml(body, content_type), notes)
+    text = decode_xml(body, content_type)
+    if form.plain.fullmatch(text):
+        return _read(text, form, notes)
+    # A thread's libxml2 keeps every name that it has met until the thread ends; so this one does.
+    with ThreadPoolExecutor(1, "reader") as reader:
+        return reader.submit(_read, text, form, notes).result()
+
+
+def _read(text: str, form: Form, notes: Notes) -> dict[str, str | None]:
+    root = _parse(text, notes)
     if _name(root.tag) != form.root:
         raise InvalidRequest(f"The root element must be {form.root}.")
     cleaned = _clean(root, form, notes)
@@ -256,8 +289,9 @@ def _attributes(element: etree._Element) -> list[str]:
     Without their values: to look all of them up takes lxml the square of their number.
     """
     keys = element.keys()
-    told = [str(key) for key in keys[:MAX_ELEMENTS] if _name(key) not in {"type", "nil"}]
-    return told if len(keys) <= MAX_ELEMENTS else [*told, "…"]
+    if len(keys) > MAX_ELEMENTS:
+        raise InvalidRequest(f"An element has more than {MAX_ELEMENTS} attributes.")
+    return [str(key) for key in keys if _name(key) not in {"type", "nil"}]
 
 
 def _spelled(name: str, type_: ElementType, given: etree._Element) -> etree._Element:
