@@ -4,7 +4,7 @@ How connections are held, what a call means, and how v2 is asked, is written els
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Hashable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from email.utils import format_datetime
@@ -31,9 +31,9 @@ from bridge.server.front import Connection
 from bridge.server.leaving import Departure
 from bridge.server.limits import (
     LIMITS,
-    Admission,
-    BodyBudget,
     BodyLimits,
+    Budget,
+    Key,
     Limits,
     Place,
     Share,
@@ -158,7 +158,8 @@ class Endpoint:
             settings.auth, settings.account_id, book, self._passwords
         )
         self._router = Router(RESOURCES)
-        self._admission = Admission(
+        self._calls = Budget(
+            "calls",
             limits.calls,
             {
                 Share.LOGIN: limits.calls_per_login,
@@ -166,7 +167,15 @@ class Endpoint:
                 Share.ACCOUNT: settings.calls_per_account,
             },
         )
-        self._bodies = BodyBudget(limits.bodies_limit)
+        longest = settings.body_limit
+        self._bodies = Budget(
+            "bodies",
+            limits.bodies_limit,
+            {
+                Share.LOGIN: max(limits.bodies_per_login, longest),
+                Share.ADDRESS: max(limits.bodies_per_address, longest),
+            },
+        )
         self._body_limits = BodyLimits(settings.body_limit, limits.body_timeout)
         self._reads: Sharing[tuple[V1Response, Notes]] = Sharing()
         self._reuse = Reuse(REUSE)
@@ -322,7 +331,7 @@ class Endpoint:
     async def _write(self, call: Call, match: Match, caller: Caller, address: str) -> None:
         """Answer a call that changes something, and go on with it even if its client hangs up."""
         request, posts = call.request, match.call.method == "POST"
-        with self._bodies.share() as take:
+        with self._bodies.growing(_shares(caller, address)) as take:
             # Before a place is taken: a client that sends slowly would keep it from those who have
             # asked.
             body = await self._read_body(request, take) if posts else b""
@@ -408,13 +417,10 @@ class Endpoint:
         )
 
     def _place(self, caller: Caller, address: str, credential: Credential) -> Place:
-        keys: list[tuple[Share, Hashable]] = [(Share.LOGIN, caller.key)]
-        if caller.way is not Way.BOOK:
-            # Tokens are the callers' to make up, one for each call if they like.
-            keys.append((Share.ADDRESS, address))
+        keys = _shares(caller, address)
         if self._gateway.knows(credential):
             keys.append((Share.ACCOUNT, caller.account_id))
-        return self._admission.place(*keys)
+        return self._calls.place(keys)
 
     def _answer_to(self, call: Call, error: Exception) -> V1Response:
         """Return the answer to a call that failed, and note why."""
@@ -464,6 +470,15 @@ class Endpoint:
             record.outlived_client = call.is_write
             return False
         return True
+
+
+def _shares(caller: Caller, address: str) -> list[Key]:
+    """Return with whom a call shares what everybody may have a part of."""
+    keys: list[Key] = [(Share.LOGIN, caller.key)]
+    if caller.way is not Way.BOOK:
+        # Tokens are the callers' to make up, one for each call if they like.
+        keys.append((Share.ADDRESS, address))
+    return keys
 
 
 def _credential(caller: Caller) -> Credential:

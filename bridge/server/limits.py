@@ -26,7 +26,9 @@ class ConnectionLimits:
     """What holds for every connection of the legacy side. Times are in seconds, sizes in bytes."""
 
     connections: int = 10_000
-    """The most at once. One more takes the place of the one that has waited longest."""
+    """The most at once. One more takes the place of one that matters less; see `Front.admit`."""
+    connections_per_address: int = 5_000
+    """The most at once of one address that is no trusted proxy's: half of all."""
     handshake_timeout: float = 10.0
     """For a TLS handshake."""
     head_timeout: float = 20.0
@@ -87,35 +89,6 @@ class BodyLimits:
     def due(self, received: int) -> float:
         """Return when, in seconds after the head, more must have come than `received` bytes."""
         return min(self.seconds, self.grace + received / self.minimum_rate)
-
-
-class BodyBudget:
-    """Bounds what the bodies of all calls together take of memory."""
-
-    def __init__(self, total: int, *, retry_after: int = 1) -> None:
-        """Allow `total` bytes; `retry_after` is in seconds."""
-        self._left = total
-        self._retry_after = retry_after
-
-    @contextmanager
-    def share(self) -> Iterator[Callable[[int], None]]:
-        """Yield what takes bytes for one body; they are given back at the end of the block.
-
-        Taking raises `Overloaded` when there are no more.
-        """
-        taken = 0
-
-        def take(count: int) -> None:
-            nonlocal taken
-            if count > self._left:
-                raise Overloaded("Too many bodies at once: try again soon.", self._retry_after)
-            self._left -= count
-            taken += count
-
-        try:
-            yield take
-        finally:
-            self._left += taken
 
 
 async def read_body(
@@ -183,6 +156,10 @@ class Limits(ConnectionLimits):
     up, one for each call."""
     bodies_limit: int = 128 * 1024 * 1024
     """All bodies at once: as many of the longest as there are calls would take half a gigabyte."""
+    bodies_per_login: int = 32 * 1024 * 1024
+    bodies_per_address: int = 16 * 1024 * 1024
+    """Of one address, with logins that are not the book's. At least the longest body that there may
+    be is let pass."""
     # The reasons for these are told where they are used.
     body_timeout: float = BodyLimits().seconds
     page_limit: int = PAGE_LIMIT
@@ -207,65 +184,91 @@ class Share(StrEnum):
     """Those of one Harvest account."""
 
 
-class Admission:
-    """Bounds how many calls are served at once, in all and for each who shares something.
+Key = tuple[Share, Hashable]
+"""Somebody who has a share."""
+
+
+class Budget:
+    """Bounds how much is in use at once, in all and for each who shares something.
 
     Nobody queues: who waits holds a connection and memory, and may be gone when served.
     """
 
-    def __init__(self, total: int, shares: Mapping[Share, int], *, retry_after: int = 1) -> None:
-        """Allow `total` calls, of each key as many as its share; `retry_after` is in seconds."""
+    def __init__(
+        self, what: str, total: int, shares: Mapping[Share, int], *, retry_after: int = 1
+    ) -> None:
+        """Allow `total`, of each key as many as its share; `retry_after` is in seconds.
+
+        `what` it is, is told to who is refused.
+        """
+        self._what = what
         self._total = total
         self._shares = shares
         self._retry_after = retry_after
-        self._running: dict[tuple[Share, Hashable], int] = {}
-        self.running = 0
-        """How many calls are being served."""
+        self._used: dict[Key, int] = {}
+        self.used = 0
+        """How much is in use."""
 
-    def place(self, *keys: tuple[Share, Hashable]) -> "Place":
-        """Return a place for one call, which is taken for as long as its block runs.
+    def take(self, keys: Sequence[Key], count: int = 1) -> None:
+        """Take so many; give them back with `give_back`.
+
+        Raises:
+            Overloaded: there are not so many left.
+        """
+        used = self._used
+        for key in keys:
+            if used.get(key, 0) + count > self._shares[key[0]]:
+                raise Overloaded(
+                    f"Too many {self._what} of yours at once: wait for some.", self._retry_after
+                )
+        if self.used + count > self._total:
+            raise Overloaded(f"Too many {self._what} at once: try again soon.", self._retry_after)
+        self.used += count
+        for key in keys:
+            used[key] = used.get(key, 0) + count
+
+    def give_back(self, keys: Sequence[Key], count: int = 1) -> None:
+        """Give back so many of those that were taken with `keys`."""
+        self.used -= count
+        for key in keys:
+            if self._used[key] == count:
+                # Keys are the callers' to make up: none may outlive its calls.
+                del self._used[key]
+            else:
+                self._used[key] -= count
+
+    def place(self, keys: Sequence[Key]) -> "Place":
+        """Return one of them, which is taken for as long as its block runs.
 
         Entering the block raises `Overloaded` where there is none.
         """
         return Place(self, keys)
 
-    def take(self, keys: Sequence[tuple[Share, Hashable]]) -> None:
-        """Take a place; give it back with `give_back`.
+    @contextmanager
+    def growing(self, keys: Sequence[Key]) -> Iterator[Callable[[int], None]]:
+        """Yield what takes so many more; all are given back at the end of the block."""
+        taken = 0
 
-        Raises:
-            Overloaded: there is none.
-        """
-        running = self._running
-        for key in keys:
-            if running.get(key, 0) >= self._shares[key[0]]:
-                raise Overloaded(
-                    "Too many calls of yours at once: wait for some.", self._retry_after
-                )
-        if self.running >= self._total:
-            raise Overloaded("Too many calls at once: try again soon.", self._retry_after)
-        self.running += 1
-        for key in keys:
-            running[key] = running.get(key, 0) + 1
+        def take(count: int) -> None:
+            nonlocal taken
+            self.take(keys, count)
+            taken += count
 
-    def give_back(self, keys: Sequence[tuple[Share, Hashable]]) -> None:
-        """Give back the place that was taken with `keys`."""
-        self.running -= 1
-        for key in keys:
-            if self._running[key] == 1:
-                # Keys are the callers' to make up: none may outlive its calls.
-                del self._running[key]
-            else:
-                self._running[key] -= 1
+        try:
+            yield take
+        finally:
+            if taken:
+                self.give_back(keys, taken)
 
 
 class Place(NamedTuple):
-    """A place for one call."""
+    """One of a budget's."""
 
-    admission: Admission
-    keys: Sequence[tuple[Share, Hashable]]
+    budget: Budget
+    keys: Sequence[Key]
 
     def __enter__(self) -> None:
-        self.admission.take(self.keys)
+        self.budget.take(self.keys)
 
     def __exit__(self, *_raised: object) -> None:
-        self.admission.give_back(self.keys)
+        self.budget.give_back(self.keys)

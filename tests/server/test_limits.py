@@ -13,9 +13,8 @@ from aiohttp import web
 
 from bridge.server.front import Front
 from bridge.server.limits import (
-    Admission,
-    BodyBudget,
     BodyLimits,
+    Budget,
     Place,
     Share,
     allow_connections,
@@ -479,29 +478,29 @@ class TestBodies:
         assert BodyLimits(seconds=30, grace=5, minimum_rate=1024).due(received) == due
 
 
-def admission(total: int, each: int, *, retry_after: int = 1) -> Admission:
-    """Bound calls in all, and those of each who shares anything."""
-    return Admission(total, dict.fromkeys(Share, each), retry_after=retry_after)
+def budget(total: int, each: int, *, what: str = "calls", retry_after: int = 1) -> Budget:
+    """Bound what is used in all, and by each who shares anything."""
+    return Budget(what, total, dict.fromkeys(Share, each), retry_after=retry_after)
 
 
-def place(admitting: Admission, *names: str, share: Share = Share.LOGIN) -> Place:
-    return admitting.place(*((share, name) for name in names))
+def place(calls: Budget, *names: str, share: Share = Share.LOGIN) -> Place:
+    return calls.place([(share, name) for name in names])
 
 
 class TestCallsAtOnce:
     def test_of_one_caller_are_bounded(self) -> None:
-        calls = admission(10, 2, retry_after=7)
+        calls = budget(10, 2, retry_after=7)
 
         with place(calls, "a"), place(calls, "a"), place(calls, "b"):
             with pytest.raises(Overloaded, match="calls of yours") as refusal, place(calls, "a"):
                 pass
             assert refusal.value.retry_after == 7
-            assert calls.running == 3
+            assert calls.used == 3
 
-        assert calls.running == 0
+        assert calls.used == 0
 
     def test_of_all_callers_are_bounded(self) -> None:
-        calls = admission(2, 2, retry_after=7)
+        calls = budget(2, 2, retry_after=7)
 
         with place(calls, "a"), place(calls, "b"):
             with pytest.raises(Overloaded, match="Too many calls at once") as refusal:
@@ -509,13 +508,13 @@ class TestCallsAtOnce:
             assert refusal.value.retry_after == 7
 
         with place(calls, "c"):
-            assert calls.running == 1
+            assert calls.used == 1
 
     def test_are_bounded_by_whatever_they_share(self) -> None:
-        calls = Admission(10, {Share.LOGIN: 1, Share.ADDRESS: 2, Share.ACCOUNT: 3})
+        calls = Budget("calls", 10, {Share.LOGIN: 1, Share.ADDRESS: 2, Share.ACCOUNT: 3})
 
         def shared(login: str, address: str) -> Place:
-            return calls.place((Share.LOGIN, login), (Share.ADDRESS, address), (Share.ACCOUNT, 1))
+            return calls.place([(Share.LOGIN, login), (Share.ADDRESS, address), (Share.ACCOUNT, 1)])
 
         with shared("a", "here"), shared("b", "here"):
             for login, address in (("a", "elsewhere"), ("c", "here")):
@@ -523,17 +522,17 @@ class TestCallsAtOnce:
                     shared(login, address).__enter__()
             with shared("c", "elsewhere"), pytest.raises(Overloaded):
                 shared("d", "elsewhere").__enter__()
-            assert calls.running == 2
+            assert calls.used == 2
 
     def test_of_another_kind_of_share_are_others_though_they_have_the_same_name(self) -> None:
-        calls = admission(10, 1)
+        calls = budget(10, 1)
 
         with place(calls, "a"), place(calls, "a", share=Share.ADDRESS):
-            assert calls.running == 2
+            assert calls.used == 2
 
     @pytest.mark.parametrize("ends", ["cancelled", "failed"])
     async def test_give_their_place_back_however_they_end(self, ends: str) -> None:
-        calls = admission(1, 1)
+        calls = budget(1, 1)
         inside = asyncio.Event()
 
         async def call() -> None:
@@ -552,27 +551,42 @@ class TestCallsAtOnce:
             pass
 
     def test_leave_no_key_behind(self) -> None:
-        calls = admission(1, 1)
+        calls = budget(1, 1)
         for number in range(10):
             with place(calls, f"caller {number}"), pytest.raises(Overloaded):
                 place(calls, f"refused {number}").__enter__()
 
-        assert calls._running == {}
+        assert calls._used == {}
 
 
 class TestBodiesAtOnce:
     def test_are_bounded_together_and_given_back(self) -> None:
-        budget = BodyBudget(10, retry_after=7)
+        bodies = budget(10, 10, what="bodies", retry_after=7)
 
-        with budget.share() as first, budget.share() as second:
+        with bodies.growing([]) as first, bodies.growing([]) as second:
             first(6)
             second(4)
-            with pytest.raises(Overloaded, match="Too many bodies") as refusal:
+            with pytest.raises(Overloaded, match="Too many bodies at once") as refusal:
                 second(1)
             assert refusal.value.retry_after == 7
 
-        with budget.share() as again:
+        with bodies.growing([]) as again:
             again(10)
+
+    def test_of_one_who_shares_leave_room_for_others(self) -> None:
+        bodies = budget(10, 6, what="bodies")
+        here = [(Share.LOGIN, "made up"), (Share.ADDRESS, "here")]
+
+        with bodies.growing(here) as first, bodies.growing([(Share.LOGIN, "book")]) as other:
+            first(6)
+            with (
+                pytest.raises(Overloaded, match="bodies of yours"),
+                bodies.growing([(Share.LOGIN, "another"), here[1]]) as second,
+            ):
+                second(1)
+            other(4)
+
+        assert (bodies.used, bodies._used) == (0, {})
 
     async def test_one_too_many_is_503_and_asks_nothing(self, upstream: ScriptedUpstream) -> None:
         async with running_bridge(upstream.base_url, bodies_limit=10) as client:
