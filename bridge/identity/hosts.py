@@ -34,10 +34,10 @@ def origin(
     one of its own, the last that is no trusted proxy counts: what stands before it, anyone may have
     written.
     """
-    if not trusted_proxies or not _is_trusted(peer, trusted_proxies):
+    if not trusted_proxies or not is_trusted(peer, trusted_proxies):
         return Origin(peer, host)
     hops = [_without_port(hop.strip()) for hop in ",".join(forwarded_for).split(",") if hop.strip()]
-    address = next((hop for hop in reversed(hops) if not _is_trusted(hop, trusted_proxies)), peer)
+    address = next((hop for hop in reversed(hops) if not is_trusted(hop, trusted_proxies)), peer)
     return Origin(address, _nearest(forwarded_host) or host)
 
 
@@ -49,7 +49,7 @@ def scheme(
     It is what was `spoken` on the connection, or what the lines of a trusted proxy's
     `X-Forwarded-Proto` say.
     """
-    if not trusted_proxies or not _is_trusted(peer, trusted_proxies):
+    if not trusted_proxies or not is_trusted(peer, trusted_proxies):
         return spoken
     forwarded = _nearest(forwarded_proto).lower()
     return forwarded if forwarded in {"http", "https"} else spoken
@@ -84,7 +84,8 @@ def network_of(address: str) -> str:
     return str(parsed or address)
 
 
-def _is_trusted(address: str, proxies: Sequence[Network]) -> bool:
+def is_trusted(address: str, proxies: Sequence[Network]) -> bool:
+    """Tell whether `address` is that of a proxy that the operator trusts."""
     parsed = _parsed(address)
     return parsed is not None and any(parsed in proxy for proxy in proxies)
 

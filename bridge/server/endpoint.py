@@ -27,7 +27,7 @@ from bridge.resources.failures import answer_to
 from bridge.resources.flow import Step, run
 from bridge.resources.routes import Match, Router
 from bridge.server.answers import headers_of, http_response, request_id_of, send
-from bridge.server.front import Connection
+from bridge.server.connection import Connection
 from bridge.server.leaving import Departure
 from bridge.server.limits import (
     LIMITS,
@@ -266,6 +266,8 @@ class Endpoint:
             subdomain(host, self._settings.domains) or self._settings.subdomain,
             address,
         )
+        if caller.way is Way.BOOK or self._gateway.knows(_credential(caller)):
+            call.connection.serves_known()
         record.told_of(caller)
         record.dialect = caller.dialect or record.dialect
         match = _in_format(match, list_field(request.headers, "Accept"))

@@ -1,29 +1,28 @@
-"""The legacy side's connections: aiohttp's low-level server, held to limits, with errors in XML.
+"""The legacy side's connections as a whole: who gets one, and which one makes room for another.
 
-What answers calls is not known here; what the limits are is said in `bridge.server.limits`.
+What becomes of one of them is written in `bridge.server.connection`; what answers calls is not
+known here.
 """
 
 import asyncio
+import os
 import socket
 import ssl
-import struct
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
 import structlog
-from aiohttp import HttpVersion10, HttpVersion11, web, web_protocol
+from aiohttp import HttpVersion11, web, web_protocol
 from aiohttp.abc import AbstractStreamWriter
-from aiohttp.http_exceptions import LineTooLong
 from aiohttp.http_parser import RawRequestMessage
 from aiohttp.streams import StreamReader
 
-from bridge.resources.failures import answer_to
-from bridge.server.answers import headers_of, http_response, raw_response, request_id_of
-from bridge.server.heads import end_of_head, has_bare_line_feeds, repaired
+from bridge.identity.hosts import Network, is_trusted, network_of
+from bridge.server.answers import request_id_of
+from bridge.server.connection import VERSIONS, Connection
 from bridge.server.limits import ConnectionLimits
 from bridge.server.records import CallRecord
-from bridge.v1.errors import InvalidRequest, LegacyCallError, MethodNotAllowed, RequestTimeout
 
 _log = structlog.get_logger("bridge.calls")
 
@@ -33,426 +32,30 @@ _BACKLOG = 1024
 _COMPLAINT_INTERVAL = 10.0
 """Seconds between two log lines about too many connections."""
 
-_VERSIONS = (HttpVersion11, HttpVersion10)
-
-_ACKNOWLEDGED_WITHIN = 2.0
-"""Seconds for a client's machine to acknowledge an answer."""
-
-_FIRST_GLANCE = 0.001
-"""Seconds to the first of several looks for that; each next one comes after twice as long."""
-
-_TCP_STATE = struct.Struct("B23xI")
-"""The start of Linux' `struct tcp_info`: the state, and how many segments are not acknowledged."""
-_TCP_CLOSED = 7
-
-
-class Connection(web.RequestHandler):
-    """One connection: aiohttp's protocol, but for its plain-text errors and its patience.
-
-    aiohttp's parser gets one request at a time, its head whole: what is wrong with what comes
-    behind a request is then no matter of how TCP cut it.
-
-    aiohttp's own timer closes connections that idle between two requests. The ones added here are
-    for a head that does not come to its end (RFC 9110, section 15.5.9), and for an answer that its
-    client does not take.
-    """
-
-    __slots__ = (
-        "_asked_at",
-        "_behind",
-        "_body",
-        "_body_left",
-        "_client_left",
-        "_event_loop",
-        "_front",
-        "_head_timer",
-        "_limits",
-        "_send_timer",
-        "_sends_no_more",
-        "_takes_no_more",
-        "_wire",
-        "fault",
-        "repairs",
-    )
-
-    def __init__(
-        self,
-        front: "Front",
-        limits: ConnectionLimits,
-        loop: asyncio.AbstractEventLoop,
-        **options: Any,  # noqa: ANN401 - aiohttp's own
-    ) -> None:
-        super().__init__(front, loop=loop, **options)
-        self._event_loop = loop
-        self._front = front
-        self._limits = limits
-        self._behind = b""
-        """What has come of the next requests."""
-        self._body: StreamReader | None = None
-        """That of the request under way, while it has not come whole."""
-        self._body_left: int | None = None
-        """The bytes of it that are still to come; None: its head does not say how many."""
-        self._asked_at: float | None = None
-        """When the head of the request under way was whole, by the event loop's clock."""
-        self._sends_no_more = False
-        """Whether the client has closed its half of the connection."""
-        self._takes_no_more = False
-        """Whether what comes behind the request under way is not read."""
-        self.fault: LegacyCallError | None = None
-        """Why the request under way is refused, whatever it asks for."""
-        self.repairs: tuple[str, ...] = ()
-        """The codes of the notes on the head of the request under way."""
-        self._head_timer: asyncio.TimerHandle | None = None
-        self._send_timer: asyncio.TimerHandle | None = None
-        self._client_left: Callable[[], None] | None = None
-        self._wire: asyncio.Transport | None = None
-        """The connection, until it is lost: aiohttp forgets its own when it begins to close."""
-
-    # What the endpoint says.
-
-    def begin(self, client_left: Callable[[], None]) -> None:
-        """Serve a call, to be told if the connection is lost, now even; it waits no longer."""
-        self._client_left = client_left
-        if self._wire is None:
-            client_left()
-        self._front.waiting.pop(self, None)
-
-    @property
-    def is_ending(self) -> bool:
-        """Whether no request is served behind the one under way."""
-        return self._takes_no_more or (self._sends_no_more and end_of_head(self._behind) < 0)
-
-    async def acknowledged(self) -> bool:
-        """Tell whether the client's machine has taken all that was written, waiting for it.
-
-        So it has if the client goes on to the next request. Where the system does not tell, being
-        written is being taken.
-        """
-        self._asked_at = self._event_loop.time()  # who closes now has been answered
-        before = len(self._behind)
-        pause = _FIRST_GLANCE
-        while pause < _ACKNOWLEDGED_WITHIN:
-            in_flight = None if self._wire is None else _unacknowledged(self._wire)
-            if in_flight == 0:
-                return True
-            await asyncio.sleep(pause)
-            if len(self._behind) > before:
-                return True
-            if in_flight is None:  # it is lost; what had come until then has been heard
-                return False
-            pause *= 2
-        return False
-
-    def judge(self, message: RawRequestMessage) -> None:
-        """Find the `fault` of the request under way, if it has one that its parser lets pass."""
-        self.fault = None
-        if message.version not in _VERSIONS:
-            self.fault = InvalidRequest("Only HTTP/1.0 and HTTP/1.1 are spoken here.")
-        elif message.chunked and message.headers["Transfer-Encoding"].lower() != "chunked":
-            # The other codings would have to be undone (RFC 9112, section 6.1).
-            self.fault = InvalidRequest("Of transfer codings, only chunked is understood.")
-        elif message.method == "CONNECT":
-            self.fault = MethodNotAllowed("CONNECT", ("GET", "HEAD", "POST", "DELETE"))
-        else:
-            return
-        self._takes_no_more = True
-
-    def end(self, request: web.BaseRequest, *, is_last: bool) -> None:
-        """Wait for the next call, since `request` has been answered; or close."""
-        self._client_left = None
-        self._asked_at = None
-        if self._wire is None:
-            return
-        if is_last:
-            self._start_send_timer()
-        elif request.content.is_eof():
-            self._wait()
-        else:
-            # What is still to come belongs to a body that was refused: aiohttp passes over it.
-            request.content.on_eof(self._wait)
-
-    def _wait(self) -> None:
-        if self._wire is None:
-            return
-        if self.is_ending:
-            self.close()
-            return
-        self._front.waiting[self] = None
-        self._body = None
-        if self._behind:
-            self._take_head()
-
-    # What the event loop says.
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Begin to serve, unless there are too many connections of which none waits."""
-        has_room = self._front.make_room()
-        super().connection_made(transport)
-        self._front.open += 1
-        self._wire = self.transport
-        if has_room:
-            self._wait()
-            self._start_head_timer()
-        else:
-            self.force_close()
-
-    def connection_lost(self, exc: BaseException | None) -> None:
-        """Forget the connection and its timers, and tell who serves a call of it."""
-        self._front.open -= 1
-        self._wire = None
-        self._front.waiting.pop(self, None)
-        self._stop_head_timer()
-        self._stop_send_timer()
-        super().connection_lost(exc)
-        if self._client_left is not None:
-            self._client_left()
-
-    def data_received(self, data: bytes) -> None:
-        """Read on: of a body what belongs to it, and behind it the next head."""
-        if self._body is not None:
-            data = self._take_body(self._body, data)
-            if not data:
-                return
-        self._behind += data
-        if self in self._front.waiting:
-            self._take_head()
-        elif len(self._behind) > self._limits.head_size:
-            # Who sends so many requests without waiting for an answer gets one.
-            self._behind = b""
-            self._takes_no_more = True
-            self.close()
-
-    def eof_received(self) -> bool:  # type: ignore[override]
-        """Let a client that sends no more have the answer to what it has asked.
-
-        It has closed only its own half (RFC 9112, section 9.6). One that is gone says just the
-        same: it is taken for gone when it says so long after it asked. TLS has no such half.
-        """
-        if self._wire is None or self._wire.get_extra_info("sslcontext") is not None:
-            return False
-        if self in self._front.waiting:
-            if self._behind:
-                self._refuse(InvalidRequest("The head of the request broke off."))
-            return False
-        if (
-            self._asked_at is None
-            or self._event_loop.time() - self._asked_at > self._limits.half_close_time
-        ):
-            return False
-        self._sends_no_more = True
-        if self._body is not None:
-            _break_off(self._body, "the connection was closed")
-        return True
-
-    def _take_head(self) -> None:
-        # Old clients send a line break after a body (RFC 9112, section 2.2): no head begins.
-        data = self._behind = self._behind.lstrip(b"\r\n")
-        if not data:
-            return
-        end = end_of_head(data)
-        if end < 0 and data[:1].isalpha():
-            if len(data) > self._limits.head_size:
-                self._refuse(
-                    InvalidRequest(f"The head has more than {self._limits.head_size} bytes.")
-                )
-            elif self._head_timer is None:
-                self._start_head_timer()
-            return
-        if end < 0:  # what is no HTTP need not come to an end
-            end = len(data)
-        head, self._behind = data[:end], data[end:]
-        self._asked_at = self._event_loop.time()
-        self._stop_head_timer()
-        self._front.waiting.pop(self, None)
-        self.repairs = ()
-        if has_bare_line_feeds(head):
-            head, self.repairs = repaired(head)
-        super().data_received(head)
-        self._body, self._body_left, closes = _what_follows(self)
-        self._takes_no_more = self._takes_no_more or closes
-        if self._body is not None and self._behind:
-            data, self._behind = self._behind, b""
-            self.data_received(data)
-
-    def _take_body(self, body: StreamReader, data: bytes) -> bytes:
-        """Read on in `body`, and return what comes behind it."""
-        behind = b""
-        if self._body_left is not None:
-            data, behind = data[: self._body_left], data[self._body_left :]
-            self._body_left -= len(data)
-        more = _read_on(self, body, data)
-        if body.is_eof():
-            self._body = None
-            if self._body_left is None and (more or not data.endswith(b"\r\n\r\n")):
-                # Something has come behind the last chunk, and the parser has it already.
-                self._takes_no_more = True
-        return behind
-
-    def _start_head_timer(self) -> None:
-        self._head_timer = self._event_loop.call_later(
-            self._limits.head_timeout, self._head_overdue
-        )
-
-    def _stop_head_timer(self) -> None:
-        if self._head_timer is not None:
-            self._head_timer.cancel()
-            self._head_timer = None
-
-    def _head_overdue(self) -> None:
-        self._head_timer = None
-        if self._behind:
-            self._refuse(RequestTimeout("The head of the request took too long to arrive."))
-        else:
-            # Who has sent nothing has asked nothing, and may be about to: an answer would be read
-            # as that of the next request.
-            self.force_close()
-
-    def _refuse(self, error: LegacyCallError) -> None:
-        """Answer a head that is not complete, and close."""
-        if self._wire is None or self._wire.is_closing():
-            return
-        answer = answer_to(error)
-        record = self._front.record_refusal(error, answer.status)
-        self._wire.write(raw_response(answer, record.request_id))
-        self.force_close()
-
-    def pause_writing(self) -> None:
-        """Give the client a while to take what has been written so far."""
-        super().pause_writing()
-        self._start_send_timer()
-
-    def resume_writing(self) -> None:
-        """Go on: the client has taken it."""
-        super().resume_writing()
-        self._stop_send_timer()
-
-    def close(self) -> None:
-        """Close when the call under way has been answered, and the client has taken that."""
-        super().close()
-        self._start_send_timer()
-
-    def force_close(self) -> None:
-        """Close; a transport does so when the client has taken the rest, if it does in time."""
-        super().force_close()
-        self._start_send_timer()
-
-    def _start_send_timer(self) -> None:
-        self._stop_send_timer()
-        if self._wire is not None:
-            later, seconds = self._event_loop.call_later, self._limits.send_timeout
-            self._send_timer = later(seconds, self._send_overdue)
-
-    def _stop_send_timer(self) -> None:
-        if self._send_timer is not None:
-            self._send_timer.cancel()
-            self._send_timer = None
-
-    def _send_overdue(self) -> None:
-        self._send_timer = None
-        if self._wire is not None:
-            self._wire.abort()
-
-    def handle_error(
-        self,
-        request: web.BaseRequest,
-        status: int = 500,
-        exc: BaseException | None = None,
-        message: str | None = None,
-    ) -> web.StreamResponse:
-        """Answer what cannot be read as HTTP, and close the connection."""
-        if request.writer.output_size > 0:
-            raise ConnectionError("the answer was under way already")
-        error = self._what_is_wrong(status, exc, message)
-        answer = answer_to(error)
-        record = self._front.record_refusal(exc or error, answer.status, request.method)
-        response = http_response(answer, headers_of(answer, record.request_id, None))
-        response.force_close()
-        self._start_send_timer()
-        return response
-
-    def _what_is_wrong(
-        self, status: int, exc: BaseException | None, message: str | None
-    ) -> Exception:
-        """Say what is wrong in words that quote nothing of the request, secrets and all."""
-        if status >= 500:
-            return RuntimeError()
-        if isinstance(exc, LineTooLong):
-            line, field = self._limits.line_size, self._limits.field_size
-            return InvalidRequest(
-                f"The URL has more than {line} bytes, or a header more than {field}."
-            )
-        if message is not None and message.startswith("Too many headers"):
-            return InvalidRequest(f"There are more than {self._limits.fields} headers.")
-        return InvalidRequest("This is not well-formed HTTP/1.1.")
-
-
-def _unacknowledged(wire: asyncio.Transport) -> int | None:
-    """Return how many segments are under way to the client; None: the connection is lost."""
-    try:
-        told = wire.get_extra_info("socket").getsockopt(
-            socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_STATE.size
-        )
-    except (AttributeError, OSError, ValueError):  # no Linux, or closed by ourselves
-        return 0
-    state, in_flight = _TCP_STATE.unpack(told)
-    return None if state == _TCP_CLOSED else in_flight
-
-
-# All that needs private names of aiohttp: its parser's messages, as `RequestHandler` queues them
-# for its task, tell what a head announces, and what is wrong with the body that is being read.
-
-
-def _what_follows(connection: Connection) -> tuple[StreamReader | None, int | None, bool]:
-    """Return the body that a head announces, its length, and whether nothing is read behind it.
-
-    There is none, or it has no length, as chunks have not. aiohttp reads no HTTP behind an upgrade,
-    not even behind one that is refused.
-    """
-    messages = connection._messages  # noqa: SLF001
-    message, body = messages[-1] if messages else (None, None)
-    if not isinstance(message, RawRequestMessage) or body is None:
-        return None, None, False
-    if body.is_eof():
-        return None, None, connection._upgraded  # noqa: SLF001
-    length = message.headers.get("Content-Length")
-    return body, None if message.chunked or length is None else int(length), message.upgrade
-
-
-def _read_on(connection: Connection, body: StreamReader, data: bytes) -> bool:
-    """Let the parser have more of a body; tell whether it has found something behind it.
-
-    aiohttp queues what is wrong with chunks as a message of its own behind the request, whose body
-    is never told: who reads it would wait for the rest, and the client for its answer.
-    """
-    messages = connection._messages  # noqa: SLF001
-    before = len(messages)
-    web.RequestHandler.data_received(connection, data)
-    if len(messages) == before:
-        return False
-    error = messages[-1][0]
-    if isinstance(error, web_protocol._ErrInfo) and not body.is_eof():  # noqa: SLF001
-        messages.pop()
-        _break_off(body, str(error.exc))
-        connection.close()
-    return True
-
-
-def _break_off(body: StreamReader, reason: str) -> None:
-    """Tell who reads `body` that it will not come whole, so that nobody waits for more of it."""
-    body.set_exception(web.RequestPayloadError(reason))
-    body.feed_eof()
+_PAUSE_AFTER_FAILURE = 1.0
+"""Seconds to the next try to accept, as asyncio's own server has it."""
 
 
 class Front(web.Server):
-    """Gives every connection its protocol, counts them, and knows which ones wait."""
+    """Gives every connection its protocol, and room, as long as there is any.
+
+    Where there is none, a connection that matters less makes room: first a handshake, then one
+    whose refused body is passed over, then one that waits for a request (a
+    server may close those at any time, RFC 9112, section 9.5), last one whose caller is not known
+    yet; of each kind, the oldest. So a flood of strangers keeps nobody out who is known.
+    """
 
     def __init__(
         self,
         endpoint: Callable[[web.BaseRequest], Any],
         limits: ConnectionLimits | None = None,
         ended: Callable[[CallRecord], None] = lambda _record: None,
+        proxies: Sequence[Network] = (),
     ) -> None:
-        """Hand calls to `endpoint`; `ended` is told of those that never get there."""
+        """Hand calls to `endpoint`; `ended` is told of those that never get there.
+
+        From `proxies`, everybody's connections come: they have no share of their own.
+        """
         self.limits = limits or ConnectionLimits()
         self._options: dict[str, Any] = {
             "access_log": None,
@@ -467,15 +70,108 @@ class Front(web.Server):
         super().__init__(endpoint, request_factory=self._request, loop=loop)
         self._event_loop = loop
         self._ended = ended
-        self.waiting: dict[Connection, None] = {}
-        """Between two requests, or with at most a part of a head: who waited longest first."""
+        self._proxies = proxies
         self._complained = float("-inf")
+        self._of_network: dict[str, int] = {}
+        self.handshakes: dict[asyncio.Task[None], None] = {}
+        self.lingering: dict[Connection, None] = {}
+        """Answered, with a refused body that is passed over."""
+        self.waiting: dict[Connection, None] = {}
+        """Between two requests, or with at most a part of a head."""
+        self.unknown: dict[Connection, None] = {}
+        """With a request under way whose caller's credential is not known to be right."""
         self.open = 0
-        """How many connections there are."""
+        """How many connections there are, handshakes included."""
 
     def __call__(self) -> web.RequestHandler:
         """Make the protocol of a new connection."""
-        return Connection(self, self.limits, self._event_loop, **self._options)
+        return self._connection()
+
+    def _connection(self, admitted: str | None = None) -> Connection:
+        return Connection(self, self.limits, self._event_loop, admitted, **self._options)
+
+    def admit(self, address: str) -> str | None:
+        """Make room for a connection from `address`; return what to `release`, None for no room."""
+        network = "" if is_trusted(address, self._proxies) else network_of(address)
+        count = self._of_network.get(network, 0)
+        if network and count >= self.limits.connections_per_address:
+            self._complain("the new one, of an address that has its share")
+            return None
+        if self.open >= self.limits.connections and not self._make_room():
+            return None
+        self.open += 1
+        self._of_network[network] = count + 1
+        return network
+
+    def release(self, network: str) -> None:
+        """Give back the room of a connection that is no more."""
+        self.open -= 1
+        if self._of_network[network] == 1:
+            del self._of_network[network]
+        else:
+            self._of_network[network] -= 1
+
+    def _make_room(self) -> bool:
+        if self.handshakes:
+            next(iter(self.handshakes)).cancel()
+            self._complain("a handshake")
+            return True
+        for kind, closed in (
+            (self.lingering, "one whose body was passed over"),
+            (self.waiting, "the one that waited longest"),
+            (self.unknown, "one of a caller who is not known"),
+        ):
+            if kind:
+                next(iter(kind)).force_close()
+                self._complain(closed)
+                return True
+        self._complain("the new one")
+        return False
+
+    def _complain(self, closed: str) -> None:
+        now = self._event_loop.time()
+        if now - self._complained >= _COMPLAINT_INTERVAL:
+            self._complained = now
+            _log.warning("too_many_connections", limit=self.limits.connections, closed=closed)
+
+    async def accept(self, listener: socket.socket, tls: ssl.SSLContext) -> None:
+        """Take the connections of a listening socket, and shake hands, until it is cancelled.
+
+        asyncio's own server tells of a connection only after its handshake.
+        """
+        while True:
+            try:
+                wire, address = await self._event_loop.sock_accept(listener)
+            except OSError as error:
+                _log.error("cannot_accept", error=type(error).__name__, errno=error.errno)
+                await asyncio.sleep(_PAUSE_AFTER_FAILURE)
+                continue
+            if (admitted := self.admit(address[0])) is None:
+                wire.close()
+                continue
+            task = self._event_loop.create_task(self._shake_hands(wire, admitted, tls))
+            self.handshakes[task] = None
+            task.add_done_callback(self._shaken)
+
+    def _shaken(self, task: "asyncio.Task[None]") -> None:
+        del self.handshakes[task]
+
+    async def _shake_hands(self, wire: socket.socket, admitted: str, tls: ssl.SSLContext) -> None:
+        connection = self._connection(admitted)
+        patience = self.limits.handshake_timeout
+        try:
+            await self._event_loop.connect_accepted_socket(
+                lambda: connection,
+                wire,
+                ssl=tls,
+                ssl_handshake_timeout=patience,
+                ssl_shutdown_timeout=patience,
+            )
+        except OSError:  # ssl.SSLError and TimeoutError among them: no HTTP came of it
+            pass
+        finally:
+            if not connection.was_made:
+                self.release(admitted)
 
     def _request(
         self,
@@ -487,31 +183,10 @@ class Front(web.Server):
     ) -> web.BaseRequest:
         assert isinstance(connection, Connection)  # noqa: S101 - the front makes no others
         connection.judge(message)
-        if message.version not in _VERSIONS or message is web_protocol.ERROR:
+        if message.version not in VERSIONS or message is web_protocol.ERROR:
             # The answer has the version of its request.
             message = message._replace(version=HttpVersion11)
         return web.BaseRequest(message, payload, connection, writer, task, self._event_loop)
-
-    def make_room(self) -> bool:
-        """Tell whether one more connection may be, after closing another one if need be.
-
-        The one to go is that which has waited longest for a request. A server may close those at
-        any time (RFC 9112, section 9.5), so a flood of them keeps nobody out.
-        """
-        if self.open < self.limits.connections:
-            return True
-        longest = next(iter(self.waiting), None)
-        if longest is not None:
-            del self.waiting[longest]
-            longest.force_close()
-        self._complain(closed="the one that waited longest" if longest else "the new one")
-        return longest is not None
-
-    def _complain(self, closed: str) -> None:
-        now = self._event_loop.time()
-        if now - self._complained >= _COMPLAINT_INTERVAL:
-            self._complained = now
-            _log.warning("too_many_connections", limit=self.limits.connections, closed=closed)
 
     def record_refusal(
         self, error: BaseException, status: int, method: str = "UNKNOWN"
@@ -541,19 +216,31 @@ async def listening_front(
     Raises:
         OSError: the address cannot be listened on.
     """
-    patience = None if tls is None else front.limits.handshake_timeout
-    server = await asyncio.get_running_loop().create_server(
-        front,
-        host,
-        port,
-        ssl=tls,
-        backlog=_BACKLOG,
-        ssl_handshake_timeout=patience,
-        ssl_shutdown_timeout=patience,
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(
+        front, host, port, backlog=_BACKLOG, start_serving=tls is None
     )
-    try:
-        yield server.sockets[0].getsockname()[1], server.close
-    finally:
+    listeners: list[socket.socket] = []
+    accepting: list[asyncio.Task[None]] = []
+    if tls is not None:
+        for each in server.sockets:
+            listener = socket.socket(fileno=os.dup(each.fileno()))
+            listener.setblocking(False)
+            listener.listen(_BACKLOG)
+            listeners.append(listener)
+            accepting.append(loop.create_task(front.accept(listener, tls)))
+
+    def stop() -> None:
+        for task in (*accepting, *front.handshakes):
+            task.cancel()
+        for listener in listeners:
+            listener.close()
         server.close()
+
+    try:
+        yield server.sockets[0].getsockname()[1], stop
+    finally:
+        stop()
+        await asyncio.gather(*accepting, return_exceptions=True)
         front.pre_shutdown()
         await front.shutdown(shutdown_timeout)

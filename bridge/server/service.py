@@ -131,9 +131,12 @@ async def running(settings: Settings, limits: Limits = LIMITS) -> AsyncIterator[
             limits=limits,
         )
         stack.push_async_callback(endpoint.close)
-        of_connections = replace(limits, connections=allow_connections(settings.connections))
+        connections = allow_connections(settings.connections)
+        of_connections = replace(
+            limits, connections=connections, connections_per_address=max(1, connections // 2)
+        )
         front = listening_front(
-            Front(endpoint, of_connections, log_call),
+            Front(endpoint, of_connections, log_call, settings.trusted_proxies),
             settings.host,
             settings.port,
             tls=None if tls is None else tls.context,

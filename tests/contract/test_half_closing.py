@@ -149,7 +149,7 @@ class TestAcknowledging:
 
     @pytest.fixture(autouse=True)
     def never_acknowledged(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("bridge.server.front._unacknowledged", lambda _: 1)
+        monkeypatch.setattr("bridge.server.connection._unacknowledged", lambda _: 1)
 
     async def test_what_is_not_acknowledged_has_not_been_handed_over(
         self, held: HeldUpstream, client: LegacyClient, log: Logged

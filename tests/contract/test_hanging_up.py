@@ -9,7 +9,7 @@ import pytest
 from aiohttp import web
 
 from bridge.server.answers import send
-from bridge.server.front import Connection
+from bridge.server.connection import Connection
 from tests.support.clocks import until
 from tests.support.held_upstream import HeldUpstream, running_held_upstream
 from tests.support.legacy import BASIC, LegacyClient, hang_up

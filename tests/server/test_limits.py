@@ -6,6 +6,7 @@ import socket
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from ipaddress import ip_network
 from typing import Any, ClassVar
 
 import pytest
@@ -27,6 +28,7 @@ from bridge.v1.errors import (
     Overloaded,
     RequestTimeout,
 )
+from tests.support.clocks import until
 from tests.support.fronts import running_front
 from tests.support.legacy import hang_up
 from tests.support.running import LOOPBACK, running_bridge
@@ -337,7 +339,7 @@ class TestTooManyConnections:
                 await quick_answer(await stack.enter_async_context(server.connection()))
             assert server.open <= 20
 
-    async def test_calls_that_are_being_served_stay(self) -> None:
+    async def test_calls_of_known_callers_stay(self) -> None:
         async with (
             front(connections=1) as server,
             server.connection(CALL.replace(b"quick", b"slow")) as (reader, _writer),
@@ -347,6 +349,64 @@ class TestTooManyConnections:
             assert await server.all_of(b"") == b""
             server.go_on.set()
             assert (await reader.readuntil(QUICK)).startswith(b"HTTP/1.1 200 ")
+
+    @pytest.mark.parametrize(
+        "sent",
+        [
+            pytest.param(CALL.replace(b"quick", b"slow"), id="served"),
+            pytest.param(POST + b"Content-Length: 9\r\n\r\na", id="sending its body"),
+        ],
+    )
+    async def test_a_stranger_makes_room(self, sent: bytes) -> None:
+        async with (
+            front(connections=1, strangers=True) as server,
+            server.connection(sent) as (reader, _),
+        ):
+            await until(lambda: server.front and server.front.unknown)
+            async with server.connection() as newcomer:
+                await quick_answer(newcomer)
+            assert await reader.read() == b""
+
+    async def test_who_is_known_outlasts_any_number_of_strangers(self) -> None:
+        """Each with a body that does not come, after its refusal: as many as may be at once."""
+        refused = POST.replace(b"body", b"quick").replace(b"close", b"keep-alive")
+        async with front(connections=20, lingering_time=60) as server, AsyncExitStack() as stack:
+            known = await stack.enter_async_context(server.connection())
+            for _ in range(100):
+                stranger = await stack.enter_async_context(
+                    server.connection(refused + b"Content-Length: 9\r\n\r\n")
+                )
+                await stranger[0].readuntil(QUICK)
+                assert server.open <= 20
+            await quick_answer(known)
+            await quick_answer(await stack.enter_async_context(server.connection()))
+
+    async def test_one_address_has_its_share(self) -> None:
+        async with (
+            front(connections=20, connections_per_address=2) as server,
+            server.connection() as first,
+            server.connection() as second,
+        ):
+            await quick_answer(first)
+            await quick_answer(second)
+
+            assert await server.all_of(b"") == b""
+            server.lost.clear()
+            first[1].close()
+            await server.lost.wait()
+            async with server.connection() as third:
+                await quick_answer(third)
+
+    async def test_the_share_of_an_address_is_not_that_of_a_proxy(self) -> None:
+        async with (
+            front(
+                connections=20, connections_per_address=1, proxies=[ip_network("127.0.0.0/8")]
+            ) as server,
+            server.connection() as first,
+            server.connection() as second,
+        ):
+            await quick_answer(first)
+            await quick_answer(second)
 
     async def test_who_left_is_not_counted(self) -> None:
         async with front(connections=1) as server:

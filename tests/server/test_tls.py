@@ -25,6 +25,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from bridge.server.tls import CertificateReloader, UnusableCertificate, server_context
+from tests.support.clocks import until
 from tests.support.fronts import running_front
 from tests.support.running import LOOPBACK
 
@@ -101,12 +102,12 @@ def day(days: int) -> str:
 @asynccontextmanager
 async def running(context: ssl.SSLContext, **limits: Any) -> AsyncIterator[int]:
     """Serve what name was asked for, and yield the port."""
-
-    async def host(request: web.BaseRequest) -> web.Response:
-        return web.Response(text=f"{request.scheme} {request.host.partition(':')[0]}")
-
-    async with running_front({"/": host}, tls=context, **limits) as (port, _front):
+    async with running_front({"/": named}, tls=context, **limits) as (port, _front):
         yield port
+
+
+async def named(request: web.BaseRequest) -> web.Response:
+    return web.Response(text=f"{request.scheme} {request.host.partition(':')[0]}")
 
 
 async def shown(port: int, bundle: Path, name: str = "acme.harvestapp.com") -> int:
@@ -220,6 +221,33 @@ class TestClients:
 
             writer.close()
             await writer.wait_closed()
+
+    async def test_handshakes_are_counted_and_the_oldest_makes_room(
+        self, pair: Pair, bundle: Path
+    ) -> None:
+        tls = server_context(pair.certificate, pair.key)
+        async with running_front({"/": named}, tls=tls, connections=3) as (port, front):
+            silent = [await asyncio.open_connection(LOOPBACK, port) for _ in range(3)]
+            await until(lambda: len(front.handshakes) == 3)
+            assert front.open == 3
+
+            await shown(port, bundle, "acme.harvestapp.com")
+
+            assert await silent[0][0].read() == b""
+            for _, writer in silent:
+                writer.close()
+            await until(lambda: front.open == 0)
+
+    async def test_handshakes_have_the_share_of_their_address(self, pair: Pair) -> None:
+        tls = server_context(pair.certificate, pair.key)
+        async with running_front({"/": named}, tls=tls, connections_per_address=2) as (port, front):
+            silent = [await asyncio.open_connection(LOOPBACK, port) for _ in range(3)]
+
+            assert await silent[2][0].read() == b""
+            assert len(front.handshakes) == 2
+            for _, writer in silent:
+                writer.close()
+            await until(lambda: front.open == 0)
 
 
 Spoil = Callable[[Pair, trustme.CA], object]

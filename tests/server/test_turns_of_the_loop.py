@@ -18,7 +18,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from bridge.server.front import Connection
+from bridge.server.connection import Connection
 from tests.support.held_upstream import HeldUpstream, running_held_upstream
 from tests.support.legacy import LegacyClient
 from tests.support.running import LOOPBACK, running_service

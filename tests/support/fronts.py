@@ -1,14 +1,16 @@
 """A front for tests: legacy connections as the bridge holds them, with handlers of a test's own."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
 from aiohttp import web
 
+from bridge.identity.hosts import Network
 from bridge.server.answers import send
-from bridge.server.front import Connection, Front, listening_front
+from bridge.server.connection import Connection
+from bridge.server.front import Front, listening_front
 from bridge.server.limits import ConnectionLimits
 from tests.support.running import LOOPBACK
 
@@ -17,17 +19,23 @@ Handler = Callable[[web.BaseRequest], Awaitable[web.Response]]
 
 @asynccontextmanager
 async def running_front(
-    handlers: Mapping[str, Handler], **options: Any
+    handlers: Mapping[str, Handler],
+    *,
+    strangers: bool = False,
+    proxies: Sequence[Network] = (),
+    **options: Any,
 ) -> AsyncIterator[tuple[int, Front]]:
     """Serve each path by its handler, and yield the port and the front.
 
-    `options` are those of `ConnectionLimits`, and `tls`.
+    All callers are known, or else `strangers`. `options` are those of `ConnectionLimits`, and `tls`.
     """
 
     async def endpoint(request: web.BaseRequest) -> web.StreamResponse:
         connection = request.protocol
         assert isinstance(connection, Connection)
         connection.begin(lambda: _cancel(request.task))
+        if not strangers:
+            connection.serves_known()
         response: web.Response | None = None
         try:
             response = await handlers[request.path](request)
@@ -37,7 +45,7 @@ async def running_front(
             connection.end(request, is_last=response is None or not response.keep_alive)
 
     tls = options.pop("tls", None)
-    front = Front(endpoint, ConnectionLimits(**options))
+    front = Front(endpoint, ConnectionLimits(**options), proxies=proxies)
     async with listening_front(front, LOOPBACK, 0, tls=tls, shutdown_timeout=0.1) as (port, _stop):
         yield port, front
 
