@@ -279,8 +279,8 @@ class _Likeness(msgspec.Struct, frozen=True):
             return None
         senders = _digests((message.sent_by_email, message.sent_from_email))
         others = addresses - self.addresses - senders
-        if others and self.addresses <= senders and None in {self.subject, self.body}:
-            return None  # hardly anything was asked for that would tell it from another's
+        if others and self.body is None:
+            return None  # too little was asked for to tell it from somebody else's
         return len(others)
 
 

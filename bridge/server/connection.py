@@ -5,8 +5,10 @@ is said in `bridge.server.limits`.
 """
 
 import asyncio
+import fcntl
 import socket
 import struct
+import termios
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -32,9 +34,13 @@ _ACKNOWLEDGED_WITHIN = 2.0
 _FIRST_GLANCE = 0.001
 """Seconds to the first of several looks for that; each next one comes after twice as long."""
 
-_TCP_STATE = struct.Struct("B23xI")
-"""The start of Linux' `struct tcp_info`: the state, and how many segments are not acknowledged."""
 _TCP_CLOSED = 7
+"""The state of a lost connection, which is the first byte of Linux' `struct tcp_info`."""
+
+_BYTES = struct.Struct("i")
+
+
+_NOT_HTTP = "This is not well-formed HTTP/1.1."
 
 
 class Connection(web.RequestHandler):
@@ -58,7 +64,10 @@ class Connection(web.RequestHandler):
         "_event_loop",
         "_front",
         "_head_timer",
+        "_is_plain",
+        "_last_bytes",
         "_limits",
+        "_passes_over",
         "_send_timer",
         "_sends_no_more",
         "_standing",
@@ -93,8 +102,14 @@ class Connection(web.RequestHandler):
         """That of the request under way, while it has not come whole."""
         self._body_left: int | None = None
         """The bytes of it that are still to come; None: its head does not say how many."""
+        self._last_bytes = b""
+        """The latest of it, where its end is not known before."""
+        self._passes_over = False
+        """Whether it was refused, and only has to come to its end."""
         self._asked_at: float | None = None
-        """When the head of the request under way was whole, by the event loop's clock."""
+        """When the request under way was whole, as far as it is, by the event loop's clock."""
+        self._is_plain = True
+        """Whether it is not behind TLS."""
         self._sends_no_more = False
         """Whether the client has closed its half of the connection."""
         self._takes_no_more = False
@@ -134,15 +149,18 @@ class Connection(web.RequestHandler):
         """
         self._asked_at = self._event_loop.time()  # who closes now has been answered
         before = len(self._behind)
+        # Behind TLS there is a buffer that cannot be seen: it has had its turn by the second look.
+        looks = 1 if self._is_plain else 2
         pause = _FIRST_GLANCE
         while pause < _ACKNOWLEDGED_WITHIN:
-            in_flight = None if self._wire is None else _unacknowledged(self._wire)
-            if in_flight == 0:
+            left = None if self._wire is None else _unacknowledged(self._wire)
+            looks -= left == 0
+            if looks == 0:
                 return True
             await asyncio.sleep(pause)
-            if len(self._behind) > before:
+            if self._behind[before:].strip(b"\r\n"):
                 return True
-            if in_flight is None:  # it is lost; what had come until then has been heard
+            if left is None:  # it is lost; what had come until then has been heard
                 return False
             pause *= 2
         return False
@@ -175,7 +193,7 @@ class Connection(web.RequestHandler):
         elif request.content.is_eof():
             self._wait()
         else:
-            request.content.on_eof(self._wait)
+            self._passes_over = True
 
     def _wait(self) -> None:
         if self._wire is None:
@@ -198,6 +216,7 @@ class Connection(web.RequestHandler):
         super().connection_made(transport)
         self.was_made = True
         self._wire = self.transport
+        self._is_plain = transport.get_extra_info("sslcontext") is None
         if self._admitted is None:
             self.force_close()
         else:
@@ -229,14 +248,14 @@ class Connection(web.RequestHandler):
             data = self._take_body(self._body, data)
             if not data:
                 return
+        searched = max(0, len(self._behind) - 3)
         self._behind += data
         if self._standing is self._front.waiting:
-            self._take_head()
-        elif len(self._behind) > self._limits.head_size:
+            self._take_head(searched)
+        elif self._takes_no_more or len(self._behind) > self._limits.head_size:
             # Who sends so many requests without waiting for an answer gets one.
             self._behind = b""
             self._takes_no_more = True
-            self.close()
 
     def eof_received(self) -> bool:  # type: ignore[override]
         """Let a client that sends no more have the answer to what it has asked.
@@ -244,7 +263,7 @@ class Connection(web.RequestHandler):
         It has closed only its own half (RFC 9112, section 9.6). One that is gone says just the
         same: it is taken for gone when it says so long after it asked. TLS has no such half.
         """
-        if self._wire is None or self._wire.get_extra_info("sslcontext") is not None:
+        if self._wire is None or not self._is_plain:
             return False
         if self._standing is self._front.waiting:
             if self._behind:
@@ -260,12 +279,15 @@ class Connection(web.RequestHandler):
             _break_off(self._body, "the connection was closed")
         return True
 
-    def _take_head(self) -> None:
-        # Old clients send a line break after a body (RFC 9112, section 2.2): no head begins.
-        data = self._behind = self._behind.lstrip(b"\r\n")
-        if not data:
-            return
-        end = end_of_head(data)
+    def _take_head(self, searched: int = 0) -> None:
+        data = self._behind
+        if data[:1] in b"\r\n":
+            # Old clients send a line break after a body (RFC 9112, section 2.2): no head begins.
+            data = self._behind = data.lstrip(b"\r\n")
+            searched = 0
+            if not data:
+                return
+        end = end_of_head(data, searched)
         if end < 0 and data[:1].isalpha():
             if len(data) > self._limits.head_size:
                 self._refuse(
@@ -274,9 +296,11 @@ class Connection(web.RequestHandler):
             elif self._head_timer is None:
                 self._start_head_timer()
             return
-        if end < 0:  # what is no HTTP need not come to an end
-            end = len(data)
-        head, self._behind = data[:end], data[end:]
+        # What is no HTTP need not come to an end.
+        head, self._behind = (data, b"") if end < 0 else (data[:end], data[end:])
+        self._begin_request(head)
+
+    def _begin_request(self, head: bytes) -> None:
         self._asked_at = self._event_loop.time()
         self._stop_head_timer()
         self._stand_among(self._front.unknown)
@@ -284,9 +308,14 @@ class Connection(web.RequestHandler):
         if has_bare_line_feeds(head):
             head, self.repairs = repaired(head)
         super().data_received(head)
-        self._body, self._body_left, closes = _what_follows(self)
-        self._takes_no_more = self._takes_no_more or closes
-        if self._body is not None and self._behind:
+        if (announced := _announced(self)) is None:
+            self._refuse(InvalidRequest(_NOT_HTTP))
+            return
+        self._body, self._body_left = announced
+        self._last_bytes = b""
+        if self._body is None:
+            self._takes_no_more = self._takes_no_more or _reads_no_more(self)
+        elif self._behind:
             data, self._behind = self._behind, b""
             self.data_received(data)
 
@@ -297,11 +326,22 @@ class Connection(web.RequestHandler):
             data, behind = data[: self._body_left], data[self._body_left :]
             self._body_left -= len(data)
         more = _read_on(self, body, data)
-        if body.is_eof():
-            self._body = None
-            if self._body_left is None and (more or not data.endswith(b"\r\n\r\n")):
-                # Something has come behind the last chunk, and the parser has it already.
-                self._takes_no_more = True
+        if self._body_left is None:
+            self._last_bytes = (self._last_bytes + data)[-4:]
+        if not body.is_eof():
+            return behind
+        self._body = None
+        self._takes_no_more = (
+            self._takes_no_more
+            or _reads_no_more(self)
+            # Something has come behind the last chunk, and the parser has it already.
+            or (self._body_left is None and (more or self._last_bytes != b"\r\n\r\n"))
+        )
+        if self._passes_over:
+            self._passes_over = False
+            self._wait()
+        elif self._asked_at is not None:
+            self._asked_at = self._event_loop.time()
         return behind
 
     def _start_head_timer(self) -> None:
@@ -399,39 +439,47 @@ class Connection(web.RequestHandler):
             )
         if message is not None and message.startswith("Too many headers"):
             return InvalidRequest(f"There are more than {self._limits.fields} headers.")
-        return InvalidRequest("This is not well-formed HTTP/1.1.")
+        return InvalidRequest(_NOT_HTTP)
 
 
 def _unacknowledged(wire: asyncio.Transport) -> int | None:
-    """Return how many segments are under way to the client; None: the connection is lost."""
+    """Return how many bytes the client's machine has not taken; None: the connection is lost."""
+    connection = wire.get_extra_info("socket")
     try:
-        told = wire.get_extra_info("socket").getsockopt(
-            socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_STATE.size
-        )
+        state = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0]
+        queued = fcntl.ioctl(connection.fileno(), termios.TIOCOUTQ, bytes(_BYTES.size))
     except (AttributeError, OSError, ValueError):  # no Linux, or closed by ourselves
         return 0
-    state, in_flight = _TCP_STATE.unpack(told)
-    return None if state == _TCP_CLOSED else in_flight
+    if state == _TCP_CLOSED:
+        return None
+    return wire.get_write_buffer_size() + int(_BYTES.unpack(queued)[0])
 
 
 # All that needs private names of aiohttp: its parser's messages, as `RequestHandler` queues them
 # for its task, tell what a head announces, and what is wrong with the body that is being read.
 
 
-def _what_follows(connection: Connection) -> tuple[StreamReader | None, int | None, bool]:
-    """Return the body that a head announces, its length, and whether nothing is read behind it.
+def _announced(connection: Connection) -> tuple[StreamReader | None, int | None] | None:
+    """Return the body that a head announces, and its length; None: it was no head.
 
-    There is none, or it has no length, as chunks have not. aiohttp reads no HTTP behind an upgrade,
-    not even behind one that is refused.
+    There is none, or it has no length, as chunks have not.
     """
     messages = connection._messages  # noqa: SLF001
-    message, body = messages[-1] if messages else (None, None)
-    if not isinstance(message, RawRequestMessage) or body is None:
-        return None, None, False
-    if body.is_eof():
-        return None, None, connection._upgraded  # noqa: SLF001
+    if not messages:
+        return None
+    message, body = messages[-1]
+    if not isinstance(message, RawRequestMessage) or body.is_eof():
+        return None, None
     length = message.headers.get("Content-Length")
-    return body, None if message.chunked or length is None else int(length), message.upgrade
+    return body, None if message.chunked or length is None else int(length)
+
+
+def _reads_no_more(connection: Connection) -> bool:
+    """Tell whether aiohttp takes what comes behind this request for another protocol.
+
+    So it does behind a request for a WebSocket, even where that is refused.
+    """
+    return bool(connection._upgraded)  # noqa: SLF001
 
 
 def _read_on(connection: Connection, body: StreamReader, data: bytes) -> bool:

@@ -359,13 +359,15 @@ class Endpoint:
                         if self._gateway.knows(errand.credential):
                             self._gateway.wrote(caller.account_id)
                     await asyncio.sleep(0)  # for the loop to hear of those who hung up just now
-                    if await self._send(call, answer) and await call.was_taken():
+                    sent = await self._send(call, answer)
+                    if sent and writing.intent is not None and await call.was_taken():
                         await writing.handed_over()
                 finally:
                     writing.give_turns_back()
 
     async def _read_body(self, request: web.BaseRequest, take: Callable[[int], None]) -> bytes:
-        if (list_field(request.headers, "Content-Encoding") or "identity").lower() != "identity":
+        codings = (list_field(request.headers, "Content-Encoding") or "identity").lower()
+        if any(each.strip() != "identity" for each in codings.split(",")):
             # No v1 client compresses what it sends, and what is not inflated is no bomb.
             raise UnsupportedMediaType("Send the body without a Content-Encoding.")
         return await read_body(request, self._body_limits, take)

@@ -17,13 +17,14 @@ _WRAPPED = re.compile(
 _LINE_BREAKS = re.compile(rb"[\r\n]+")
 
 
-def end_of_head(data: bytes) -> int:
+def end_of_head(data: bytes, searched: int = 0) -> int:
     """Return where the head that begins `data` ends, or -1 if it has not come to its end.
 
-    RFC 9112, section 2.2: a line may end in a lone LF.
+    RFC 9112, section 2.2: a line may end in a lone LF. It does not begin to end in the first
+    `searched` bytes.
     """
-    end = data.find(b"\n\r\n")
-    bare = data.find(b"\n\n", 0, end + 1 if end >= 0 else len(data))
+    end = data.find(b"\n\r\n", searched)
+    bare = data.find(b"\n\n", searched, end + 1 if end >= 0 else len(data))
     if bare >= 0:
         return bare + 2
     return end + 3 if end >= 0 else -1

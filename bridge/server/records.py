@@ -68,7 +68,9 @@ class CallRecord:
             "account_id": self.account_id,
             "label": self.label and without_addresses(self.label),
             "status": self.status,
-            "milliseconds": self.milliseconds or milliseconds_since(self.started),
+            "milliseconds": milliseconds_since(self.started)
+            if self.milliseconds is None
+            else self.milliseconds,
             "upstream": [call.line() for call in self.upstream_calls],
             "notes": [
                 {"code": note.code, "subject": note.subject, "count": count}

@@ -262,7 +262,10 @@ class _Here(aiohttp.abc.AbstractResolver):
     """Finds every name on this machine."""
 
     async def resolve(
-        self, host: str, port: int = 0, family: int = 0
+        self,
+        host: str,
+        port: int = 0,
+        family: int = 0,  # noqa: ARG002
     ) -> list[aiohttp.abc.ResolveResult]:
         return [
             aiohttp.abc.ResolveResult(

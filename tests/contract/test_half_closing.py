@@ -1,6 +1,7 @@
 """Clients that say they send no more, and wait for their answer (RFC 9112, section 9.6)."""
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -142,6 +143,24 @@ async def test_who_is_gone_by_the_time_of_the_answer_has_not_been_told(
     assert (await again).status == 201
     assert [call.received.method for call in held.calls] == ["POST", "GET"]
     assert outcomes(journal) == ["done"]
+
+
+async def test_an_answer_of_which_a_part_was_never_sent_has_not_been_handed_over(
+    held: HeldUpstream, client: LegacyClient, log: Logged, journal: Path
+) -> None:
+    with socket.socket() as reads_nothing:
+        reads_nothing.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        reads_nothing.setblocking(False)
+        loop = asyncio.get_running_loop()
+        await loop.sock_connect(reads_nothing, (client.host, client.port))
+        await loop.sock_sendall(reads_nothing, WRITE)
+        (await held.next()).answer(hello(sent_by="Bob" * 500_000), 201)
+        await until(lambda: log.lines("client_gone"))
+    again = posting(client)
+    (await held.next()).answer(page(hello()))
+
+    assert (await again).status == 201
+    assert [call.received.method for call in held.calls] == ["POST", "GET"]
 
 
 class TestAcknowledging:

@@ -321,6 +321,9 @@ class TestFieldsOnSeveralLines:
 
         assert statuses(await bridge.raw(coded)) == ["415"]
 
+        plain = request(BODY, headers=("Content-Encoding: identity", "Content-Encoding: identity"))
+        assert statuses(await bridge.raw(plain)) == ["201"]
+
     async def test_connection(self, bridge: LegacyClient) -> None:
         fields = b"Connection: x-any\r\nConnection: close\r\n\r\n"
 
@@ -404,14 +407,30 @@ class TestBehindACall:
             assert statuses(answers) == ["200", "200"]
 
     @pytest.mark.parametrize("token", [b"h2c", b"TLS/1.0", b"any"])
+    @pytest.mark.parametrize("body", [b"", b"<body/>"])
     async def test_a_call_behind_an_upgrade_is_answered(
-        self, bridge: LegacyClient, token: bytes
+        self, bridge: LegacyClient, token: bytes, body: bytes
     ) -> None:
-        upgrade = READ + b"Connection: Upgrade\r\nUpgrade: %s\r\n\r\n" % token
+        upgrade = READ + b"Connection: Upgrade\r\nUpgrade: %s\r\n" % token
+        length = b"Content-Length: %d\r\n\r\n" % len(body)
 
-        answers = await bridge.raw(upgrade + READ + b"Connection: close\r\n\r\n")
+        answers = await bridge.raw(upgrade + length + body + READ + b"Connection: close\r\n\r\n")
 
         assert statuses(answers) == ["200", "200"]
+
+    async def test_a_last_chunk_that_comes_in_pieces_keeps_the_connection(
+        self, upstream: ScriptedUpstream, scripted_bridge: LegacyClient
+    ) -> None:
+        upstream.says(CREATED)
+        chunks = b"%x\r\n%s\r\n0\r\n" % (len(BODY), BODY)
+        write = request(chunks, headers=("Transfer-Encoding: chunked",), length=False)
+        second = request(BODY)
+
+        answers = await in_pieces(
+            scripted_bridge, write.replace(b"Connection: close\r\n", b""), b"\r\n", second
+        )
+
+        assert statuses(answers) == ["201", "201"]
 
     @pytest.mark.parametrize(
         "head",
@@ -453,6 +472,9 @@ class TestVersions:
         call = request(BODY, version="1.0", headers=("Expect: 100-continue",))
 
         assert (await scripted_bridge.raw(call)).startswith(b"HTTP/1.0 201 ")
+
+    async def test_the_preface_of_http_2_is_400(self, bridge: LegacyClient) -> None:
+        assert statuses(await bridge.raw(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")) == ["400"]
 
 
 class TestTransferCodings:

@@ -297,6 +297,7 @@ TEXTS = "<subject>Hello</subject><body>Pay me.</body>"
 ASKED = {
     "a mail": Asked(send_message, HELLO, {}),
     "to Jane": mail(TO_JANE, recipients=[JANE]),
+    "to Jane, a body": mail(f"{TO_JANE}<body>Pay me.</body>", recipients=[JANE], body="Pay me."),
     "to Jane, blank": mail(f"{TO_JANE}<subject> </subject><body/>", recipients=[JANE]),
     "to me": mail(TO_ME, recipients=[SENDER]),
     "to me, a subject": mail(f"{TO_ME}<subject>Hello</subject>", recipients=[SENDER],
@@ -337,7 +338,8 @@ DIFFERENCES: dict[tuple[str, str], tuple[dict[str, Any], bool]] = {
     ("a mail", "all of them others"): ({"recipients": [ARCHIVE, SENDER]}, False),
     ("a mail", "no recipients"): ({"recipients": []}, False),
     ("a mail", "null for recipients"): ({"recipients": None}, False),
-    ("to Jane", "a standing copy"): ({"recipients": [JANE, ARCHIVE]}, True),
+    ("to Jane", "a standing copy"): ({"recipients": [JANE, ARCHIVE]}, False),
+    ("to Jane, a body", "a standing copy"): ({"recipients": [JANE, ARCHIVE]}, True),
     ("to me", "nothing"): ({}, True),
     ("to me", "somebody else's mail"): ({"recipients": [JANE]}, False),
     ("to me", "somebody else's copy"): ({"recipients": [SENDER, JANE]}, False),

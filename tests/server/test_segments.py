@@ -2,8 +2,11 @@
 
 import asyncio
 import re
+from collections.abc import Callable
 from typing import Any
 
+import pytest
+import uvloop
 from aiohttp import web
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -93,3 +96,38 @@ def test_the_same_is_answered_however_a_stream_is_cut(stream: bytes, cuts: list[
 
     whole, cut = asyncio.run(both())
     assert cut == whole
+
+
+REFUSED = b"PUT /refused HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n"
+CHUNKED = b"PUT /refused HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+LAST = HEAD + b"Connection: close\r\nContent-Length: 5\r\n\r\nhello"
+
+
+async def refused(_request: web.BaseRequest) -> web.Response:
+    return web.Response(status=401)
+
+
+def exchanged(new_loop: Callable[[], asyncio.AbstractEventLoop], *pieces: bytes) -> Any:
+    async def exchange() -> Any:
+        async with running_front({"/echo": echo, "/refused": refused}) as (port, _):
+            return await answers(port, list(pieces))
+
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        return runner.run(exchange())
+
+
+@pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop])
+@pytest.mark.parametrize("size", [1, 100_000, 3_000_000])
+def test_a_request_behind_a_body_that_was_refused_is_served(
+    new_loop: Callable[[], asyncio.AbstractEventLoop], size: int
+) -> None:
+    stream = REFUSED % size + b"x" * size + LAST
+
+    assert exchanged(new_loop, stream) == [(b"401", b""), (b"200", b""), (b"", b"[hello]")]
+
+
+@pytest.mark.parametrize("behind", [LAST, LAST[:-3], LAST[:20]])
+def test_what_comes_with_the_last_chunk_of_a_refused_body_is_not(behind: bytes) -> None:
+    chunks = b"5\r\nhello\r\n0\r\n\r\n"
+
+    assert exchanged(asyncio.new_event_loop, CHUNKED, chunks + behind) == [(b"401", b"")]
