@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping
 from functools import cache
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 from urllib.parse import SplitResult, parse_qs, urlencode, urljoin, urlsplit
 
 import msgspec
@@ -14,6 +14,9 @@ from bridge.v2.wire import V2Request, V2Response, require_status
 
 PER_PAGE = 2000
 """The most that v2 hands out at once (the vendor's documentation, "Pagination")."""
+
+LONGEST_LINK = 8190
+"""Characters: a walk remembers each. Servers need to take no more than 8,000 (RFC 9112, section 3)."""
 
 T = TypeVar("T")
 
@@ -29,9 +32,13 @@ class Links(msgspec.Struct):
 
 @cache
 def page_type(collection: str, item: Any) -> Any:  # noqa: ANN401 - a class made at run time
-    """Return the type of a page whose `items`, each an `item`, are under the key `collection`."""
+    """Return the type of a page whose `items`, each an `item`, are under the key `collection`.
+
+    There are `PER_PAGE` of them at most, however many v2 was asked for.
+    """
+    items = Annotated[list[item], msgspec.Meta(max_length=PER_PAGE)]
     return msgspec.defstruct(
-        "Page", [("items", list[item]), ("links", Links)], rename={"items": collection}
+        "Page", [("items", items), ("links", Links)], rename={"items": collection}
     )
 
 
@@ -88,6 +95,8 @@ class Pager:
         if link is None:
             self._query = None
             return
+        if len(link) > LONGEST_LINK:
+            raise UpstreamFault(f"v2's links.next has more than {LONGEST_LINK} characters")
         # Of the link as it came: urlsplit leaves out tabs and line breaks.
         if not _PLAIN.fullmatch(link):
             raise UpstreamFault("v2's links.next has no usable query")
