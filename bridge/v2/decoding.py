@@ -12,9 +12,8 @@ from bridge.v2.errors import UpstreamFault
 
 T = TypeVar("T")
 
-MOST_OBJECTS = 502_000
-"""In one answer: as many as 2,000 messages, the most on a page, with 250 recipients each. Of braces
-in texts, which count too, there are not nearly as many."""
+MOST_OBJECTS = 200_000
+"""In one answer: a hundred for each item of a full page. Braces in texts count, too."""
 
 LEAST_OBJECT = 3
 """Bytes: braces and a comma."""

@@ -16,7 +16,7 @@ PER_PAGE = 2000
 """The most that v2 hands out at once (the vendor's documentation, "Pagination")."""
 
 LONGEST_LINK = 8190
-"""Characters: a walk remembers each. Servers need to take no more than 8,000 (RFC 9112, section 3)."""
+"""Characters: each is remembered. Servers need take no more than 8,000 (RFC 9112, section 3)."""
 
 T = TypeVar("T")
 
