@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping
 from functools import cache
-from typing import Annotated, Any, TypeVar
+from typing import Any, TypeVar
 from urllib.parse import SplitResult, parse_qs, urlencode, urljoin, urlsplit
 
 import msgspec
@@ -32,13 +32,9 @@ class Links(msgspec.Struct):
 
 @cache
 def page_type(collection: str, item: Any) -> Any:  # noqa: ANN401 - a class made at run time
-    """Return the type of a page whose `items`, each an `item`, are under the key `collection`.
-
-    There are `PER_PAGE` of them at most, however many v2 was asked for.
-    """
-    items = Annotated[list[item], msgspec.Meta(max_length=PER_PAGE)]
+    """Return the type of a page whose `items`, each an `item`, are under the key `collection`."""
     return msgspec.defstruct(
-        "Page", [("items", items), ("links", Links)], rename={"items": collection}
+        "Page", [("items", list[item]), ("links", Links)], rename={"items": collection}
     )
 
 
