@@ -289,11 +289,9 @@ class TestTime:
 @pytest.mark.parametrize(
     "reply",
     [
-        pytest.param(Reply(b'{"message": "' + b"\\n" * 10**6 + b'"}', 400), id="refusal"),
-        pytest.param(Reply(b'{"a": "\\ud800' + b"\\n" * 10**6), id="escapes without an end"),
+        pytest.param(Reply(b'{"message": "' + b"a" * 10**6 + b'"}', 400), id="refusal"),
         pytest.param(page(*[{"id": 1}] * 200_001), id="items"),
         pytest.param(page(message(recipients=[{}] * 200_001)), id="recipients"),
-        pytest.param(page(following=f"?cursor={'a' * 10**6}"), id="link"),
     ],
 )
 async def test_what_is_too_much_is_refused_before_it_is_worked_on(
