@@ -184,12 +184,12 @@ class Gateway:
     def outage(self) -> str | None:
         """Return what v2 is not asked for at all just now, None if there is anything it is.
 
-        What strangers are refused, or have brought about, is no outage.
+        How strangers fare says something only where nobody else has called yet.
         """
-        if self._reach[True].is_shut:
+        lanes = [lane for lane in self._lanes.values() if lane.known] or self._lanes.values()
+        if any(lane.reach.is_shut for lane in lanes):
             return "v2 is not to be reached"
-        accounts = [lane for lane in self._lanes.values() if lane.known]
-        if accounts and all(lane.breaker.is_shut for lane in accounts):
+        if lanes and all(lane.breaker.is_shut for lane in lanes):
             return "v2 fails every account"
         return None
 

@@ -659,10 +659,12 @@ class TestStrangers:
 
             assert [call.token for call in held.calls] == ["0", "1", "newcomer"]
 
-    async def test_an_outage_is_what_accounts_suffer_and_not_they(
+    async def test_an_outage_is_what_others_suffer_if_there_are_any(
         self, held: HeldUpstream, gateway: Gateway
     ) -> None:
         await failing(held, stranger(gateway), 5)
+        assert gateway.outage() == "v2 fails every account"
+        await failing(held, Asker(gateway), 1, status=200)
         assert gateway.outage() is None
 
         await failing(held, Asker(gateway), 5)
