@@ -290,8 +290,8 @@ class TestTime:
     "reply",
     [
         pytest.param(Reply(b'{"message": "' + b"a" * 10**6 + b'"}', 400), id="refusal"),
-        pytest.param(page(*[{"id": 1}] * 200_001), id="items"),
-        pytest.param(page(message(recipients=[{}] * 200_001)), id="recipients"),
+        pytest.param(page(*[{"id": 10**9}] * 200_001), id="items"),
+        pytest.param(page(message(recipients=[{"name": ""}] * 200_001)), id="recipients"),
     ],
 )
 async def test_what_is_too_much_is_refused_before_it_is_worked_on(
