@@ -302,7 +302,12 @@ async def test_what_is_too_much_is_refused_before_it_is_worked_on(
 ) -> None:
     """No text of such an answer is written, joined, escaped or validated."""
     written: list[object] = []
-    monkeypatch.setattr(Writer, "write", lambda *_: written.append(1) or b"")
+
+    def write(*told: object) -> bytes:
+        written.append(told)
+        return b""
+
+    monkeypatch.setattr(Writer, "write", write)
     upstream.says(reply)
 
     answer = await scripted_bridge.get(LIST)
