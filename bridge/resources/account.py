@@ -157,19 +157,33 @@ def who_am_i(call: V1Request) -> Flow:
     me: V2Response = yield V2Request("GET", "/users/me")
     require_status(me, 200)
     answer: V2Response = yield V2Request("GET", "/company")
-    company = WITHHELD_COMPANY
+    company: object = WITHHELD_COMPANY
     if answer.status == 403:
         call.notes.add(NoteCode.COMPANY_WITHHELD, "company")
     else:
         require_status(answer, 200)
-        company = decode(answer.body, dict[str, msgspec.Raw])
+        company = _object(answer)
     facts = {
-        "user": decode(me.body, dict[str, msgspec.Raw]),
+        "user": _object(me),
         "company": company,
         "called": _called(call),
         "at": me.received_at,
     }
     return V1Response(200, (WHO_AM_I.write(msgspec.json.encode(facts), call),))
+
+
+class _Object(msgspec.Struct):
+    """Any JSON object; none of its members is kept, however many there are."""
+
+
+def _object(response: V2Response) -> msgspec.Raw:
+    """Return the JSON object that v2 answered.
+
+    Raises:
+        UpstreamFault: it is none.
+    """
+    decode(response.body, _Object)
+    return msgspec.Raw(response.body)
 
 
 def _called(call: V1Request) -> Mapping[str, str] | None:

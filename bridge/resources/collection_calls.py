@@ -65,7 +65,7 @@ def delete_one(collection: Collection, call: V1Request) -> Flow:
         require_success(response)
         if response.body.strip():
             # v2 has nothing to say to this. A web page is somebody else's, and deletes nothing.
-            decode(response.body, object)
+            decode(response.body, msgspec.Raw)
     return V1Response(200)
 
 

@@ -6,7 +6,7 @@ Read it with schemas/README.md, "Invoice messages", whose tables these are.
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache, partial
 from itertools import chain
-from typing import Any
+from typing import Annotated, Any
 from urllib.parse import urlencode
 
 import msgspec
@@ -80,8 +80,11 @@ WORTH_KEEPING = 500
 """Characters of a recipient: an address has 254 at most."""
 
 
+MOST_RECIPIENTS = 1000
+"""Of one message of v2: four times as many as a request may have."""
+
 RECIPIENTS = Kind(
-    list[Recipient] | None,
+    Annotated[list[Recipient], msgspec.Meta(max_length=MOST_RECIPIENTS)] | None,
     ElementType(
         attribute=PerDialect(None, None),
         text=PerDialect(classic=partial(_as_read, False), final=partial(_as_read, True)),

@@ -24,6 +24,7 @@ from bridge.v1.reader import Form, plain_markup
 from bridge.v1.wire import V1Request
 from bridge.v1.writer import BATCH, DECLARATION, Writer, list_tags
 from bridge.v2.decoding import convert, decode
+from bridge.v2.errors import UpstreamTimeout
 from bridge.v2.paging import page_type
 
 
@@ -164,6 +165,7 @@ class Collection:
 
         Raises:
             UpstreamFault: `body` is no page of such objects.
+            UpstreamTimeout: the call's time was up before all were told.
             InvalidAnswer: one of them cannot be told in the call's dialect.
         """
         if call.reuse is None:
@@ -188,11 +190,12 @@ class Collection:
     def _translate(self, body: bytes, call: V1Request, notes: Notes) -> Page:
         told = _telling(self.entity, call.dialect, self.root.of(call.dialect))
         page = decode(body, page_type(self.key, told.item))
-        parts = tuple([
-            told.writer.write(page.items[at : at + BATCH], call.ids, told.read, notes)
-            for at in range(0, len(page.items), BATCH)
-        ])  # fmt: skip
-        return Page(parts, page.links.next)
+        parts: list[bytes] = []
+        for at in range(0, len(page.items), BATCH):
+            if call.out_of_time():
+                raise UpstreamTimeout("the call's time was up")
+            parts.append(told.writer.write(page.items[at : at + BATCH], call.ids, told.read, notes))
+        return Page(tuple(parts), page.links.next)
 
     def document(self, parts: Sequence[bytes], call: V1Request) -> tuple[bytes, ...]:
         """Return the document whose items are in `parts`: in one part, unless it is long."""

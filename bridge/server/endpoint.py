@@ -60,7 +60,13 @@ from bridge.v1.errors import (
 from bridge.v1.notes import Notes
 from bridge.v1.reuse import Reuse
 from bridge.v1.wire import V1Request, V1Response
-from bridge.v2.errors import OwnTokenRefused, UpstreamError, UpstreamRefusal, UpstreamSilence
+from bridge.v2.errors import (
+    OwnTokenRefused,
+    UpstreamError,
+    UpstreamRefusal,
+    UpstreamSilence,
+    UpstreamTimeout,
+)
 from bridge.v2.rate_limit import Rate
 
 _log = structlog.get_logger("bridge.calls")
@@ -290,9 +296,11 @@ class Endpoint:
     async def _read(self, call: Call, match: Match, caller: Caller, address: str) -> None:
         """Answer a call that changes nothing, together with all who ask the same just now."""
         record = call.record
+        errand = self._errand(call, caller, address)
         # Notes of its own, for they go to all who share the answer.
-        legacy = self._v1_request(call, match, b"", Notes())
-        errand = self._errand(call, caller)
+        legacy = self._v1_request(
+            call, match, b"", Notes(), lambda: self._loop.time() >= errand.deadline
+        )
         key = (
             caller.key,
             caller.account_id,
@@ -328,7 +336,8 @@ class Endpoint:
         perform = partial(self._gateway.send, errand=errand)
         # Only who works takes a place: to share costs nothing.
         with self._place(caller, address, errand.credential):
-            return await self._run(legacy, match, caller, perform), legacy.notes
+            answer = await self._run(legacy, match, caller, perform, errand.deadline)
+            return answer, legacy.notes
 
     async def _write(self, call: Call, match: Match, caller: Caller, address: str) -> None:
         """Answer a call that changes something, and go on with it even if its client hangs up."""
@@ -337,7 +346,7 @@ class Endpoint:
             # Before a place is taken: a client that sends slowly would keep it from those who have
             # asked.
             body = await self._read_body(request, take) if posts else b""
-            errand = self._errand(call, caller)
+            errand = self._errand(call, caller, address)
             with self._place(caller, address, errand.credential):
                 call.is_write = True
                 legacy = self._v1_request(call, match, body, call.record.notes)
@@ -378,9 +387,11 @@ class Endpoint:
         match: Match,
         caller: Caller,
         perform: Callable[[Step], Awaitable[Any]],
+        deadline: float | None = None,
     ) -> V1Response:
+        """Take a call's flow to its end; past a `deadline`, no long answer of v2 is waited for."""
         long = len(legacy.body) > SHORT_BODY
-        in_translators = partial(self._loop.run_in_executor, self._translators)
+        in_translators = partial(self._translate_elsewhere, deadline)
         elsewhere = self._read_elsewhere if long else in_translators
         try:
             return await run(match.call.flow(legacy), perform, elsewhere, begins_elsewhere=long)
@@ -393,10 +404,24 @@ class Endpoint:
                 raise OwnTokenRefused("v2 refuses the token that the book has") from refusal
             raise
 
+    async def _translate_elsewhere(self, deadline: float | None, work: Callable[[], Any]) -> Any:  # noqa: ANN401
+        try:
+            async with asyncio.timeout_at(deadline):
+                return await self._loop.run_in_executor(self._translators, work)
+        except TimeoutError:
+            raise UpstreamTimeout("the call's time was up") from None
+
     def _read_elsewhere(self, work: Callable[[], Any]) -> Awaitable[Any]:
         return self._loop.run_in_executor(None, work)  # not behind somebody's long lists
 
-    def _v1_request(self, call: Call, match: Match, body: bytes, notes: Notes) -> V1Request:
+    def _v1_request(
+        self,
+        call: Call,
+        match: Match,
+        body: bytes,
+        notes: Notes,
+        out_of_time: Callable[[], bool] = bool,
+    ) -> V1Request:
         request = call.request
         return V1Request(
             path=match.call.path.format_map(match.ids),
@@ -410,13 +435,16 @@ class Endpoint:
             page_limit=self._page_limit,
             notes=notes,
             reuse=self._reuse,
+            out_of_time=out_of_time,
         )
 
-    def _errand(self, call: Call, caller: Caller) -> Errand:
+    def _errand(self, call: Call, caller: Caller, address: str) -> Errand:
         return Errand(
             _credential(caller),
+            self._settings.call_timeout,
             self._loop.time() + self._settings.call_timeout,
             call,
+            address,
             call.record.upstream_calls,
         )
 

@@ -5,6 +5,7 @@ Meant to be shared by every legacy call of a process; how one v2 call travels is
 
 import asyncio
 import random
+from collections import Counter
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -58,7 +59,21 @@ class Credential:
 
 
 STRANGERS = 5
-"""Of so many places of an account, one more is for credentials that v2 has not accepted yet."""
+"""Of so many places of an account, one more is for credentials that v2 has not accepted yet; of so
+many in all, one is."""
+
+LEAST_SHARE = 1 / 15
+"""Of a call's time, what a try must have: two seconds of 30, and that only if v2 is as quick."""
+
+MOST_SHARE = 1 / 3
+"""Of a call's time, what a try must have at most, however slow v2 was of late."""
+
+FAIR_SHARE = 1 / 3
+"""Of a call's time, what v2 must have had before its silence counts against it: what waited here,
+or read pages before, leaves less."""
+
+_LATELY = 8
+"""So many answers, about, make up how long v2 takes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,15 +90,29 @@ class Policy:
 
 
 @dataclass(slots=True)
-class _Account:
-    """What the calls of one account share."""
+class _Lane:
+    """What the calls of an account share. Those of strangers have a lane of their own: whatever
+    they bring about, none of it is for the others to bear.
+    """
 
+    known: bool
+    reach: Breaker
+    """That of all accounts."""
+    all_places: Places
+    """Those of all accounts."""
     breaker: Breaker
     places: Places
-    strangers: Places
-    """The places of credentials that v2 has not accepted yet."""
     retries: RetryBudget = field(default_factory=RetryBudget)
-    writes: int = 0
+    takes: float = 0.0
+    """The seconds that v2 took of late to answer."""
+
+    def answered(self, seconds: float) -> None:
+        """Note how long v2 took to answer."""
+        self.takes += (seconds - self.takes) / _LATELY
+
+    def least(self, seconds: float) -> float:
+        """Return the time that a try must have, of a call that may take `seconds` in all."""
+        return max(LEAST_SHARE * seconds, min(self.takes, MOST_SHARE * seconds))
 
 
 @dataclass(slots=True)
@@ -91,10 +120,14 @@ class Errand:
     """A legacy call as the gateway knows it: for whom v2 is asked, until when, and who is told."""
 
     credential: Credential
+    seconds: float
+    """The time that the call may take in all."""
     deadline: float
     """When the call's time is up, by the event loop's clock."""
     worker: Worker
     """The call's task: others may wait for what it is answered."""
+    address: Hashable = None
+    """Whence it came: of strangers, those from one address wait for each other."""
     calls: list[UpstreamCall] = field(default_factory=list)
     """Every try to call v2, in their order."""
 
@@ -111,6 +144,8 @@ class Gateway:
     - A token that v2 has told to wait is not used before.
     - Breakers: one for reaching v2 at all, and one an account for what comes after that, because
       v2 can fail one account and serve the next.
+    - Credentials that v2 has not accepted have breakers, places and second tries of their own.
+    - No try leaves with less time than an answer takes.
     """
 
     def __init__(self, client: V2Client, policy: Policy) -> None:
@@ -120,11 +155,13 @@ class Gateway:
         self._clock = asyncio.get_running_loop().time
         self._throttle = Throttle(self._clock)
         self._recent = RecentCalls(self._clock, WINDOW)
-        self._reach = Breaker(self._clock, changed=_tell("upstream"))
-        self._accounts: dict[int, _Account] = {}
+        self._reach = {known: self._breaker("upstream", known) for known in (True, False)}
+        self._lanes: dict[tuple[int, bool], _Lane] = {}
+        self._writes: Counter[int] = Counter()
         self._reads: Sharing[V2Response] = Sharing()
         self._accepted: set[Hashable] = set()
-        self._places = Places(policy.calls)
+        few = max(1, policy.calls // STRANGERS)
+        self._places = {True: Places(max(1, policy.calls - few)), False: Places(few)}
 
     def knows(self, credential: Credential) -> bool:
         """Tell whether the credential is no invention: v2 has accepted it, or the operator has.
@@ -134,16 +171,25 @@ class Gateway:
         return credential.vouched or credential.key in self._accepted
 
     def breakers(self) -> Mapping[str, State]:
-        """Return the state of each breaker: `upstream`, and `account …` of those that called."""
-        accounts = {_name(id_): account.breaker.state for id_, account in self._accounts.items()}
-        return {"upstream": self._reach.state, **accounts}
+        """Return the state of each breaker: `upstream`, and `account …` of those that called.
+
+        Those of strangers, if any called, have ` (strangers)` behind their names.
+        """
+        states = {"upstream": self._reach[True].state}
+        for (account_id, known), lane in self._lanes.items():
+            states.setdefault(_name("upstream", known), lane.reach.state)
+            states[_name(f"account {account_id}", known)] = lane.breaker.state
+        return states
 
     def outage(self) -> str | None:
-        """Return what v2 is not asked for at all just now, None if there is anything it is."""
-        if self._reach.is_shut:
+        """Return what v2 is not asked for at all just now, None if there is anything it is.
+
+        How strangers fare says something only where nobody else has called yet.
+        """
+        lanes = [lane for lane in self._lanes.values() if lane.known] or self._lanes.values()
+        if any(lane.reach.is_shut for lane in lanes):
             return "v2 is not to be reached"
-        accounts = self._accounts.values()
-        if accounts and all(account.breaker.is_shut for account in accounts):
+        if lanes and all(lane.breaker.is_shut for lane in lanes):
             return "v2 fails every account"
         return None
 
@@ -157,11 +203,11 @@ class Gateway:
 
         What was asked before a write must not be handed to those who ask after it.
         """
-        return self._account(account_id).writes
+        return self._writes[account_id]
 
     def wrote(self, account_id: int) -> None:
         """Note that a write of the account has ended, before anybody is told."""
-        self._account(account_id).writes += 1
+        self._writes[account_id] += 1
 
     async def send(
         self,
@@ -178,12 +224,12 @@ class Gateway:
             errand: for which legacy call.
             deadline: when the answer must be there, if before the legacy call's time is up.
             leave_by: when the call must have left, by the same clock; else it is not made at all.
+                None: while there is as much time left as an answer takes.
 
         Raises:
             UpstreamError: there is no answer; `UpstreamUnavailable`: v2 was not even asked.
         """
         deadline = errand.deadline if deadline is None else deadline
-        leave_by = deadline if leave_by is None else leave_by
         if request.method != "GET" or request.settles:
             return await self._make(request, errand, deadline, leave_by)
         credential = errand.credential
@@ -219,17 +265,20 @@ class Gateway:
         return response
 
     async def _make(
-        self, request: V2Request, errand: Errand, deadline: float, leave_by: float
+        self, request: V2Request, errand: Errand, deadline: float, leave_by: float | None
     ) -> V2Response:
         """Make a call, and make it again as long as that may help."""
-        account = self._account(errand.credential.account_id)
-        account.retries.earn()
+        lane = self._lane(errand.credential)
+        lane.retries.earn()
+        if leave_by is None:
+            # A look that is likely to be cut off is better than none.
+            leave_by = deadline if request.settles else deadline - lane.least(errand.seconds)
         earlier: _Outcome | None = None
         """The latest try that v2 may have served."""
         for tries in count(1):
             outcome: _Outcome
             try:
-                response = await self._try(request, errand, account, deadline, leave_by)
+                response = await self._try(request, errand, lane, deadline, leave_by)
                 outcome = response if earlier is None else replace(response, repeated=True)
                 was_refused = response.status == 429
             except UpstreamUnreachable as error:
@@ -244,7 +293,7 @@ class Gateway:
             pause = _backoff(tries)
             if isinstance(outcome, V2Response):
                 pause = max(pause, outcome.retry_after or 0.0)
-            if self._clock() + pause >= deadline or not account.retries.spend():
+            if self._clock() + pause >= leave_by or not lane.retries.spend():
                 break
             if isinstance(outcome, V2Response) or outcome.request_left:
                 earlier = outcome
@@ -255,33 +304,33 @@ class Gateway:
         self,
         request: V2Request,
         errand: Errand,
-        account: _Account,
+        lane: _Lane,
         deadline: float,
         leave_by: float,
     ) -> V2Response:
         """Ask v2 once, or again where it is to be waited for: in turn, and if it is of use."""
         key = errand.credential.key
+        whose = None if lane.known else errand.address
         while True:
             while wait := self._throttle.left(key):
                 if not self._may_wait(wait, leave_by):
                     raise UpstreamUnavailable("v2 has told this token to wait", whole_seconds(wait))
                 await asyncio.sleep(wait)
-            places = account.places if self.knows(errand.credential) else account.strangers
-            had_to_wait = not places.take_now()
+            had_to_wait = not lane.places.take_now()
             if had_to_wait:
-                await _take(places, leave_by)
+                await _take(lane.places, leave_by, whose)
             try:
-                if not self._places.take_now():
+                if not lane.all_places.take_now():
                     had_to_wait = True
-                    await _take(self._places, leave_by)
+                    await _take(lane.all_places, leave_by, whose)
                 try:
                     if had_to_wait and self._throttle.left(key):
                         continue  # the token was told so in the meantime
-                    response = await self._ask(request, errand, account, deadline, leave_by)
+                    response = await self._ask(request, errand, lane, deadline, leave_by)
                 finally:
-                    self._places.give_back()
+                    lane.all_places.give_back()
             finally:
-                places.give_back()
+                lane.places.give_back()
             if response.status != 429:
                 return response
             wait = wait_after_429(response.retry_after)
@@ -293,16 +342,16 @@ class Gateway:
         self,
         request: V2Request,
         errand: Errand,
-        account: _Account,
+        lane: _Lane,
         deadline: float,
         leave_by: float,
     ) -> V2Response:
         """Ask v2 if its breakers let that through, and let them know what comes of it."""
         reach_failed: bool | None = None
         account_failed: bool | None = None
-        probes_reach = self._reach.admit(urgent=request.settles)
+        probes_reach = lane.reach.admit(urgent=request.settles)
         try:
-            probes_account = account.breaker.admit(urgent=request.settles)
+            probes_account = lane.breaker.admit(urgent=request.settles)
             try:
                 seconds = self._seconds_left(deadline, leave_by)
                 call = UpstreamCall(request.method, request.path)
@@ -318,7 +367,8 @@ class Gateway:
                     )
                 except BaseException as error:
                     call.ended(error=type(error).__name__)
-                    reach_failed, account_failed = _verdict(error)
+                    was_fair = seconds >= FAIR_SHARE * errand.seconds
+                    reach_failed, account_failed = _verdict(error, was_fair)
                     raise
                 status = response.status
                 call.ended(status=status)
@@ -327,53 +377,63 @@ class Gateway:
                 elif status == 401:
                     self._accepted.discard(credential.key)
                 reach_failed = False
-                # That a stranger is refused says nothing of how others fare.
-                if status >= 500 or self.knows(credential):
+                # That a token is not accepted any more says nothing of how the others fare.
+                if not lane.known or status >= 500 or self.knows(credential):
                     account_failed = status >= 500
+                lane.answered(self._clock() - deadline + seconds)
                 return response
             finally:
-                account.breaker.ended(account_failed, probe=probes_account)
+                lane.breaker.ended(account_failed, probe=probes_account)
         finally:
-            self._reach.ended(reach_failed, probe=probes_reach)
+            lane.reach.ended(reach_failed, probe=probes_reach)
 
     def _seconds_left(self, deadline: float, leave_by: float) -> float:
         now = self._clock()
         if now >= deadline:
             raise _time_is_up()
         if now > leave_by:
-            raise UpstreamUnavailable("too little of the call's time is left to send", 1)
+            raise UpstreamUnavailable(
+                "too little of the call's time is left to send", 1, time_is_up=True
+            )
         return deadline - now
 
     def _may_wait(self, seconds: float, deadline: float) -> bool:
         return seconds <= self._policy.throttle_wait and self._clock() + seconds < deadline
 
-    def _account(self, account_id: int) -> _Account:
+    def _lane(self, credential: Credential) -> _Lane:
+        key = account_id, known = credential.account_id, self.knows(credential)
         # Accounts are the operator's to name, not the callers': there are only so many.
-        if (account := self._accounts.get(account_id)) is None:
-            account = self._accounts[account_id] = _Account(
-                Breaker(self._clock, changed=_tell(_name(account_id))),
-                Places(self._policy.calls_per_account),
-                Places(max(1, self._policy.calls_per_account // STRANGERS)),
+        if (lane := self._lanes.get(key)) is None:
+            most = self._policy.calls_per_account
+            lane = self._lanes[key] = _Lane(
+                known,
+                self._reach[known],
+                self._places[known],
+                self._breaker(f"account {account_id}", known),
+                Places(most if known else max(1, most // STRANGERS)),
             )
-        return account
+        return lane
+
+    def _breaker(self, whose: str, known: bool) -> Breaker:
+        return Breaker(self._clock, changed=_tell(_name(whose, known)))
 
 
-async def _take(places: Places, deadline: float) -> None:
+async def _take(places: Places, deadline: float, whose: Hashable) -> None:
     try:
-        await places.take(deadline)
+        await places.take(deadline, whose)
     except TimeoutError:
         raise UpstreamUnavailable("too many calls are under way", 1, time_is_up=True) from None
 
 
-def _verdict(error: BaseException) -> tuple[bool | None, bool | None]:
+def _verdict(error: BaseException, was_fair: bool) -> tuple[bool | None, bool | None]:
     """Tell what a try without an answer says: was v2 not to be reached, did it fail the account?
 
-    None is nothing.
+    None is nothing. Whether v2 had a fair time to answer is said by `was_fair`.
     """
     match error:
         case UpstreamTimeout():
             # Where the time went, nobody knows; but it was v2's to answer, if it was asked.
-            return None, True if error.request_left else None
+            return None, True if error.request_left and was_fair else None
         case UpstreamUnreachable():
             return not error.request_left, True if error.request_left else None
         case UpstreamFault():
@@ -396,8 +456,8 @@ def _time_is_up() -> UpstreamTimeout:
     return UpstreamTimeout("the call's time was up", request_left=False)
 
 
-def _name(account_id: int) -> str:
-    return f"account {account_id}"
+def _name(whose: str, known: bool) -> str:
+    return whose if known else f"{whose} (strangers)"
 
 
 def _tell(whose: str) -> Callable[[State], None]:

@@ -1,6 +1,6 @@
 """A legacy call and its answer, as values. How they travel is the server's business."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 
@@ -30,6 +30,8 @@ class V1Request(msgspec.Struct, frozen=True, kw_only=True):
     notes: Notes = msgspec.field(default_factory=Notes)
     reuse: Reuse | None = None
     """Whence an unchanged answer of v2 is told again; None: it is translated each time."""
+    out_of_time: Callable[[], bool] = bool
+    """Whether the call's time is up; asked while a long answer is translated."""
 
 
 class V1Response(msgspec.Struct, frozen=True):

@@ -15,6 +15,9 @@ from bridge.v2.wire import V2Request, V2Response, require_status
 PER_PAGE = 2000
 """The most that v2 hands out at once (the vendor's documentation, "Pagination")."""
 
+LONGEST_LINK = 8190
+"""Characters: each is remembered. Servers need take no more than 8,000 (RFC 9112, section 3)."""
+
 T = TypeVar("T")
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
@@ -88,6 +91,8 @@ class Pager:
         if link is None:
             self._query = None
             return
+        if len(link) > LONGEST_LINK:
+            raise UpstreamFault(f"v2's links.next has more than {LONGEST_LINK} characters")
         # Of the link as it came: urlsplit leaves out tabs and line breaks.
         if not _PLAIN.fullmatch(link):
             raise UpstreamFault("v2's links.next has no usable query")

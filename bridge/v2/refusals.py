@@ -11,17 +11,22 @@ from bridge.v2.errors import UpstreamFault
 _SPOKEN = ("message", "error_description", "errors", "error")
 """The members that hold words, the likeliest first: v2's API, its OAuth layer, and Rails."""
 
+LONGEST = 64 * 1024
+"""Bytes of a refusal in which words are looked for: v2's own have less than 200."""
+
 _DEPTH = 4
 """Objects and lists in each other that words are looked for in: v2 documents none."""
 
 
 def words_of(body: bytes) -> str | None:
-    """Return the words in the body of a refusal; None if it is no object, or says nothing.
+    """Return the words in the body of a refusal; None if it has none, is no object, or is too long.
 
     Of the members that hold words, the first that is not blank counts. A list's words are put
     together by commas, and an object's by semicolons, each behind its member's name. What is in
     other members is never told: who echoes a call puts its token there.
     """
+    if len(body) > LONGEST:
+        return None
     try:
         said = decode(body, dict[str, object])
     except UpstreamFault:

@@ -51,6 +51,7 @@ def read_http_date(text: str) -> datetime | None:
 def whole_seconds(seconds: float) -> int:
     """Return what to tell a client: v1's sleep that many, and none of them parses a date.
 
-    At least 1: who sleeps for 0 seconds comes back at once, and again.
+    At least 1: who sleeps for 0 seconds comes back at once, and again. At most `LONGEST`: who was
+    told to sleep for years does.
     """
-    return max(1, math.ceil(seconds))
+    return max(1, math.ceil(min(seconds, LONGEST)))

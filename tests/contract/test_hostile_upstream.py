@@ -4,10 +4,12 @@ Each case gets its status and a valid body, and nothing of a half-read answer le
 """
 
 import json
+import threading
 from typing import Any
 
 import pytest
 
+from bridge.v1.writer import Writer
 from tests.support.legacy import LegacyClient, assert_valid
 from tests.support.running import running_bridge
 from tests.support.upstream import (
@@ -258,6 +260,61 @@ class TestConnection:
 
         assert answer.status == 502
         assert answer.errors
+
+
+class TestTime:
+    async def test_an_answer_that_takes_too_long_to_tell_is_504_when_the_time_is_up(
+        self, upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        may_end = threading.Event()
+        write = Writer.write
+
+        def held(*told: Any) -> bytes:
+            may_end.wait(10)
+            return write(*told)
+
+        monkeypatch.setattr(Writer, "write", held)
+        upstream.says(page(*[message()] * 200))  # so long that a thread translates it
+        try:
+            async with running_bridge(upstream.base_url, call_timeout=0.3) as client:
+                answer = await client.get(LIST)
+                may_end.set()
+        finally:
+            may_end.set()
+
+        assert answer.status == 504
+        assert answer.errors == ["Harvest took too long to answer."]
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        pytest.param(Reply(b'{"message": "' + b"a" * 10**6 + b'"}', 400), id="refusal"),
+        pytest.param(page(*[{"id": 10**9}] * 200_001), id="items"),
+        pytest.param(page(message(recipients=[{"name": ""}] * 200_001)), id="recipients"),
+    ],
+)
+async def test_what_is_too_much_is_refused_before_it_is_worked_on(
+    upstream: ScriptedUpstream,
+    scripted_bridge: LegacyClient,
+    monkeypatch: pytest.MonkeyPatch,
+    reply: Any,
+) -> None:
+    """No text of such an answer is written, joined, escaped or validated."""
+    written: list[object] = []
+
+    def write(*told: object) -> bytes:
+        written.append(told)
+        return b""
+
+    monkeypatch.setattr(Writer, "write", write)
+    upstream.says(reply)
+
+    answer = await scripted_bridge.get(LIST)
+
+    assert answer.status in {400, 502}
+    assert len(answer.errors[0]) < 100
+    assert not written
 
 
 async def test_everything_at_once_is_still_valid(

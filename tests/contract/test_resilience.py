@@ -215,7 +215,11 @@ class TestBreakers:
             # It says so without being asked anything, and so it does when it is over.
             status, told = await readiness(service)
             assert (status, told["checks"]["breakers"]) == (503, "v2 fails every account")
-            assert told["breakers"] == {"upstream": "closed", "account 1000": "open"}
+            assert told["breakers"] == {
+                "upstream": "closed",
+                "upstream (strangers)": "closed",
+                "account 1000 (strangers)": "open",
+            }
             leaps.ahead(5)
             status, told = await readiness(service)
             assert (status, told["checks"]["breakers"]) == (200, "ok")
@@ -238,7 +242,11 @@ class TestBreakers:
 
             status, told = await readiness(service)
             assert (status, told["checks"]["breakers"]) == (503, "v2 is not to be reached")
-            assert told["breakers"] == {"upstream": "open", "account 1000": "closed"}
+            assert told["breakers"] == {
+                "upstream": "closed",
+                "upstream (strangers)": "open",
+                "account 1000 (strangers)": "closed",
+            }
             leaps.ahead(5)
             _, told = await readiness(service)
             assert told["checks"]["breakers"] == "ok"
@@ -248,9 +256,9 @@ class TestBreakers:
                 (await held.next()).answer(page())
                 assert (await answer).status == 200
         assert [(line["of"], line["state"]) for line in log.lines("breaker")] == [
-            ("upstream", "open"),
-            ("upstream", "half-open"),
-            ("upstream", "closed"),
+            ("upstream (strangers)", "open"),
+            ("upstream (strangers)", "half-open"),
+            ("upstream (strangers)", "closed"),
         ]
 
     async def test_of_one_account_leave_the_others_alone(

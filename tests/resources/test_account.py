@@ -1,6 +1,7 @@
 """The account's flows, driven by hand (schemas/README.md, "Account")."""
 
 import json
+import tracemalloc
 from datetime import UTC, datetime
 from typing import Any
 
@@ -244,6 +245,18 @@ class TestWhoAmI:
             told(user=what)
         with pytest.raises(UpstreamFault):
             told(company=what)
+
+    def test_members_that_are_not_told_take_no_memory(self) -> None:
+        more = b",".join(b'"%d": 1' % number for number in range(100_000))
+        user = json.dumps(USER).encode()[:-1] + b"," + more + b"}"
+        tracemalloc.start()
+        try:
+            answered(who_am_i(asked()), response(user), response(COMPANY))
+            _, most = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+
+        assert most < 5 * len(user)
 
     def test_a_user_without_an_id_is_a_fault(self) -> None:
         with pytest.raises((UpstreamFault, InvalidAnswer)):

@@ -6,6 +6,7 @@ import msgspec
 import pytest
 from lxml import etree
 
+from bridge.resources.invoice_messages import MESSAGES, MOST_RECIPIENTS
 from bridge.resources.table import (
     BOOLEAN,
     DATETIME,
@@ -18,7 +19,8 @@ from bridge.resources.table import (
     Source,
     place,
 )
-from bridge.v2.errors import UpstreamFault
+from bridge.v1.writer import BATCH
+from bridge.v2.errors import UpstreamFault, UpstreamTimeout
 from tests.resources.driving import call
 
 # A table of its own, for the XSD that asks for the least.
@@ -94,3 +96,34 @@ def test_what_is_wrong_is_refused_even_where_it_has_no_place(member: str, named:
 def test_only_what_is_required_has_to_be_there() -> None:
     with pytest.raises(UpstreamFault, match="`id`"):
         told(b"{}")
+
+
+def test_a_call_whose_time_is_up_is_told_no_more_of_a_page() -> None:
+    """A long page goes on in a thread that others wait for, whoever has given it up."""
+    asked = 0
+
+    def out_of_time() -> bool:
+        nonlocal asked
+        asked += 1
+        return asked == 3
+
+    page = {"invoice_messages": [{"id": 1}] * (10 * BATCH), "links": {"next": None}}
+    hurried = msgspec.structs.replace(call(invoice_id=7), out_of_time=out_of_time)
+
+    with pytest.raises(UpstreamTimeout):
+        MESSAGES.translate(msgspec.json.encode(page), hurried)
+    assert asked == 3
+
+
+@pytest.mark.parametrize("recipients", [MOST_RECIPIENTS, MOST_RECIPIENTS + 1])
+def test_a_message_to_more_than_anybody_mails_is_a_fault(recipients: int) -> None:
+    page = {
+        "invoice_messages": [{"id": 1, "recipients": [{"email": "jane@doe.org"}] * recipients}],
+        "links": {"next": None},
+    }
+    body = msgspec.json.encode(page)
+    if recipients == MOST_RECIPIENTS:
+        assert MESSAGES.translate(body, call(invoice_id=7)).parts
+    else:
+        with pytest.raises(UpstreamFault, match="recipients"):
+            MESSAGES.translate(body, call(invoice_id=7))

@@ -123,6 +123,7 @@ class Backstage:
             turns=self.turns,
             errand=Errand(
                 Credential(account_id, Secret(token)),
+                TIME,
                 asyncio.get_running_loop().time() + TIME,
                 Worker(task),
             ),

@@ -532,6 +532,250 @@ class TestReachBreaker:
             }
 
 
+def stranger(gateway: Gateway, token: str = "made-up", **more: Any) -> Asker:
+    """Somebody whose token v2 has not accepted, nor the operator put in place."""
+    return Asker(gateway, token=token, vouched=False, **more)
+
+
+class TestStrangers:
+    """What credentials that v2 has not accepted bring about is not for the others to bear."""
+
+    async def test_what_fails_for_them_does_not_open_the_accounts_breaker(
+        self, held: HeldUpstream, asker: Asker
+    ) -> None:
+        await failing(held, stranger(asker.gateway), 5)
+        asking = asker.ask(LIST)
+        (await held.next()).answer()
+
+        assert (await asking.response()).status == 200
+        assert asker.gateway.breakers() == {
+            "upstream": State.CLOSED,
+            "upstream (strangers)": State.CLOSED,
+            "account 1000": State.CLOSED,
+            "account 1000 (strangers)": State.OPEN,
+        }
+
+    async def test_a_v2_that_fails_them_is_spared_by_them(
+        self, held: HeldUpstream, asker: Asker
+    ) -> None:
+        await failing(held, stranger(asker.gateway), 5)
+
+        await refused(stranger(asker.gateway, "another"))
+
+    async def test_their_calls_are_no_probes_of_the_accounts_breaker(
+        self, held: HeldUpstream, asker: Asker, leaps: Leaps
+    ) -> None:
+        await failing(held, asker, 5)
+        leaps.ahead(5)
+        waits = stranger(asker.gateway).ask(LIST)
+        hangs = await held.next()
+        assert asker.state() == State.OPEN
+        asking = asker.ask(LIST)
+        (await held.next()).answer()
+
+        assert (await asking.response()).status == 200
+        assert asker.state() == State.CLOSED
+        hangs.answer(status=401)
+        await waits.response()
+
+    async def test_their_refusals_keep_no_breaker_open(
+        self, held: HeldUpstream, asker: Asker, leaps: Leaps
+    ) -> None:
+        await failing(held, asker, 5)
+        await failing(held, stranger(asker.gateway), 5)
+        leaps.ahead(5)
+        for _ in range(3):
+            await failing(held, stranger(asker.gateway), 1, status=401)
+        await failing(held, asker, 1, status=200)
+
+        assert set(asker.gateway.breakers().values()) == {State.CLOSED}
+
+    async def test_they_are_no_probe_of_whether_v2_can_be_reached(self, leaps: Leaps) -> None:
+        port = free_port()
+        async with running_gateway(f"http://{LOOPBACK}:{port}/v2") as gateway:
+            for _ in range(5):
+                with pytest.raises(UpstreamUnreachable):
+                    await Asker(gateway).send(CREATE)
+            leaps.ahead(5)
+            async with running_held_upstream(port=port) as held:
+                stranger(gateway).ask(CREATE)
+                await held.next()  # and hangs
+                asking = Asker(gateway).ask(CREATE)
+                (await held.next()).answer()
+
+                assert (await asking.response()).status == 200
+                assert gateway.breakers()["upstream"] == State.CLOSED
+
+    async def test_a_v2_that_they_could_not_reach_is_asked_for_others(self) -> None:
+        port = free_port()
+        async with running_gateway(f"http://{LOOPBACK}:{port}/v2") as gateway:
+            for _ in range(5):
+                with pytest.raises(UpstreamUnreachable):
+                    await stranger(gateway).send(CREATE)
+            async with running_held_upstream(port=port) as held:
+                asking = Asker(gateway).ask(CREATE)
+                (await held.next()).answer()
+                assert (await asking.response()).status == 200
+
+    async def test_they_use_up_second_tries_of_their_own_only(
+        self, upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(gateway_module, "_backoff", lambda _tries: 0.0)
+        upstream.says(Reply(b"", 503))
+        async with running_gateway(upstream.base_url) as gateway:
+            for number in range(20):
+                await asyncio.gather(
+                    stranger(gateway, str(number)).send(DELETE), return_exceptions=True
+                )
+            upstream.received.clear()
+            assert (await Asker(gateway).send(DELETE)).status == 503
+
+        assert len(upstream.received) == 4
+
+    async def test_of_many_accounts_they_do_not_take_all_places(self, held: HeldUpstream) -> None:
+        async with running_gateway(held.base_url, Policy(calls=10, calls_per_account=5)) as gateway:
+            for account_id in range(1, 11):
+                stranger(gateway, account_id=account_id).ask(LIST)
+            for _ in range(2):
+                await held.next()
+            asking = Asker(gateway).ask(LIST)
+            (await held.next()).answer()
+            await asking.response()
+
+            assert [call.token for call in held.calls] == ["made-up", "made-up", "s3cret"]
+
+    async def test_many_from_one_address_keep_none_from_another_waiting(
+        self, held: HeldUpstream
+    ) -> None:
+        async with running_gateway(held.base_url, Policy(calls_per_account=5)) as gateway:
+            for number in range(10):
+                stranger(gateway, str(number), address="192.0.2.1").ask(LIST)
+            first = await held.next()
+            stranger(gateway, "newcomer", address="198.51.100.1").ask(LIST)
+            await asyncio.sleep(0)
+            first.answer(status=401)
+            (await held.next()).answer(status=401)
+            await held.next()
+
+            assert [call.token for call in held.calls] == ["0", "1", "newcomer"]
+
+    async def test_an_outage_is_what_others_suffer_if_there_are_any(
+        self, held: HeldUpstream, gateway: Gateway
+    ) -> None:
+        await failing(held, stranger(gateway), 5)
+        assert gateway.outage() == "v2 fails every account"
+        await failing(held, Asker(gateway), 1, status=200)
+        assert gateway.outage() is None
+
+        await failing(held, Asker(gateway), 5)
+        await failing(held, stranger(gateway, account_id=7), 1, status=401)
+        assert gateway.outage() == "v2 fails every account"
+
+
+class TestTimeThatIsLeft:
+    """What has waited in the bridge itself says nothing of v2, and asks it for no half-answers."""
+
+    @staticmethod
+    async def waiting(
+        held: HeldUpstream, asker: Asker, leaps: Leaps, seconds: float, times: int = 1
+    ) -> list[Asking]:
+        """Have calls wait for so many seconds of 30, each behind one that then gets its answer."""
+        behind = [
+            asker.ask(V2Request("GET", f"/invoices/{number}"), seconds=100)
+            for number in range(times)
+        ]
+        calls = [await held.next() for _ in behind]
+        asked = [
+            asker.ask(V2Request("GET", f"/invoices/{number}/messages")) for number in range(times)
+        ]
+        await asyncio.sleep(0)
+        leaps.ahead(seconds)
+        for call in calls:
+            call.answer()
+        await asyncio.gather(*(each.response() for each in behind))
+        return asked
+
+    async def test_a_timeout_of_what_had_waited_does_not_count(
+        self, held: HeldUpstream, leaps: Leaps
+    ) -> None:
+        async with running_gateway(held.base_url, Policy(calls_per_account=5)) as gateway:
+            asker = Asker(gateway)
+            asked = await self.waiting(held, asker, leaps, 21, times=5)
+            for _ in asked:
+                await held.next()
+            leaps.ahead(10)
+            for asking in asked:
+                with pytest.raises(UpstreamTimeout):
+                    await asking.response()
+
+            assert asker.state() == State.CLOSED
+
+    async def test_nothing_leaves_in_the_last_fifteenth_of_its_time(
+        self, held: HeldUpstream, leaps: Leaps
+    ) -> None:
+        async with running_gateway(held.base_url, Policy(calls_per_account=1)) as gateway:
+            (asking,) = await self.waiting(held, Asker(gateway), leaps, 28.5)
+
+            with pytest.raises(UpstreamUnavailable) as unavailable:
+                await asking.response()
+            assert unavailable.value.time_is_up
+            assert len(held.calls) == 1
+
+    async def test_nothing_leaves_with_less_time_than_v2_took_of_late(
+        self, held: HeldUpstream, leaps: Leaps
+    ) -> None:
+        async with running_gateway(held.base_url, Policy(calls_per_account=1)) as gateway:
+            asker = Asker(gateway)
+            for _ in range(50):
+                asking = asker.ask(OTHER)
+                call = await held.next()
+                leaps.ahead(8)
+                call.answer()
+                await asking.response()
+            before = len(held.calls)
+            (asking,) = await self.waiting(held, asker, leaps, 24)
+
+            with pytest.raises(UpstreamUnavailable):
+                await asking.response()
+            assert len(held.calls) == before + 1
+
+    async def test_however_slow_v2_was_a_third_of_the_time_is_enough(
+        self, held: HeldUpstream, leaps: Leaps
+    ) -> None:
+        async with running_gateway(held.base_url, Policy(calls_per_account=1)) as gateway:
+            asker = Asker(gateway)
+            for _ in range(50):
+                asking = asker.ask(OTHER)
+                call = await held.next()
+                leaps.ahead(25)
+                call.answer()
+                await asking.response()
+            (asking,) = await self.waiting(held, asker, leaps, 19)
+            (await held.next()).answer()
+
+            assert (await asking.response()).status == 200
+
+    async def test_a_look_leaves_with_whatever_is_left(
+        self, held: HeldUpstream, asker: Asker
+    ) -> None:
+        asking = asker.ask(LOOK, seconds=1)
+        asking.errand.seconds = 30
+        (await held.next()).answer()
+
+        assert (await asking.response()).status == 200
+
+    async def test_a_second_try_does_not_leave_so_late_either(
+        self, held: HeldUpstream, asker: Asker, leaps: Leaps
+    ) -> None:
+        asking = asker.ask(LIST)
+        call = await held.next()
+        leaps.ahead(27.5)
+        call.answer(status=503)
+
+        assert (await asking.response()).status == 503
+        assert len(held.calls) == 1
+
+
 class TestOutage:
     async def test_there_is_none_before_anything_was_asked(self, gateway: Gateway) -> None:
         assert gateway.outage() is None

@@ -368,6 +368,16 @@ class TestText:
         assert f"<{element}></{element}>".encode() in column.write("")
         assert f'<{element} nil="true"/>'.encode() in column.write(None)
 
+    @pytest.mark.usefixtures("way")
+    @given(text=st.text(st.sampled_from("a&<>\r\n\x01é😀]"), max_size=20))
+    def test_a_text_that_is_escaped_in_pieces_is_the_same(self, text: str) -> None:
+        column = Told(MESSAGES, "body", "body")
+        whole = column.write(text)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(writer, "_SLICE", 3)
+
+            assert column.write(text) == whole
+
     def test_a_long_text_is_told(self) -> None:
         text = "x" * 11_000_000  # more than libxml2 takes of those it does not know
 

@@ -3,6 +3,7 @@
 import json
 import re
 import traceback
+import tracemalloc
 from typing import Annotated, Any
 
 import msgspec
@@ -10,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.v2.decoding import convert, decode
+from bridge.v2 import decoding
+from bridge.v2.decoding import MOST_OBJECTS, convert, decode
 from bridge.v2.errors import UpstreamFault
 
 VALUE = "s3cret"
@@ -230,6 +232,57 @@ class TestSurrogates:
 
         assert [decode(part, str) for part in parts] == [decode(document.encode(), str)]
 
+    @given(_DOCUMENTS, st.integers(1, 40))
+    def test_wherever_a_search_is_interrupted(self, document: str, window: int) -> None:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(decoding, "_WINDOW", window)
+
+            assert decode(document.encode(), str) == _repaired(json.loads(document))
+
     def test_a_wrong_shape_beside_one_is_told_as_such(self) -> None:
         with pytest.raises(UpstreamFault, match=r"wrong shape.*\$\.age"):
             decode(rb'{"name": "\ud800", "age": "x"}', Person)
+
+
+class TestBounds:
+    """A broken answer costs no more than a long one."""
+
+    @pytest.mark.parametrize(
+        "flood", [rb"\n", rb"\\", rb"\ud83d\ude00", rb"\ud800", rb"\u0041", rb"\\ud800"]
+    )
+    def test_a_search_for_surrogates_takes_little_memory(self, flood: bytes) -> None:
+        document = b'{"name": "\\ud800' + flood * (1_200_000 // len(flood))  # and no end
+        tracemalloc.start()
+        try:
+            with pytest.raises(UpstreamFault, match="no JSON"):
+                decode(document, Person)
+            _, most = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+
+        assert most < 4 * len(document)
+
+    def test_only_so_many_surrogates_are_replaced(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(decoding, "MOST_REPAIRS", 3)
+
+        assert decode(b'"' + 3 * rb"\ud800" + b'"', str) == "\ufffe" * 3
+        with pytest.raises(UpstreamFault, match="no JSON"):
+            decode(b'"' + 4 * rb"\ud800" + b'"', str)
+
+    def test_what_is_very_long_is_not_searched(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        document = rb'"\ud800"'
+        monkeypatch.setattr(decoding, "REPAIRABLE", len(document))
+
+        assert decode(document, str) == "\ufffe"
+        with pytest.raises(UpstreamFault, match="no JSON"):
+            decode(document + b" ", str)
+
+    @pytest.mark.parametrize(
+        "type_", [list[Person], list[dict[str, str]], Any, msgspec.Raw], ids=str
+    )
+    def test_more_objects_than_a_page_has_are_a_fault(self, type_: Any) -> None:
+        objects = b",".join([b'{"name":"ab"}'] * MOST_OBJECTS)
+
+        decode(b"[" + objects + b"]", type_)
+        with pytest.raises(UpstreamFault, match="objects at once"):
+            decode(b"[" + objects + b',{"name":"ab"}]', type_)

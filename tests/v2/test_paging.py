@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bridge.v2.errors import UpstreamFault, UpstreamRefusal
-from bridge.v2.paging import Pager
+from bridge.v2.paging import LONGEST_LINK, Pager
 from bridge.v2.wire import V2Request, V2Response
 
 BASE = "https://api.harvestapp.com/v2"
@@ -94,6 +94,16 @@ class TestWalk:
         asked(pager)
 
         assert pager.read(response(page(1, 2)), "invoice_messages", int) == [1, 2]
+
+    def test_a_link_that_no_server_takes_is_not_followed(self) -> None:
+        around = len(f"{BASE}{PATH}?cursor=")
+        for length in (LONGEST_LINK, LONGEST_LINK + 1):
+            link = f"{BASE}{PATH}?cursor={'a' * (length - around)}"
+            if length == LONGEST_LINK:
+                assert follow(link) is not None
+            else:
+                with pytest.raises(UpstreamFault, match="more than"):
+                    follow(link)
 
     def test_no_link_is_the_end(self) -> None:
         pager = new_pager()

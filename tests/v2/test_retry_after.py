@@ -1,6 +1,7 @@
 """What v2 may write in `Retry-After` (RFC 9110, section 10.2.3), and what clients are told."""
 
 from datetime import UTC, datetime
+from math import inf
 
 import pytest
 from hypothesis import given
@@ -54,6 +55,9 @@ def test_after_a_429_zero_is_an_answer_and_no_answer_is_the_window(
     assert wait_after_429(asked) == seconds
 
 
-@pytest.mark.parametrize(("seconds", "told"), [(0.0, 1), (0.2, 1), (1.0, 1), (1.01, 2), (15.0, 15)])
-def test_clients_are_told_whole_seconds_and_at_least_one(seconds: float, told: int) -> None:
+@pytest.mark.parametrize(
+    ("seconds", "told"),
+    [(-1.0, 1), (0.0, 1), (0.2, 1), (1.0, 1), (1.01, 2), (15.0, 15), (3600.1, 3600), (inf, 3600)],
+)
+def test_clients_are_told_whole_seconds_from_one_to_an_hour(seconds: float, told: int) -> None:
     assert whole_seconds(seconds) == told

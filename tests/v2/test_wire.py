@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from multidict import CIMultiDict
 
 from bridge.v2.errors import UpstreamRefusal
+from bridge.v2.refusals import LONGEST
 from bridge.v2.wire import V2Response, require_status, require_success
 
 URL = "https://api.harvestapp.com/v2/invoices/1420/messages"
@@ -88,6 +89,13 @@ def test_any_other_is_a_refusal_with_that_status(status: int) -> None:
 )
 def test_a_refusal_has_v2s_own_words(body: bytes | dict[str, Any], message: str | None) -> None:
     assert refusal(body).message == message
+
+
+def test_no_words_are_looked_for_in_what_is_no_sentence() -> None:
+    around = len('{"message": ""}')
+
+    assert refusal({"message": "a" * (LONGEST - around)}).message is not None
+    assert refusal({"message": "a" * (LONGEST - around + 1)}).message is None
 
 
 @pytest.mark.parametrize("status", range(200, 300))
