@@ -238,7 +238,7 @@ class Endpoint:
         record.successor = match.resource.successor.format_map(match.ids)
         record.dialect = self._settings.dialect or match.call.dialect
         peer, proxies = request.remote or "", self._settings.trusted_proxies
-        address, host = origin(
+        network, host = origin(
             peer,
             request.host,
             request.headers.getall("X-Forwarded-For", ()),
@@ -255,7 +255,7 @@ class Endpoint:
                 request.query if request.rel_url.raw_query_string else _NO_QUERY,
             ),
             subdomain(host, self._settings.domains) or self._settings.subdomain,
-            address,
+            network,
         )
         record.told_of(caller)
         record.dialect = caller.dialect or record.dialect
@@ -264,7 +264,7 @@ class Endpoint:
             await self._tell(call, match, caller)
             return
         serve = self._read if match.call.method == "GET" else self._write
-        await serve(call, match, caller, address)
+        await serve(call, match, caller, network)
 
     async def _tell(self, call: Call, match: Match, caller: Caller) -> None:
         """Answer what the bridge knows by itself: at once, so that it needs no place."""
@@ -276,7 +276,7 @@ class Endpoint:
         legacy = self._v1_request(call, match, b"", call.record.notes)
         await self._send(call, await self._run(legacy, match, caller, perform))
 
-    async def _read(self, call: Call, match: Match, caller: Caller, address: str) -> None:
+    async def _read(self, call: Call, match: Match, caller: Caller, network: str) -> None:
         """Answer a call that changes nothing, together with all who ask the same just now."""
         record = call.record
         # Notes of its own, for they go to all who share the answer.
@@ -306,20 +306,20 @@ class Endpoint:
                     raise
         else:
             record.shared_with = None
-            translating = self._translate(legacy, match, caller, address, errand)
+            translating = self._translate(legacy, match, caller, network, errand)
             answer, notes = await self._reads.work(key, call, translating, record.request_id)
         record.notes.merge(notes)
         await self._send(call, answer)
 
     async def _translate(
-        self, legacy: V1Request, match: Match, caller: Caller, address: str, errand: Errand
+        self, legacy: V1Request, match: Match, caller: Caller, network: str, errand: Errand
     ) -> tuple[V1Response, Notes]:
         perform = partial(self._gateway.send, errand=errand)
         # Only who works takes a place: to share costs nothing.
-        with self._place(caller, address, errand.credential):
+        with self._place(caller, network, errand.credential):
             return await self._run(legacy, match, caller, perform), legacy.notes
 
-    async def _write(self, call: Call, match: Match, caller: Caller, address: str) -> None:
+    async def _write(self, call: Call, match: Match, caller: Caller, network: str) -> None:
         """Answer a call that changes something, and go on with it even if its client hangs up."""
         request, posts = call.request, match.call.method == "POST"
         with self._bodies.share() as take:
@@ -327,7 +327,7 @@ class Endpoint:
             # asked.
             body = await self._read_body(request, take) if posts else b""
             errand = self._errand(call, caller)
-            with self._place(caller, address, errand.credential):
+            with self._place(caller, network, errand.credential):
                 call.is_write = True
                 legacy = self._v1_request(call, match, body, call.record.notes)
                 writing = Writing(
@@ -407,11 +407,11 @@ class Endpoint:
             call.record.upstream_calls,
         )
 
-    def _place(self, caller: Caller, address: str, credential: Credential) -> Place:
+    def _place(self, caller: Caller, network: str, credential: Credential) -> Place:
         keys: list[tuple[Share, Hashable]] = [(Share.LOGIN, caller.key)]
         if caller.way is not Way.BOOK:
             # Tokens are the callers' to make up, one for each call if they like.
-            keys.append((Share.ADDRESS, address))
+            keys.append((Share.ADDRESS, network))
         if self._gateway.knows(credential):
             keys.append((Share.ACCOUNT, caller.account_id))
         return self._admission.place(*keys)
