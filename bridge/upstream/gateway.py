@@ -14,6 +14,7 @@ import structlog
 from msgspec.structs import replace
 
 from bridge.secret import Secret
+from bridge.upstream.acquaintances import Acquaintances, Key
 from bridge.upstream.breaker import Breaker, State
 from bridge.upstream.calls import UpstreamCall
 from bridge.upstream.places import Places
@@ -51,7 +52,7 @@ class Credential:
     token: Secret
     vouched: bool = False
     """Whether the operator has put the token in place; anybody can make up another."""
-    key: Hashable = field(init=False, repr=False)
+    key: Key = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         self.key = (self.account_id, self.token.digest())
@@ -113,8 +114,13 @@ class Gateway:
       v2 can fail one account and serve the next.
     """
 
-    def __init__(self, client: V2Client, policy: Policy) -> None:
-        """Make calls by `client`. Belongs to the event loop it is made in."""
+    def __init__(
+        self, client: V2Client, policy: Policy, acquaintances: Acquaintances | None = None
+    ) -> None:
+        """Make calls by `client`. Belongs to the event loop it is made in.
+
+        `acquaintances` are the credentials that v2 has accepted; by default, none yet.
+        """
         self._client = client
         self._policy = policy
         self._clock = asyncio.get_running_loop().time
@@ -123,7 +129,7 @@ class Gateway:
         self._reach = Breaker(self._clock, changed=_tell("upstream"))
         self._accounts: dict[int, _Account] = {}
         self._reads: Sharing[V2Response] = Sharing()
-        self._accepted: set[Hashable] = set()
+        self._accepted = acquaintances or Acquaintances(self._clock)
         self._places = Places(policy.calls)
 
     def knows(self, credential: Credential) -> bool:
@@ -323,9 +329,9 @@ class Gateway:
                 status = response.status
                 call.ended(status=status)
                 if status // 100 == 2:
-                    self._accepted.add(credential.key)
+                    self._accepted.accepted(credential.key)
                 elif status == 401:
-                    self._accepted.discard(credential.key)
+                    self._accepted.refused(credential.key)
                 reach_failed = False
                 # That a stranger is refused says nothing of how others fare.
                 if status >= 500 or self.knows(credential):
