@@ -38,7 +38,7 @@ def origin(
     if not trusted_proxies or not _is_trusted(peer, trusted_proxies):
         return Origin(network_of(peer), host)
     latest_first = reversed(",".join(forwarded_for).split(","))
-    hops = (_without_port(hop.strip()) for hop in latest_first if hop.strip())
+    hops = (without_port(hop.strip()) for hop in latest_first if hop.strip())
     address = next((hop for hop in hops if not _is_trusted(hop, trusted_proxies)), peer)
     return Origin(network_of(address), _nearest(forwarded_host) or host)
 
@@ -68,11 +68,11 @@ def subdomain(host: str, domains: Collection[str]) -> str | None:
     return label if label and rest in domains else None
 
 
-def _without_port(hop: str) -> str:
-    """Return the address of a hop, which some proxies write with a port: `203.0.113.7:4711`."""
-    if hop.startswith("["):
-        return hop[1:].partition("]")[0]
-    return hop.partition(":")[0] if hop.count(":") == 1 else hop
+def without_port(place: str) -> str:
+    """Return the address or name of a place, which may come with a port: `203.0.113.7:4711`."""
+    if place.startswith("["):
+        return place[1:].partition("]")[0]
+    return place.partition(":")[0] if place.count(":") == 1 else place
 
 
 def network_of(address: str) -> str:

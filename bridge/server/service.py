@@ -15,7 +15,7 @@ from aiohttp import web
 
 from bridge.identity.book_keeper import BookKeeper
 from bridge.record.journal import Journal, open_journal
-from bridge.server.admin import OK, Check, Readiness, create_admin_app, upstream_check
+from bridge.server.admin import OK, AdminSide, Check, Readiness, upstream_check
 from bridge.server.endpoint import NO_BOOK, Endpoint
 from bridge.server.front import Front, listening_front
 from bridge.server.leaving import Departure
@@ -108,14 +108,15 @@ async def running(settings: Settings, limits: Limits = LIMITS) -> AsyncIterator[
         if tls is not None:
             checks["certificate"] = _at_once(tls.problem)
         readiness = Readiness(checks)
-        admin = create_admin_app(
+        admin = AdminSide(
             readiness,
+            names=[settings.admin_host],
             phase=phase,
             state=lambda: {"warnings": _warnings(keeper, tls), "breakers": gateway.breakers()},
         )
         admin_port = await stack.enter_async_context(
             listening(
-                web.AppRunner(admin, access_log=None),
+                web.ServerRunner(admin),
                 settings.admin_host,
                 settings.admin_port,
                 "admin_port",
