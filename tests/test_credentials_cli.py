@@ -127,6 +127,7 @@ class TestAdd:
                 b"s3cret\xff\n", "the password on standard input is not UTF-8", id="utf-8"
             ),
             pytest.param("s3\tcret\n", "the password must have no control characters", id="tab"),
+            pytest.param("x" * 1025, "the password must have at most 1024 characters", id="long"),
         ],
     )
     def test_what_cannot_be_a_password_is_refused(

@@ -18,7 +18,7 @@ import typer
 from bridge.cli.terminal import Given, fail, failing_at, print_table, with_settings
 from bridge.identity import book_editing
 from bridge.identity.book import BookError, Entry, Row, WrongField, load, read_row, read_rows
-from bridge.identity.passwords import hash_password
+from bridge.identity.passwords import PASSWORD_LIMIT, hash_password
 from bridge.secret import Secret
 from bridge.settings import FileSettings, UpstreamSettings
 from bridge.v2.client import Upstream, V2Client
@@ -100,6 +100,8 @@ def _password() -> Secret:
         password = password.removesuffix("\n").removesuffix("\r")
     if not password:
         fail("the password must not be empty")
+    if len(password) > PASSWORD_LIMIT:
+        fail(f"the password must have at most {PASSWORD_LIMIT} characters")
     if any(unicodedata.category(character) == "Cc" for character in password):
         fail("the password must have no control characters: Basic cannot carry them (RFC 7617)")
     return Secret(password)

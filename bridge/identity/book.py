@@ -26,6 +26,9 @@ from bridge.v1.dialects import Dialect
 BOOK_LIMIT = 16 * 1024 * 1024
 """The most bytes that a book may have."""
 
+LOGIN_LIMIT = 320
+"""The most characters of a login: an e-mail address has no more (RFC 5321, section 4.5.3.1)."""
+
 
 class BookError(Exception):
     """A book that cannot be used, or an edit of it that cannot be made.
@@ -113,8 +116,11 @@ def login_key(login: str) -> str:
 
     v1's logins are e-mail addresses, and people type them in any case and with blanks around them.
     No mail provider of note tells apart `Jane@acme.example` and `jane@acme.example`, so neither
-    does the book.
+    does the book. What is longer than any login of the book is left as it is: to compose its marks
+    (NFC) would take the square of their number.
     """
+    if len(login) > LOGIN_LIMIT:
+        return login
     return unicodedata.normalize("NFC", login.strip().casefold())
 
 
@@ -133,8 +139,8 @@ _FORMS: Mapping[str, tuple[re.Pattern[str], str]] = {
     ),
     # RFC 7617, section 2: a colon ends the login, so none can be in it.
     "login": (
-        re.compile("[^:]{1,320}"),
-        "must be printable, without a colon, and of 1 to 320 characters (RFC 7617)",
+        re.compile(rf"[^:]{{1,{LOGIN_LIMIT}}}"),
+        f"must be printable, without a colon, and of 1 to {LOGIN_LIMIT} characters (RFC 7617)",
     ),
     "password": (
         re.compile(

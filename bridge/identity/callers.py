@@ -56,21 +56,22 @@ class Identification:
     """Judges the passwords of the book's logins."""
 
     async def identify(
-        self, offered: Iterable[Credential], subdomain: str | None, address: str
+        self, offered: Iterable[Credential], subdomain: str | None, network: str
     ) -> Caller:
         """Return the caller whom the first acceptable credential names.
 
-        `subdomain` is that of the host that was called, `address` where the call comes from.
+        `subdomain` is that of the host that was called, `network` where the call comes from, as
+        `bridge.identity.hosts` counts it.
 
         Raises:
             NotIdentified: no credential is of an enabled way, or none is right.
-            Overloaded: too many passwords are being checked.
+            Overloaded: a password was not looked at.
         """
         book, tried = self.book(), []
         for credential in offered:
             match credential:
                 case Basic(login, password):
-                    caller = await self._by_password(book, subdomain, login, password, address)
+                    caller = await self._by_password(book, subdomain, login, password, network)
                 case Bearer(token):
                     caller = self._by_token(book, subdomain, token, Way.BEARER)
             if caller is not None:
@@ -93,7 +94,7 @@ class Identification:
             if subdomain not in book.accounts:
                 return f"the book has no subdomain {where}"
             known = book.find(subdomain, credential.login) is not None
-            what = "wrong password, or paused after failures" if known else "no such login"
+            what = "wrong password" if known else "no such login"
             return f"{what} at subdomain {where}"
         way = Way.BEARER if isinstance(credential, Bearer) else Way.TOKEN_AS_PASSWORD
         if way not in self.ways:
@@ -104,11 +105,11 @@ class Identification:
         return "no token, by its characters"
 
     async def _by_password(
-        self, book: Book, subdomain: str | None, login: str, password: Secret, address: str
+        self, book: Book, subdomain: str | None, login: str, password: Secret, network: str
     ) -> Caller | None:
         entry = None if subdomain is None else book.find(subdomain, login)
         if self._is_the_books(book, login):
-            right = await self.passwords.check(entry, subdomain, login, password, address)
+            right = await self.passwords.check(entry, subdomain, login, password, network)
             if not right or entry is None:
                 return None
             key = (entry.subdomain, login_key(entry.login))

@@ -5,6 +5,7 @@ that the operator trusts.
 """
 
 import ipaddress
+import socket
 from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
@@ -14,8 +15,8 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 class Origin(NamedTuple):
     """Who calls which host."""
 
-    address: str
-    """An IP address, or whatever the transport has instead."""
+    network: str
+    """What all that comes from one place is counted by: `network_of` its address."""
     host: str
     """As the client asked for it, perhaps with a port."""
 
@@ -35,10 +36,11 @@ def origin(
     written.
     """
     if not trusted_proxies or not is_trusted(peer, trusted_proxies):
-        return Origin(peer, host)
-    hops = [_without_port(hop.strip()) for hop in ",".join(forwarded_for).split(",") if hop.strip()]
-    address = next((hop for hop in reversed(hops) if not is_trusted(hop, trusted_proxies)), peer)
-    return Origin(address, _nearest(forwarded_host) or host)
+        return Origin(network_of(peer), host)
+    latest_first = reversed(",".join(forwarded_for).split(","))
+    hops = (without_port(hop.strip()) for hop in latest_first if hop.strip())
+    address = next((hop for hop in hops if not is_trusted(hop, trusted_proxies)), peer)
+    return Origin(network_of(address), _nearest(forwarded_host) or host)
 
 
 def scheme(
@@ -66,22 +68,32 @@ def subdomain(host: str, domains: Collection[str]) -> str | None:
     return label if label and rest in domains else None
 
 
-def _without_port(hop: str) -> str:
-    """Return the address of a hop, which some proxies write with a port: `203.0.113.7:4711`."""
-    if hop.startswith("["):
-        return hop[1:].partition("]")[0]
-    return hop.partition(":")[0] if hop.count(":") == 1 else hop
+def without_port(place: str) -> str:
+    """Return the address or name of a place, which may come with a port: `203.0.113.7:4711`."""
+    if place.startswith("["):
+        return place[1:].partition("]")[0]
+    return place.partition(":")[0] if place.count(":") == 1 else place
 
 
 def network_of(address: str) -> str:
-    """Return what to count attempts by: an IPv4 address, or the /64 network of an IPv6 one.
+    """Return what to count by: an IPv4 address, or the /64 network of an IPv6 one.
 
-    Whoever has one address of an IPv6 network has them all.
+    Whoever has one address of an IPv6 network has them all (RFC 4291, section 2.5.4). An IPv4
+    address that comes in IPv6 is the IPv4 one; what is no IP address is left as it is.
     """
-    parsed = _parsed(address)
-    if isinstance(parsed, ipaddress.IPv6Address):
-        return str(ipaddress.IPv6Network((parsed, 64), strict=False))
-    return str(parsed or address)
+    if ":" not in address:
+        return address
+    try:
+        octets = socket.inet_pton(socket.AF_INET6, address.partition("%")[0])
+    except (OSError, ValueError):
+        return address
+    if octets.startswith(_IPV4_MAPPED):
+        return socket.inet_ntop(socket.AF_INET, octets[len(_IPV4_MAPPED) :])
+    return socket.inet_ntop(socket.AF_INET6, octets[:8] + bytes(8)) + "/64"
+
+
+_IPV4_MAPPED = bytes(10) + b"\xff\xff"
+"""What comes before the IPv4 address (RFC 4291, section 2.5.5.2)."""
 
 
 def is_trusted(address: str, proxies: Sequence[Network]) -> bool:

@@ -7,6 +7,7 @@ be computed wait in turn. Whose password it is, is looked up in `bridge.identity
 import asyncio
 import base64
 import hmac
+import math
 import os
 import secrets
 import time
@@ -25,9 +26,12 @@ from argon2.low_level import Type, verify_secret
 from cachetools import TTLCache
 
 from bridge.identity.book import Cost, Entry, login_key, subdomain_key
-from bridge.identity.hosts import network_of
 from bridge.secret import Secret
-from bridge.v1.errors import Overloaded
+from bridge.v1.errors import AttemptsPaused, Overloaded
+
+PASSWORD_LIMIT = 1024
+"""The most characters of a password. Combining marks take NFC the square of their number: so many,
+a millisecond."""
 
 COST = Cost(memory=64 * 1024, passes=3, lanes=4, salt_length=16, tag_length=32)
 """RFC 9106, section 4, the second recommended option, which is also argon2-cffi's default; a
@@ -37,8 +41,10 @@ verification holds that much memory while it runs."""
 def hash_password(password: Secret, cost: Cost = COST) -> str:
     """Return the Argon2id hash of a password, in the form `$argon2id$v=19$…`.
 
-    An empty password is a `ValueError`.
+    A password that is empty, or longer than `PASSWORD_LIMIT`, is a `ValueError`.
     """
+    if len(password.reveal()) > PASSWORD_LIMIT:
+        raise ValueError(f"a password must have at most {PASSWORD_LIMIT} characters")
     octets = _octets(password)
     if not octets:
         raise ValueError("a password must not be empty")
@@ -101,7 +107,43 @@ class Limits:
     remembered: int = 10_000
     """The most right pairs, the most logins and the most addresses that are kept in mind."""
     seconds: float = 900.0
-    """How long a right pair is kept in mind, and failures after the last one."""
+    """How long a right pair is kept in mind after its last use, and failures after the last one."""
+
+
+class _Right:
+    """The pairs that were right, who came last at the end; each for a while after its last use.
+
+    There is no end to that for who keeps coming: a pair counts for nothing once the book has
+    another hash, and whoever has to be looked at again can be held up by others' failures.
+    """
+
+    def __init__(self, limits: Limits, clock: Callable[[], float]) -> None:
+        self._limits = limits
+        self._clock = clock
+        self._used: dict[bytes, float] = {}
+
+    def __len__(self) -> int:
+        return len(self._used)
+
+    def has(self, pair: bytes) -> bool:
+        """Tell whether a pair was right of late, and remember that it was used."""
+        used = self._used.pop(pair, None)
+        now = self._clock()
+        if used is None or now - used >= self._limits.seconds:
+            return False
+        self._used[pair] = now
+        return True
+
+    def add(self, pair: bytes) -> None:
+        """Remember a pair, and forget those that are too old or too many."""
+        now = self._clock()
+        self._used.pop(pair, None)
+        self._used[pair] = now
+        while (
+            len(self._used) > self._limits.remembered
+            or now - self._used[next(iter(self._used))] >= self._limits.seconds
+        ):
+            del self._used[next(iter(self._used))]
 
 
 class _Failing(TTLCache[bytes, tuple[int, float]]):
@@ -114,8 +156,9 @@ class _Failing(TTLCache[bytes, tuple[int, float]]):
     def __missing__(self, _key: bytes) -> tuple[int, float]:
         return 0, 0.0
 
-    def refused(self, key: bytes) -> bool:
-        return self.timer() < self[key][1]
+    def left(self, key: bytes) -> float:
+        """Return the seconds until an attempt is looked at again; 0 or less when one is."""
+        return self[key][1] - self.timer()
 
     def failed(self, key: bytes) -> bool:
         """Count a failure, and return whether there had been enough of them already."""
@@ -147,10 +190,11 @@ def _overloaded() -> Overloaded:
 class PasswordChecker:
     """Tells right passwords from wrong ones. Belongs to one event loop.
 
-    Right pairs are remembered for a while, under a keyed digest that takes in the hash they were
-    checked against: once the book has another hash, or none, they count for nothing. A wrong
-    password, an unknown login and an unknown subdomain go the same way and take the same time,
-    provided that the book's hashes have one cost: where they differ, nobody's is the usual one.
+    Right pairs are remembered as long as they are used, under a keyed digest that takes in the hash
+    they were checked against: once the book has another hash, or none, they count for nothing. A
+    wrong password, an unknown login and an unknown subdomain go the same way and take the same
+    time, provided that the book's hashes have one cost: where they differ, nobody's is the usual
+    one.
     """
 
     def __init__(
@@ -172,7 +216,7 @@ class PasswordChecker:
         self._limits = limits = limits or Limits()
         self._usual_cost = usual_cost
         self._secret = os.urandom(32)
-        self._right: TTLCache[bytes, bool] = TTLCache(limits.remembered, limits.seconds, clock)
+        self._right = _Right(limits, clock)
         self._failing_logins = _Failing(limits.failures, limits, clock)
         self._failing_addresses = _Failing(limits.failures_of_address, limits, clock)
         self._places = asyncio.Semaphore(limits.running)
@@ -193,7 +237,7 @@ class PasswordChecker:
         self._threads.shutdown(wait=False)
 
     async def check(
-        self, entry: Entry | None, subdomain: str | None, login: str, password: Secret, address: str
+        self, entry: Entry | None, subdomain: str | None, login: str, password: Secret, network: str
     ) -> bool:
         """Return whether `password` is that of `entry`, which the book has for the login.
 
@@ -201,23 +245,25 @@ class PasswordChecker:
             entry: None when the book has none: the answer is False, and takes as long.
             subdomain: of the host that was called; None when that is none.
             login: as the call has it, like the password.
-            address: whose call it is, as an IP address; attempts are counted by its `network_of`.
+            network: whose call it is, as `bridge.identity.hosts.network_of` counts it.
 
         Raises:
-            Overloaded: the password was not looked at.
+            Overloaded: the password was not looked at; `AttemptsPaused`: for others have failed.
         """
+        if len(password.reveal()) > PASSWORD_LIMIT:
+            return False  # whoever's it would be
         octets = _octets(password)
         encoded = None if entry is None else entry.password_hash.reveal()
-        pair = self._digest(subdomain_key(subdomain or ""), login_key(login), octets, encoded or "")
-        with suppress(KeyError):
-            return self._right[pair]
-        network = self._digest(network_of(address))
-        failing = self._digest(login_key(login), network)
-        if self._refused(failing, network):
-            return False
-        key = (pair, network)
+        known_as = login_key(login)
+        pair = self._digest(subdomain_key(subdomain or ""), known_as, octets, encoded or "")
+        if self._right.has(pair):
+            return True
+        whence = self._digest(network)
+        failing = self._digest(known_as, whence)
+        self._require_no_pause(failing, whence)
+        key = (pair, whence)
         if key not in self._attempts:
-            self._make_room(network)
+            self._make_room(whence)
             attempt = self._attempts[key] = _Attempt()
             attempt.outcome = asyncio.create_task(self._verify(key, failing, encoded, octets))
             # Have an error not reported as one that nobody has looked at: everybody may have left.
@@ -239,8 +285,18 @@ class PasswordChecker:
         """Return a digest that tells nothing without this process; no two lists share one."""
         return hmac.digest(self._secret, ascii(parts).encode(), "sha256")
 
-    def _refused(self, login: bytes, network: bytes) -> bool:
-        return self._failing_logins.refused(login) or self._failing_addresses.refused(network)
+    def _require_no_pause(self, login: bytes, network: bytes) -> None:
+        """Raise `AttemptsPaused` while so many have failed that none is looked at.
+
+        It does not say that a password is wrong: that it cannot know, and who shares an address
+        with somebody that guesses would take it for true.
+        """
+        left = max(self._failing_logins.left(login), self._failing_addresses.left(network))
+        if left > 0:
+            raise AttemptsPaused(
+                "Too many logins have failed: this one was not looked at. Try again later.",
+                retry_after=math.ceil(left),
+            )
 
     def _make_room(self, network: bytes) -> None:
         """See to it that an attempt more may wait.
@@ -271,14 +327,13 @@ class PasswordChecker:
         async with self._lines.setdefault(network, of_network), self._places:
             self._attempts[key].running = True
             try:
-                if self._refused(failing, network):  # others have failed meanwhile
-                    return False
+                self._require_no_pause(failing, network)  # others have failed meanwhile
                 stand_in = _nobody(self._usual_cost() or COST)
                 right = await self._compute(encoded or stand_in, octets) and encoded is not None
             finally:
                 del self._attempts[key]
             if right:
-                self._right[pair] = True
+                self._right.add(pair)
                 with suppress(KeyError):
                     del self._failing_logins[failing]
             elif not self._failing_logins.failed(failing):

@@ -69,6 +69,8 @@ class Journal:
         self._queue: queue.SimpleQueue[_Operation | None] = queue.SimpleQueue()
         self._closed = False
         self._problem: str | None = None
+        self.accepted: frozenset[tuple[int, bytes]] = frozenset()
+        """The accounts and digests of the tokens that v2 accepted, when the journal was opened."""
         # The thread's own.
         self._overdue: list[_Change] = []
         self._since_pruning = 0
@@ -151,6 +153,22 @@ class Journal:
         deliver = partial(Store.deliver, intent_id=intent_id, now=self._clock())
         self._put(_Operation(deliver, deliver))
 
+    def note_accepted(self, account_id: int, token: bytes) -> None:
+        """Note that v2 accepts the token with this digest. Waits for nothing, and may be lost."""
+        accept = partial(Store.accept, account_id=account_id, token=token, now=self._clock())
+        self._queue.put(_Operation(accept, None))
+
+    def note_refused(self, account_id: int, token: bytes) -> None:
+        """Note that v2 does not accept it any more, in the same way."""
+        refuse = partial(Store.refuse, account_id=account_id, token=token)
+        self._queue.put(_Operation(refuse, None))
+
+    async def check(self) -> str | None:
+        """Try whether something can be put on record, durably; return what is wrong, or None."""
+        with suppress(JournalError):  # which is the problem
+            await self._done(Store.probe)
+        return self._problem
+
     async def unsettled(self) -> tuple[Intent, ...]:
         """Return the intents that are open or unknown, oldest first."""
         return await self._done(lambda store: tuple(entry.intent for entry in store.unsettled()))
@@ -211,6 +229,7 @@ class Journal:
                 )
             with closing(Store(self._path, make=True)) as store:
                 store.begin_life(self._clock(), self._retention)
+                self.accepted = store.accepted()
                 yield store
 
     def _gather(self) -> tuple[list[_Operation], bool]:

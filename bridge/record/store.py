@@ -25,6 +25,12 @@ A look allows for clocks that differ, so it may see what an equal write made sho
 that it cannot, and the same id is another thing: a sandbox that starts afresh uses them again.
 """
 
+ACCEPTED_RETENTION = timedelta(days=30)
+"""How long a credential is kept after v2 has accepted it last."""
+
+MOST_ACCEPTED = 10_000
+"""Credentials that are kept."""
+
 LEAST_RETENTION = timedelta(days=7)
 """How long settled intents are kept, whatever the window, but for what was not done."""
 
@@ -97,6 +103,26 @@ _PRUNE = """
                 AND unsettled.path = intents.path
                 AND unsettled.intended_at - :margin <= intents.touched_at
         )
+    )
+"""
+
+# Of a credential that v2 has accepted, the SHA-256 of its token. A bridge that knows nothing of
+# this table can use the file as well.
+_ACCEPTED = """
+    CREATE TABLE IF NOT EXISTS accepted (
+        account_id INTEGER NOT NULL,
+        token BLOB NOT NULL,
+        accepted_at INTEGER NOT NULL,
+        PRIMARY KEY (account_id, token)
+    ) WITHOUT ROWID
+"""
+_ACCEPT = """
+    INSERT INTO accepted VALUES (:account_id, :token, :now)
+    ON CONFLICT DO UPDATE SET accepted_at = :now
+"""
+_PRUNE_ACCEPTED = """
+    DELETE FROM accepted WHERE accepted_at < :before OR (account_id, token) IN (
+        SELECT account_id, token FROM accepted ORDER BY accepted_at DESC LIMIT -1 OFFSET :most
     )
 """
 
@@ -185,6 +211,9 @@ class Store:
         with self.transaction():
             self.interrupt(now)
             self.prune(now - retention)
+            self._execute(_ACCEPTED)
+            before = _microseconds(now - ACCEPTED_RETENTION)
+            self._execute(_PRUNE_ACCEPTED, {"before": before, "most": MOST_ACCEPTED})
             self.probe()
 
     def close(self) -> None:
@@ -284,6 +313,21 @@ class Store:
         What it was told of an intent that is not done says nothing of what comes out later.
         """
         self._update(now, "delivered = 1", "id = :id AND outcome = 'done'", id=intent_id)
+
+    def accept(self, account_id: int, token: bytes, now: datetime) -> None:
+        """Record that v2 accepts the token with this digest for an account."""
+        given = {"account_id": account_id, "token": token, "now": _microseconds(now)}
+        self._execute(_ACCEPT, given)
+
+    def refuse(self, account_id: int, token: bytes) -> None:
+        """Record that v2 does not accept it any more."""
+        given = (account_id, token)
+        self._execute("DELETE FROM accepted WHERE account_id = ? AND token = ?", given)
+
+    def accepted(self) -> frozenset[tuple[int, bytes]]:
+        """Return the accounts and digests of the tokens that v2 accepts."""
+        rows = self._execute("SELECT account_id, token FROM accepted")
+        return frozenset((account_id, token) for account_id, token in rows)
 
     def unsettled(self) -> tuple[Entry, ...]:
         """Return what is open or unknown, oldest first."""

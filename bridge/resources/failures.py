@@ -34,6 +34,7 @@ FAILURES: dict[type[Exception], Failure] = {
     v1.UnsupportedMediaType: Failure(415),
     v1.NotTranslated: Failure(501),
     v1.Overloaded: Failure(503),
+    v1.AttemptsPaused: Failure(503),
     v1.NotOnRecord: Failure(503),
     v1.Leaving: Failure(503),
     v1.InvalidAnswer: Failure(502, "Harvest's answer cannot be told in this XML."),

@@ -4,11 +4,16 @@ What is checked is handed in; nothing of the legacy side can be reached here.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+import ipaddress
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from contextlib import suppress
+from typing import Any
 
 import msgspec
 import structlog
 from aiohttp import ClientError, ClientSession, web
+
+from bridge.identity.hosts import without_port
 
 _log = structlog.get_logger("bridge.admin")
 
@@ -64,36 +69,126 @@ class Readiness:
             return type(error).__name__
 
 
-def create_admin_app(
-    readiness: Readiness,
-    *,
-    phase: Callable[[], str] = lambda: OK,
-    state: Callable[[], Mapping[str, object]] = dict,
-) -> web.Application:
-    """Return the application of the admin side.
+CONNECTIONS = 64
+"""The most at once. One more takes the place of another: one that has asked nothing, if any."""
+
+LIFETIME = 10.0
+"""Seconds that a connection may last: it is closed after one answer."""
+
+
+class AdminSide(web.Server):
+    """Answers on the admin side, one request a connection.
 
     `/healthz` is 200 as long as the event loop turns: if not, restart the process. `/readyz` is 200
     if no check finds something wrong and `phase` is `OK`, which is asked anew each time, else 503:
     send calls elsewhere for now. It also shows what `state` returns. Both are JSON.
+
+    It has to be called by an IP address, as `localhost`, or by one of `names`; else it is 421 (RFC
+    9110, section 15.5.20). A page in somebody's browser can have a name of its own lead here, but
+    not these, and would read what is shown (DNS rebinding).
     """
 
-    async def healthz(_request: web.Request) -> web.Response:
-        return _answer(OK, {})
+    def __init__(
+        self,
+        readiness: Readiness,
+        *,
+        names: Iterable[str] = (),
+        phase: Callable[[], str] = lambda: OK,
+        state: Callable[[], Mapping[str, object]] = dict,
+    ) -> None:
+        """Belongs to the event loop it is made in."""
+        super().__init__(self._answer, access_log=None)
+        self._readiness = readiness
+        self._names = {"localhost", *(name.lower() for name in names if not _is_address(name))}
+        self._phase = phase
+        self._state = state
+        self._silent: dict[web.RequestHandler, asyncio.Transport | None] = {}
+        """The connections on which nothing has been asked yet, the oldest first."""
+        self._asked: dict[web.RequestHandler, asyncio.Transport | None] = {}
+        """The others, in the same order."""
 
-    async def readyz(_request: web.Request) -> web.Response:
-        results = {"phase": phase(), **await readiness.results()}
-        status = OK if set(results.values()) == {OK} else "unavailable"
-        return _answer(status, {"checks": results, **state()})
+    def __call__(self) -> web.RequestHandler:
+        """Make the protocol of a new connection."""
+        return _Connection(self, loop=asyncio.get_running_loop(), access_log=None)
 
-    app = web.Application()
-    app.router.add_get("/healthz", healthz)  # HEAD as well
-    app.router.add_get("/readyz", readyz)
-    return app
+    @property
+    def open(self) -> int:
+        """How many connections there are."""
+        return len(self._silent) + len(self._asked)
+
+    def opened(self, connection: web.RequestHandler) -> None:
+        """Count a connection, in the place of another if there are too many."""
+        if self.open >= CONNECTIONS:
+            self.close_at_once(next(iter(self._silent or self._asked)))
+        self._silent[connection] = connection.transport
+
+    def close_at_once(self, connection: web.RequestHandler) -> None:
+        """Close a connection, whatever it is at, even if its client does not take the answer."""
+        if (transport := self.closed(connection)) is not None:
+            transport.abort()
+
+    def closed(self, connection: web.RequestHandler) -> asyncio.Transport | None:
+        """Forget a connection, and return its transport."""
+        return self._silent.pop(connection, None) or self._asked.pop(connection, None)
+
+    async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
+        if request.protocol in self._silent:
+            self._asked[request.protocol] = self._silent.pop(request.protocol)
+        response = await self._answer_to(request)
+        response.headers["Cache-Control"] = "no-store"
+        response.force_close()
+        return response
+
+    async def _answer_to(self, request: web.BaseRequest) -> web.Response:
+        host = request.headers.get("Host")
+        if host is not None and not self._is_ours(host):
+            said = f"call it by an IP address, or as {' or '.join(sorted(self._names))}"
+            return web.json_response({"status": said}, status=421)
+        if request.path not in {"/healthz", "/readyz"}:
+            return web.json_response({"status": "not found"}, status=404)
+        if request.method not in {"GET", "HEAD"}:
+            allowed = {"Allow": "GET, HEAD"}
+            return web.json_response({"status": "not allowed"}, status=405, headers=allowed)
+        if request.path == "/healthz":
+            return web.json_response({"status": OK})
+        results = {"phase": self._phase(), **await self._readiness.results()}
+        ready = set(results.values()) == {OK}
+        told = {"status": OK if ready else "unavailable", "checks": results, **self._state()}
+        return web.json_response(told, status=200 if ready else 503)
+
+    def _is_ours(self, host: str) -> bool:
+        name = without_port(host)
+        return name.rstrip(".").lower() in self._names or _is_address(name)
 
 
-def _answer(status: str, more: dict[str, object]) -> web.Response:
-    headers, code = {"Cache-Control": "no-store"}, 200 if status == OK else 503
-    return web.json_response({"status": status, **more}, status=code, headers=headers)
+class _Connection(web.RequestHandler):
+    """One connection of the admin side: aiohttp's protocol, but for its patience."""
+
+    __slots__ = ("_admin", "_end")
+
+    def __init__(self, admin: AdminSide, **options: Any) -> None:  # noqa: ANN401 - aiohttp's own
+        super().__init__(admin, **options)
+        self._admin = admin
+        self._end: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self._admin.opened(self)
+        later = asyncio.get_running_loop().call_later
+        self._end = later(LIFETIME, self._admin.close_at_once, self)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        self._admin.closed(self)
+        if self._end is not None:
+            self._end.cancel()
+        super().connection_lost(exc)
+
+
+def _is_address(name: str) -> bool:
+    with suppress(ValueError):
+        ipaddress.ip_address(name)
+        return True
+    return False
 
 
 PROBE = "/users/me"

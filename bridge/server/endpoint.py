@@ -253,7 +253,7 @@ class Endpoint:
         record.successor = match.resource.successor.format_map(match.ids)
         record.dialect = self._settings.dialect or match.call.dialect
         peer, proxies = request.remote or "", self._settings.trusted_proxies
-        address, host = origin(
+        network, host = origin(
             peer,
             request.host,
             request.headers.getall("X-Forwarded-For", ()),
@@ -270,7 +270,7 @@ class Endpoint:
                 request.query if request.rel_url.raw_query_string else _NO_QUERY,
             ),
             subdomain(host, self._settings.domains) or self._settings.subdomain,
-            address,
+            network,
         )
         if caller.way is Way.BOOK or self._gateway.knows(_credential(caller)):
             call.connection.serves_known()
@@ -281,7 +281,7 @@ class Endpoint:
             await self._tell(call, match, caller)
             return
         serve = self._read if match.call.method == "GET" else self._write
-        await serve(call, match, caller, address)
+        await serve(call, match, caller, network)
 
     async def _tell(self, call: Call, match: Match, caller: Caller) -> None:
         """Answer what the bridge knows by itself: at once, so that it needs no place."""
@@ -293,10 +293,10 @@ class Endpoint:
         legacy = self._v1_request(call, match, b"", call.record.notes)
         await self._send(call, await self._run(legacy, match, caller, perform))
 
-    async def _read(self, call: Call, match: Match, caller: Caller, address: str) -> None:
+    async def _read(self, call: Call, match: Match, caller: Caller, network: str) -> None:
         """Answer a call that changes nothing, together with all who ask the same just now."""
         record = call.record
-        errand = self._errand(call, caller, address)
+        errand = self._errand(call, caller, network)
         # Notes of its own, for they go to all who share the answer.
         legacy = self._v1_request(
             call, match, b"", Notes(), lambda: self._loop.time() >= errand.deadline
@@ -325,29 +325,29 @@ class Endpoint:
                     raise
         else:
             record.shared_with = None
-            translating = self._translate(legacy, match, caller, address, errand)
+            translating = self._translate(legacy, match, caller, network, errand)
             answer, notes = await self._reads.work(key, call, translating, record.request_id)
         record.notes.merge(notes)
         await self._send(call, answer)
 
     async def _translate(
-        self, legacy: V1Request, match: Match, caller: Caller, address: str, errand: Errand
+        self, legacy: V1Request, match: Match, caller: Caller, network: str, errand: Errand
     ) -> tuple[V1Response, Notes]:
         perform = partial(self._gateway.send, errand=errand)
         # Only who works takes a place: to share costs nothing.
-        with self._place(caller, address, errand.credential):
+        with self._place(caller, network, errand.credential):
             answer = await self._run(legacy, match, caller, perform, errand.deadline)
             return answer, legacy.notes
 
-    async def _write(self, call: Call, match: Match, caller: Caller, address: str) -> None:
+    async def _write(self, call: Call, match: Match, caller: Caller, network: str) -> None:
         """Answer a call that changes something, and go on with it even if its client hangs up."""
         request, posts = call.request, match.call.method == "POST"
-        with self._bodies.growing(_shares(caller, address)) as take:
+        with self._bodies.growing(_shares(caller, network)) as take:
             # Before a place is taken: a client that sends slowly would keep it from those who have
             # asked.
             body = await self._read_body(request, take) if posts else b""
-            errand = self._errand(call, caller, address)
-            with self._place(caller, address, errand.credential):
+            errand = self._errand(call, caller, network)
+            with self._place(caller, network, errand.credential):
                 call.is_write = True
                 legacy = self._v1_request(call, match, body, call.record.notes)
                 writing = Writing(
@@ -438,18 +438,18 @@ class Endpoint:
             out_of_time=out_of_time,
         )
 
-    def _errand(self, call: Call, caller: Caller, address: str) -> Errand:
+    def _errand(self, call: Call, caller: Caller, network: str) -> Errand:
         return Errand(
             _credential(caller),
             self._settings.call_timeout,
             self._loop.time() + self._settings.call_timeout,
             call,
-            address,
+            network,
             call.record.upstream_calls,
         )
 
-    def _place(self, caller: Caller, address: str, credential: Credential) -> Place:
-        keys = _shares(caller, address)
+    def _place(self, caller: Caller, network: str, credential: Credential) -> Place:
+        keys = _shares(caller, network)
         if self._gateway.knows(credential):
             keys.append((Share.ACCOUNT, caller.account_id))
         return self._calls.place(keys)
@@ -504,12 +504,12 @@ class Endpoint:
         return True
 
 
-def _shares(caller: Caller, address: str) -> list[Key]:
+def _shares(caller: Caller, network: str) -> list[Key]:
     """Return with whom a call shares what everybody may have a part of."""
     keys: list[Key] = [(Share.LOGIN, caller.key)]
     if caller.way is not Way.BOOK:
         # Tokens are the callers' to make up, one for each call if they like.
-        keys.append((Share.ADDRESS, address))
+        keys.append((Share.ADDRESS, network))
     return keys
 
 

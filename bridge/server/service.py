@@ -14,8 +14,8 @@ import structlog
 from aiohttp import web
 
 from bridge.identity.book_keeper import BookKeeper
-from bridge.record.journal import open_journal
-from bridge.server.admin import OK, Check, Readiness, create_admin_app, upstream_check
+from bridge.record.journal import Journal, open_journal
+from bridge.server.admin import OK, AdminSide, Check, Readiness, upstream_check
 from bridge.server.endpoint import NO_BOOK, Endpoint
 from bridge.server.front import Front, listening_front
 from bridge.server.leaving import Departure
@@ -24,6 +24,7 @@ from bridge.server.logs import call_log
 from bridge.server.serving import listening, told_if_taken
 from bridge.server.tls import CertificateReloader
 from bridge.settings import Settings
+from bridge.upstream.acquaintances import Acquaintances
 from bridge.upstream.gateway import Gateway, Policy
 from bridge.v1.xsd import compile_all
 from bridge.v2.client import V2Client
@@ -87,7 +88,7 @@ async def running(settings: Settings, limits: Limits = LIMITS) -> AsyncIterator[
             calls=limits.upstream_connections,
             calls_per_account=limits.upstream_calls_per_account,
         )
-        gateway = Gateway(client, policy)
+        gateway = Gateway(client, policy, _acquaintances(journal))
         session = await stack.enter_async_context(
             aiohttp.ClientSession(headers={"User-Agent": upstream.user_agent})
         )
@@ -98,7 +99,7 @@ async def running(settings: Settings, limits: Limits = LIMITS) -> AsyncIterator[
             return "stopping" if departure.begun else OK if listens.is_set() else "starting"
 
         checks = {
-            "journal": _at_once(journal.problem),
+            "journal": journal.check,
             "breakers": _at_once(gateway.outage),
             "upstream": upstream_check(settings.upstream, session),
         }
@@ -107,14 +108,15 @@ async def running(settings: Settings, limits: Limits = LIMITS) -> AsyncIterator[
         if tls is not None:
             checks["certificate"] = _at_once(tls.problem)
         readiness = Readiness(checks)
-        admin = create_admin_app(
+        admin = AdminSide(
             readiness,
+            names=[settings.admin_host],
             phase=phase,
             state=lambda: {"warnings": _warnings(keeper, tls), "breakers": gateway.breakers()},
         )
         admin_port = await stack.enter_async_context(
             listening(
-                web.AppRunner(admin, access_log=None),
+                web.ServerRunner(admin),
                 settings.admin_host,
                 settings.admin_port,
                 "admin_port",
@@ -188,6 +190,16 @@ async def _leave(
     stop_listening()
     await departure.until_quiet(seconds)
     _log.info("stopped", unfinished=await endpoint.close())
+
+
+def _acquaintances(journal: Journal) -> Acquaintances:
+    """Return those that the journal keeps, so that a restart makes nobody a stranger."""
+    return Acquaintances(
+        asyncio.get_running_loop().time,
+        journal.accepted,
+        keep=lambda key: journal.note_accepted(*key),
+        drop=lambda key: journal.note_refused(*key),
+    )
 
 
 def _at_once(what_is_wrong: Callable[[], str | None]) -> Check:

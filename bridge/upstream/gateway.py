@@ -15,6 +15,7 @@ import structlog
 from msgspec.structs import replace
 
 from bridge.secret import Secret
+from bridge.upstream.acquaintances import Acquaintances, Key
 from bridge.upstream.breaker import Breaker, State
 from bridge.upstream.calls import UpstreamCall
 from bridge.upstream.places import Places
@@ -52,7 +53,7 @@ class Credential:
     token: Secret
     vouched: bool = False
     """Whether the operator has put the token in place; anybody can make up another."""
-    key: Hashable = field(init=False, repr=False)
+    key: Key = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         self.key = (self.account_id, self.token.digest())
@@ -126,8 +127,8 @@ class Errand:
     """When the call's time is up, by the event loop's clock."""
     worker: Worker
     """The call's task: others may wait for what it is answered."""
-    address: Hashable = None
-    """Whence it came: of strangers, those from one address wait for each other."""
+    network: Hashable = None
+    """Whence it came: of strangers, those from one network wait for each other."""
     calls: list[UpstreamCall] = field(default_factory=list)
     """Every try to call v2, in their order."""
 
@@ -148,8 +149,13 @@ class Gateway:
     - No try leaves with less time than an answer takes.
     """
 
-    def __init__(self, client: V2Client, policy: Policy) -> None:
-        """Make calls by `client`. Belongs to the event loop it is made in."""
+    def __init__(
+        self, client: V2Client, policy: Policy, acquaintances: Acquaintances | None = None
+    ) -> None:
+        """Make calls by `client`. Belongs to the event loop it is made in.
+
+        `acquaintances` are the credentials that v2 has accepted; by default, none yet.
+        """
         self._client = client
         self._policy = policy
         self._clock = asyncio.get_running_loop().time
@@ -159,7 +165,7 @@ class Gateway:
         self._lanes: dict[tuple[int, bool], _Lane] = {}
         self._writes: Counter[int] = Counter()
         self._reads: Sharing[V2Response] = Sharing()
-        self._accepted: set[Hashable] = set()
+        self._accepted = acquaintances or Acquaintances(self._clock)
         few = max(1, policy.calls // STRANGERS)
         self._places = {True: Places(max(1, policy.calls - few)), False: Places(few)}
 
@@ -310,7 +316,7 @@ class Gateway:
     ) -> V2Response:
         """Ask v2 once, or again where it is to be waited for: in turn, and if it is of use."""
         key = errand.credential.key
-        whose = None if lane.known else errand.address
+        whose = None if lane.known else errand.network
         while True:
             while wait := self._throttle.left(key):
                 if not self._may_wait(wait, leave_by):
@@ -373,9 +379,9 @@ class Gateway:
                 status = response.status
                 call.ended(status=status)
                 if status // 100 == 2:
-                    self._accepted.add(credential.key)
+                    self._accepted.accepted(credential.key)
                 elif status == 401:
-                    self._accepted.discard(credential.key)
+                    self._accepted.refused(credential.key)
                 reach_failed = False
                 # That a token is not accepted any more says nothing of how the others fare.
                 if not lane.known or status >= 500 or self.knows(credential):

@@ -56,6 +56,10 @@ class Overloaded(LegacyCallError):
         self.retry_after = retry_after
 
 
+class AttemptsPaused(Overloaded):
+    """A password was not looked at, because others have failed before it."""
+
+
 class NotOnRecord(Overloaded):
     """The journal cannot be written, and without a record no write is made."""
 

@@ -697,7 +697,6 @@ REFUSED: Mapping[str, Refused] = {
         [call("GET", LIST, caller=who) for who in CALLERS if who not in BOOK_CALLERS],
         settings=OWN_WAYS,
     ),
-    "back-off": Refused(v1.NotIdentified, [_unknown(LOGIN, WRONG_PASSWORD)] * 8, settings=OWN_WAYS),
     "a garbled credential": Refused(
         v1.NotIdentified,
         [
@@ -761,7 +760,7 @@ REFUSED: Mapping[str, Refused] = {
 
 
 def test_every_row_of_failures_is_driven() -> None:
-    covered_by_a_test_of_its_own = {v1.Overloaded, v2.UpstreamUnavailable}
+    covered_by_a_test_of_its_own = {v1.Overloaded, v1.AttemptsPaused, v2.UpstreamUnavailable}
     say_nothing_of_the_call = {v1.NotOnRecord, v1.Leaving}
 
     driven = {each.cause for each in REFUSED.values()} | covered_by_a_test_of_its_own
@@ -796,6 +795,18 @@ async def test_a_token_that_has_to_wait(evidence: Evidence, files: Files) -> Non
     assert set(evidence.statuses()) == {FAILURES[v2.UpstreamUnavailable].status}
     causes = {line["cause"].partition(":")[0] for line in evidence.lines()}
     assert causes == {v2.UpstreamRefusal.__name__, v2.UpstreamUnavailable.__name__}
+    assert evidence.leaks() == set()
+
+
+async def test_a_password_that_is_not_looked_at(evidence: Evidence, files: Files) -> None:
+    async with (
+        upstream_that(SERVED["200"]) as upstream,
+        stage(evidence, files, upstream, **OWN_WAYS) as bridge,
+    ):
+        await bridge.say(*[_unknown(LOGIN, WRONG_PASSWORD)] * 6)
+
+    causes = [line["cause"].partition(":")[0] for line in evidence.lines()]
+    assert causes == [v1.NotIdentified.__name__] * 5 + [v1.AttemptsPaused.__name__]
     assert evidence.leaks() == set()
 
 

@@ -355,6 +355,7 @@ class TestBackOff:
 
         real = passwords._matches
         monkeypatch.setattr(passwords, "_matches", matches)
+        monkeypatch.setattr(passwords, "FIRST_PAUSE", passwords.LONGEST_PAUSE)  # no test is as long
         return octets_of
 
     async def test_failures_stop_further_tries_but_not_who_was_right(
@@ -364,7 +365,7 @@ class TestBackOff:
 
         wrong = [await call(tenants, ACME, "jane@acme.example", f"guess {n}") for n in range(10)]
 
-        assert {answer.status for answer in wrong} == {401}
+        assert [answer.status for answer in wrong] == [401] * 5 + [503] * 5
         assert len(verified) == 1 + 5
         assert (await call(tenants, ACME, "jane@acme.example", "janes-word")).status == 200
         assert len(verified) == 1 + 5
@@ -400,6 +401,20 @@ class TestBackOff:
                 )
                 authorization = aiohttp.encode_basic_auth("jane@acme.example", f"guess-{number}")
                 answer = await client.get(LIST, authorization=authorization, headers=headers)
-                assert answer.status == 401
+                assert answer.status == (401 if number < 5 else 503)
 
         assert len(verified) == 5
+
+    async def test_who_guesses_shuts_no_neighbour_out_with_401(
+        self, verified: list[bytes], tenants: LegacyClient
+    ) -> None:
+        """Behind one address. To v1's clients a 401 is final, and after a 503 they come again."""
+        remembered = await call(tenants, ACME, "jane@acme.example", "janes-word")
+        guesses = [await call(tenants, ACME, f"user-{n}", "guess") for n in range(30)]
+        known = await call(tenants, ACME, "jane@acme.example", "janes-word")
+        not_looked_at = await call(tenants, BETA, "bob@beta.example", "bobs-word")
+
+        assert [answer.status for answer in guesses] == [401] * 25 + [503] * 5
+        assert (remembered.status, known.status) == (200, 200)
+        assert (not_looked_at.status, not_looked_at.headers["Retry-After"]) == (503, "60")
+        assert len(verified) == 1 + 25

@@ -1,12 +1,12 @@
 """Where a call comes from and where it goes (schemas/README.md, "Who is calling")."""
 
-from ipaddress import ip_network
+from ipaddress import IPv4Address, IPv6Address, ip_network
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.identity.hosts import Origin, origin, scheme, subdomain
+from bridge.identity.hosts import Origin, network_of, origin, scheme, subdomain
 
 TRUSTED = (ip_network("10.0.0.0/8"), ip_network("::1/128"))
 PROXY, STRANGER = "10.0.0.1", "192.0.2.7"
@@ -40,7 +40,42 @@ def lines(header: str | None) -> list[str]:
 def test_the_address_is_that_of_the_last_hop_that_is_not_trusted(
     peer: str, forwarded_for: str | None, address: str
 ) -> None:
-    assert origin(peer, "a", lines(forwarded_for), (), TRUSTED).address == address
+    assert origin(peer, "a", lines(forwarded_for), (), TRUSTED).network == network_of(address)
+
+
+@pytest.mark.parametrize(
+    ("address", "network"),
+    [
+        ("192.0.2.7", "192.0.2.7"),
+        ("::ffff:192.0.2.7", "192.0.2.7"),
+        ("::FFFF:C000:207", "192.0.2.7"),
+        ("2001:db8::7", "2001:db8::/64"),
+        ("2001:DB8:0:0:ffff::1", "2001:db8::/64"),
+        ("2001:db8:0:1::7", "2001:db8:0:1::/64"),
+        ("fe80::7%eth0", "fe80::/64"),
+        ("::1", "::/64"),
+        ("unix", "unix"),
+        ("1:2", "1:2"),
+        ("::1\0", "::1\0"),
+        ("", ""),
+    ],
+)
+def test_what_comes_from_one_place_is_counted_together(address: str, network: str) -> None:
+    assert network_of(address) == network
+
+
+@given(st.ip_addresses(v=6), st.integers(0, 2**64 - 1))
+def test_who_has_one_address_of_a_network_has_them_all(address: IPv6Address, other: int) -> None:
+    neighbour = IPv6Address(int(address) >> 64 << 64 | other)
+
+    assert network_of(str(address)) == network_of(str(neighbour)) or (
+        address.ipv4_mapped or neighbour.ipv4_mapped
+    )
+
+
+@given(st.ip_addresses(v=4))
+def test_an_address_of_ipv4_is_its_own_network_in_either_spelling(address: IPv4Address) -> None:
+    assert network_of(str(address)) == network_of(f"::ffff:{address}") == str(address)
 
 
 @pytest.mark.parametrize(

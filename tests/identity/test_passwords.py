@@ -2,9 +2,10 @@
 
 import asyncio
 import string
+import unicodedata
 from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import Executor, Future
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext, suppress
 from functools import partial
 from typing import Any
 
@@ -16,9 +17,16 @@ from hypothesis import strategies as st
 
 from bridge.identity import passwords
 from bridge.identity.book import Cost, Entry, Row
-from bridge.identity.passwords import COST, Limits, PasswordChecker, hash_password
+from bridge.identity.hosts import network_of
+from bridge.identity.passwords import (
+    COST,
+    PASSWORD_LIMIT,
+    Limits,
+    PasswordChecker,
+    hash_password,
+)
 from bridge.secret import Secret
-from bridge.v1.errors import Overloaded
+from bridge.v1.errors import AttemptsPaused, Overloaded
 
 CHEAP = Cost(memory=8, passes=1, lanes=1, salt_length=16, tag_length=16)
 HOME = "192.0.2.1"
@@ -99,7 +107,7 @@ class Scene:
         login: str = "jane",
         address: str = HOME,
     ) -> Awaitable[bool]:
-        return self.checker.check(known, subdomain, login, Secret(password), address)
+        return self.checker.check(known, subdomain, login, Secret(password), network_of(address))
 
     def begin(self, *arguments: Any, **options: Any) -> "asyncio.Task[bool]":
         async def check() -> bool:
@@ -154,7 +162,7 @@ class TestHashes:
 class TestJudgement:
     @pytest.mark.parametrize(
         "password",
-        ["right", "", " right", "s p a c e", "päss", "\U0001f511", "a\udcff", "x" * 5000],
+        ["right", "", " right", "s p a c e", "päss", "\U0001f511", "a\udcff", "x" * 1023],
     )
     async def test_the_right_password_is_right_and_no_other(self, password: str) -> None:
         known = entry(password or "other")
@@ -243,16 +251,24 @@ class TestMemory:
             assert await here.check(known=entry())
             assert here.computed == 2
 
-    async def test_it_is_forgotten_in_time_used_or_not(self) -> None:
+    async def test_it_is_forgotten_some_time_after_its_last_use(self) -> None:
         async with scene(seconds=100.0) as here:
-            await here.check()
-            here.clock.now += 99.9
-            await here.check()
+            for _ in range(50):
+                assert await here.check()
+                here.clock.now += 99.9
             assert here.computed == 1
             here.clock.now += 0.1
-            await here.check()
+            assert await here.check()
 
             assert here.computed == 2
+
+    async def test_what_is_old_is_not_kept(self) -> None:
+        async with scene(seconds=100.0) as here:
+            await here.check()
+            here.clock.now += 100
+            await here.check(known=entry(login="bob"), login="bob")
+
+            assert len(here.checker._right) == 1
 
     async def test_the_least_used_is_forgotten_when_there_are_many(self) -> None:
         many = [entry(login=f"user-{n}") for n in range(3)]
@@ -273,7 +289,7 @@ class TestMemory:
         async with scene() as here:
             await here.check(known=entry("s3cret"), password="s3cret")
 
-            held = repr(here.checker._right) + repr(here.checker._attempts)
+            held = repr(vars(here.checker._right)) + repr(here.checker._attempts)
             assert len(here.checker._right) == 1
             assert "s3cret" not in held
 
@@ -550,8 +566,9 @@ class TestBackOff:
         async with scene() as here:
             await self.fail(here, 5)
 
-            assert await here.check() is False
-            assert here.computed == 5
+            with pytest.raises(AttemptsPaused) as paused:
+                await here.check()
+            assert (paused.value.retry_after, here.computed) == (1, 5)
 
     async def test_one_less_is_forgiven_and_then_forgotten(self) -> None:
         async with scene() as here:
@@ -563,9 +580,13 @@ class TestBackOff:
         async with scene() as here:
             await self.fail(here, 5)
             for pause in (1, 2, 4, 8, 16, 32, 60, 60, 60):
-                here.clock.now += pause - 0.01
                 before = here.computed
-                assert await here.check("wrong") is False
+                with pytest.raises(AttemptsPaused) as paused:
+                    await here.check("wrong")
+                assert paused.value.retry_after == pause
+                here.clock.now += pause - 0.01
+                with pytest.raises(AttemptsPaused):
+                    await here.check("wrong")
                 assert here.computed == before
                 here.clock.now += 0.01
                 assert await here.check("wrong") is False
@@ -575,14 +596,15 @@ class TestBackOff:
         async with scene() as here:
             await self.fail(here, 5)
             for _ in range(4):
-                await here.check("wrong")
+                with pytest.raises(AttemptsPaused):
+                    await here.check("wrong")
                 here.clock.now += 0.25
 
             assert await here.check()
 
     async def test_a_quiet_time_makes_it_forget(self) -> None:
         async with scene() as here:
-            await self.fail(here, 9)
+            await self.fail(here, 5)
             here.clock.now += 900
             await self.fail(here, 4)
 
@@ -590,7 +612,7 @@ class TestBackOff:
 
     async def test_other_addresses_and_other_logins_are_not_held_up(self) -> None:
         async with scene() as here:
-            await self.fail(here, 9)
+            await self.fail(here, 5)
 
             assert await here.check(address=AWAY)
             assert await here.check(known=entry(login="bob"), login="bob")
@@ -599,29 +621,46 @@ class TestBackOff:
         async with scene() as here:
             await self.fail(here, 5)
 
-            assert not await here.check(login="JANE ")
+            with pytest.raises(AttemptsPaused):
+                await here.check(login="JANE ")
 
     async def test_a_remembered_pair_is_right_whatever_pause_there_is(self) -> None:
         async with scene() as here:
             await here.check()
-            await self.fail(here, 9)
+            await self.fail(here, 5)
 
             assert await here.check()
 
+    async def test_so_it_is_however_long_a_neighbour_goes_on_guessing(self) -> None:
+        """For hours, behind one address."""
+        async with scene() as here:
+            await here.check()
+            for number in range(25):
+                await self.fail(here, 1, known=None, login=f"user-{number}")
+            for number in range(100):
+                here.clock.now += 60
+                await self.fail(here, 1, known=None, login=f"user-{number}")
+
+                assert await here.check()
+
     async def test_an_unknown_login_is_held_up_as_a_known_one_is(self) -> None:
         async with scene() as here:
-            await self.fail(here, 9, known=None, login="unknown")
-            unknown = here.computed
-            await self.fail(here, 9)
+            said = []
+            for known, login in ((None, "unknown"), (JANE, "jane")):
+                await self.fail(here, 5, known=known, login=login)
+                with pytest.raises(AttemptsPaused) as paused:
+                    await here.check("wrong", known=known, login=login)
+                said.append((str(paused.value), paused.value.retry_after))
 
-            assert here.computed == 2 * unknown
+            assert said[0] == said[1]
 
     async def test_many_logins_of_one_address_hold_it_up(self) -> None:
         async with scene(failures_of_address=10) as here:
             for number in range(10):
                 await self.fail(here, 1, known=None, login=f"user-{number}")
 
-            assert await here.check() is False
+            with pytest.raises(AttemptsPaused):
+                await here.check()
             assert here.computed == 10
             assert await here.check(address=AWAY)
 
@@ -648,7 +687,8 @@ class TestBackOff:
         async with scene() as here:
             await self.fail(here, 5, address=one)
 
-            assert await here.check(address=other) is not same
+            with pytest.raises(AttemptsPaused) if same else nullcontext():
+                assert await here.check(address=other)
 
     async def test_those_who_waited_meanwhile_are_held_up_too(self) -> None:
         async with scene(at_once=False) as here:
@@ -658,7 +698,9 @@ class TestBackOff:
                 here.hand.run()
                 await here.settled()
 
-            assert await asyncio.gather(*asking) == [False] * 16
+            said = await asyncio.gather(*asking, return_exceptions=True)
+            assert said[:5] == [False] * 5
+            assert [type(each) for each in said[5:]] == [AttemptsPaused] * 11
             assert here.computed == 5
 
     async def test_what_is_kept_in_mind_is_bounded(self) -> None:
@@ -676,6 +718,54 @@ class TestBackOff:
         pause = passwords._pause(failures - 5)
 
         assert pause == 0.0 if failures < 5 else 1.0 <= pause <= 60.0
+
+
+class TestLength:
+    """What is too long for the book is refused before it is composed, hashed or counted."""
+
+    MARKS = "\u0323\u0301"
+    """Which NFC has to put in their order, each past all that came before it."""
+
+    async def test_a_password_that_no_book_can_have_is_wrong(self) -> None:
+        async with scene() as here:
+            for _ in range(9):
+                assert await here.check("x" * (PASSWORD_LIMIT + 1)) is False
+
+            assert here.computed == 0
+            assert await here.check()
+
+    def test_and_has_no_hash(self) -> None:
+        with pytest.raises(ValueError, match="1024"):
+            hash_password(Secret("x" * (PASSWORD_LIMIT + 1)), CHEAP)
+
+    @pytest.mark.parametrize("what", ["login", "password"])
+    @pytest.mark.parametrize("length", [PASSWORD_LIMIT + 1, 8190])
+    @pytest.mark.parametrize("is_held_up", [False, True])
+    async def test_neither_login_nor_password_is_composed_then(
+        self, monkeypatch: pytest.MonkeyPatch, what: str, length: int, is_held_up: bool
+    ) -> None:
+        async with scene() as here:
+            for number in range(25 if is_held_up else 0):
+                await here.check("wrong", known=None, login=f"user-{number}")
+            composed = watched_normalisations(monkeypatch)
+            given = (self.MARKS * length)[:length]
+            with suppress(AttemptsPaused):
+                await here.check(known=None, **{what: given})
+
+            assert max(composed, default=0) <= PASSWORD_LIMIT
+
+
+def watched_normalisations(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Return the lengths of the texts that are composed from here on."""
+    lengths: list[int] = []
+    real = unicodedata.normalize
+
+    def normalize(form: Any, text: str) -> str:
+        lengths.append(len(text))
+        return real(form, text)
+
+    monkeypatch.setattr(unicodedata, "normalize", normalize)
+    return lengths
 
 
 @pytest.mark.parametrize("made", [Row, Entry])

@@ -23,7 +23,7 @@ import pytest
 from bridge.record import journal as journal_module
 from bridge.record import store as store_module
 from bridge.record.journal import Journal, JournalError
-from bridge.record.store import CLAIM_MARGIN
+from bridge.record.store import ACCEPTED_RETENTION, CLAIM_MARGIN
 from bridge.v2.writes import Intent, Outcome
 from tests.record.support import NOON, WINDOW, Clock, a_write, begun, opened
 
@@ -887,6 +887,101 @@ class TestFailures:
             shutil.rmtree(directory)
 
 
+class TestAccepted:
+    async def kept(self, path: Path, clock: Clock) -> frozenset[tuple[int, bytes]]:
+        async with opened(path, clock) as journal:
+            return journal.accepted
+
+    async def test_what_v2_accepts_is_known_to_the_next_life(
+        self, path: Path, clock: Clock
+    ) -> None:
+        async with opened(path, clock) as journal:
+            for account_id, token in ((1, b"a"), (1, b"b"), (2, b"a"), (1, b"a")):
+                journal.note_accepted(account_id, token)
+            journal.note_refused(1, b"b")
+            journal.note_refused(3, b"a")
+
+        assert await self.kept(path, clock) == {(1, b"a"), (2, b"a")}
+
+    async def test_it_is_forgotten_some_time_after_it_was_accepted_last(
+        self, path: Path, clock: Clock
+    ) -> None:
+        for _ in range(2):
+            async with opened(path, clock) as journal:
+                journal.note_accepted(1, b"a")
+            clock.advance(ACCEPTED_RETENTION)
+        assert await self.kept(path, clock) == {(1, b"a")}
+        clock.advance(SECOND)
+
+        assert await self.kept(path, clock) == set()
+
+    async def test_only_the_latest_are_kept_where_there_are_many(
+        self, path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(store_module, "MOST_ACCEPTED", 2)
+        async with opened(path, clock) as journal:
+            for token in (b"a", b"b", b"c", b"a"):
+                journal.note_accepted(1, token)
+                clock.advance(SECOND)
+
+        assert await self.kept(path, clock) == {(1, b"c"), (1, b"a")}
+
+    async def test_a_journal_of_a_bridge_that_kept_none_goes_on(
+        self, path: Path, clock: Clock
+    ) -> None:
+        async with opened(path, clock) as journal:
+            await begun(journal)
+        with closing(sqlite3.connect(path)) as connection:
+            connection.execute("DROP TABLE accepted")
+
+        assert await self.kept(path, clock) == set()
+        assert outcomes(path) == ["unknown"]
+
+    async def test_it_waits_for_no_disk_and_fails_nobody(
+        self, path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(store_module, "BUSY_TIMEOUT", 0)
+        async with opened(path, clock) as journal:
+            busy = Busy(path)
+            journal.note_accepted(1, b"a")
+            await journal.check()
+            busy.end()
+        journal.note_accepted(1, b"b")
+
+        assert await self.kept(path, clock) == set()
+
+
+class TestCheck:
+    """What readiness asks: a journal that nobody uses does not know how it stands."""
+
+    async def test_says_nothing_where_something_can_be_recorded(
+        self, path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        told: list[str] = []
+        trace(monkeypatch, told.append)
+        async with opened(path, clock) as journal:
+            del told[:]
+
+            assert await journal.check() is None
+            assert told[-1] == "COMMIT"
+
+        assert rows(path) == []
+
+    async def test_finds_out_what_is_wrong_and_when_it_is_over(
+        self, path: Path, clock: Clock
+    ) -> None:
+        async with opened(path, clock) as journal:
+            assert journal.problem() is None
+            moved = move(path)
+            assert "removed or replaced" in (await journal.check() or "")
+            moved.rename(path)
+
+            assert await journal.check() is None
+
+    def test_finds_a_disk_that_is_full(self, path: Path) -> None:
+        assert in_process("idle_on_a_full_disk", path) == "ok, then full, then ok"
+
+
 def in_process(which: str, path: Path) -> str:
     """Return the last line of a function of this module, in a process of its own: it spoils it."""
     code = f"from tests.record import test_journal; test_journal.{which}({str(path)!r})"
@@ -895,6 +990,23 @@ def in_process(which: str, path: Path) -> str:
     )
     assert done.returncode == 0, done.stderr
     return done.stdout.splitlines()[-1]
+
+
+def idle_on_a_full_disk(name: str) -> None:
+    """Ask a journal how it stands before, while and after no file may grow."""
+
+    async def ask(path: Path) -> None:
+        async with opened(path, Clock()) as journal:
+            said = [await journal.check()]
+            length = path.with_name(f"{path.name}-wal").stat().st_size
+            resource.setrlimit(resource.RLIMIT_FSIZE, (length, resource.RLIM_INFINITY))
+            assert journal.problem() is None
+            said.append(await journal.check())
+            resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY,) * 2)
+            said.append(await journal.check())
+            sys.stdout.write(", then ".join("full" if each else "ok" for each in said))
+
+    asyncio.run(ask(Path(name)))
 
 
 def disk_full(name: str) -> None:

@@ -3,17 +3,30 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import aiohttp
 import pytest
 from aiohttp import web
 
-from bridge.server.admin import PROBE, Check, Readiness, create_admin_app, upstream_check
-from tests.support.running import LOOPBACK, running_app
+from bridge.server.admin import (
+    CONNECTIONS,
+    LIFETIME,
+    PROBE,
+    AdminSide,
+    Check,
+    Readiness,
+    upstream_check,
+)
+from bridge.server.serving import listening
+from tests.support.clocks import Leaps, until
+from tests.support.running import LOOPBACK
 from tests.support.upstream import Reply, ScriptedUpstream, running_raw_upstream
 
 SHORT = 0.05
+
+HALF_A_BODY = b"POST /healthz HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n1234"
 
 
 async def good() -> None:
@@ -33,6 +46,14 @@ async def endless() -> str | None:
     return None
 
 
+@asynccontextmanager
+async def running_admin(admin: AdminSide) -> AsyncIterator[str]:
+    """Run an admin side and yield its base URL."""
+    runner = web.ServerRunner(admin, shutdown_timeout=0.1)
+    async with listening(runner, LOOPBACK, 0) as port:
+        yield f"http://{LOOPBACK}:{port}"
+
+
 @pytest.fixture
 async def session() -> AsyncIterator[aiohttp.ClientSession]:
     async with aiohttp.ClientSession() as session:
@@ -44,7 +65,7 @@ async def asked(
 ) -> tuple[int, Any]:
     """Call an admin side that has `checks`, and return the status and the JSON."""
     async with (
-        running_app(create_admin_app(Readiness(checks, timeout=SHORT))) as url,
+        running_admin(AdminSide(Readiness(checks, timeout=SHORT))) as url,
         session.request(method, url + path) as response,
     ):
         body = await response.read()
@@ -100,11 +121,9 @@ async def test_readiness_knows_at_once_where_the_bridge_stands(
 ) -> None:
     """A result that is good for a while yet must not send calls to a bridge that stops."""
     phases = iter(["starting", "ok", "stopping"])
-    admin = create_admin_app(
-        Readiness({"upstream": good}, cache_time=60), phase=lambda: next(phases)
-    )
+    admin = AdminSide(Readiness({"upstream": good}, cache_time=60), phase=lambda: next(phases))
     told = []
-    async with running_app(admin) as url:
+    async with running_admin(admin) as url:
         for _ in range(3):
             async with session.get(url + "/readyz") as response:
                 told.append((response.status, (await response.json())["checks"]["phase"]))
@@ -113,8 +132,8 @@ async def test_readiness_knows_at_once_where_the_bridge_stands(
 
 
 async def test_readiness_shows_what_else_is_to_be_known(session: aiohttp.ClientSession) -> None:
-    admin = create_admin_app(Readiness({}), state=lambda: {"breakers": {"upstream": "closed"}})
-    async with running_app(admin) as url, session.get(url + "/readyz") as response:
+    admin = AdminSide(Readiness({}), state=lambda: {"breakers": {"upstream": "closed"}})
+    async with running_admin(admin) as url, session.get(url + "/readyz") as response:
         assert (await response.json())["breakers"] == {"upstream": "closed"}
 
 
@@ -126,7 +145,7 @@ async def test_head_answers_as_get(session: aiohttp.ClientSession, path: str, st
 @pytest.mark.parametrize("path", ["/", "/invoice/1420/messages", "/healthz/", "/readyz/more"])
 async def test_nothing_else_is_here(session: aiohttp.ClientSession, path: str) -> None:
     async with (
-        running_app(create_admin_app(Readiness({}))) as url,
+        running_admin(AdminSide(Readiness({}))) as url,
         session.get(url + path) as response,
     ):
         assert response.status == 404
@@ -134,7 +153,7 @@ async def test_nothing_else_is_here(session: aiohttp.ClientSession, path: str) -
 
 async def test_answers_are_not_kept_by_anything_between(session: aiohttp.ClientSession) -> None:
     async with (
-        running_app(create_admin_app(Readiness({}))) as url,
+        running_admin(AdminSide(Readiness({}))) as url,
         session.get(url + "/readyz") as response,
     ):
         assert response.headers["Cache-Control"] == "no-store"
@@ -283,8 +302,123 @@ class TestUpstream:
             assert (await asked(session, checks, "/readyz"))[0] == 503
 
 
-def test_the_app_is_not_the_legacy_one() -> None:
-    paths = {resource.canonical for resource in create_admin_app(Readiness({})).router.resources()}
+class TestHost:
+    """A page in a browser can make any name of its own lead here, and read what it is answered."""
 
-    assert paths == {"/healthz", "/readyz"}
-    assert isinstance(create_admin_app(Readiness({})), web.Application)
+    @pytest.mark.parametrize("path", ["/healthz", "/readyz", "/"])
+    @pytest.mark.parametrize(
+        "host",
+        [
+            "evil.example",
+            "evil.example:8090",
+            "127.0.0.1.evil.example",
+            "localhost.evil.example",
+            "admin.internal.evil.example",
+            "[evil.example]:8090",
+            "evil.example:127.0.0.1",
+            "2130706433",
+            "",
+        ],
+    )
+    async def test_a_name_that_others_can_give_is_misdirected(
+        self, session: aiohttp.ClientSession, host: str, path: str
+    ) -> None:
+        admin = AdminSide(Readiness({}), names=["admin.internal"], state=lambda: {"secret": 1})
+        async with (
+            running_admin(admin) as url,
+            session.get(url + path, headers={"Host": host}) as response,
+        ):
+            said = await response.json()
+
+        assert (response.status, list(said)) == (421, ["status"])
+
+    @pytest.mark.parametrize(
+        "host",
+        [
+            "127.0.0.1:8090",
+            "192.0.2.7",
+            "[::1]:8090",
+            "[2001:db8::7]",
+            "localhost",
+            "LOCALHOST.:8090",
+            "admin.internal",
+            "Admin.Internal:8090",
+        ],
+    )
+    async def test_an_address_and_the_operators_own_names_are_not(
+        self, session: aiohttp.ClientSession, host: str
+    ) -> None:
+        async with (
+            running_admin(AdminSide(Readiness({}), names=["admin.internal"])) as url,
+            session.get(url + "/readyz", headers={"Host": host}) as response,
+        ):
+            assert response.status == 200
+
+    async def test_nor_is_a_probe_that_gives_none(self) -> None:
+        """HTTP/1.0, which no browser speaks."""
+        async with running_admin(AdminSide(Readiness({}))) as url:
+            reader, writer = await asyncio.open_connection(LOOPBACK, int(url.rpartition(":")[2]))
+            writer.write(b"GET /healthz HTTP/1.0\r\n\r\n")
+            answer = await reader.read()
+            writer.close()
+
+        assert answer.startswith(b"HTTP/1.0 200 ")
+
+
+class TestConnections:
+    """Nobody has to log in here, so nobody may keep a connection."""
+
+    async def opened(self, url: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        return await asyncio.open_connection(LOOPBACK, int(url.rpartition(":")[2]))
+
+    async def test_are_closed_after_one_answer(self) -> None:
+        async with running_admin(AdminSide(Readiness({}))) as url:
+            reader, writer = await self.opened(url)
+            writer.write(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n" * 2)
+            answers = await reader.read()
+            writer.close()
+
+        assert answers.count(b"HTTP/1.1 200 ") == 1
+        assert b"Connection: close" in answers
+
+    @pytest.mark.parametrize("sent", [b"", b"GET /healthz HTTP/1.1\r\nX: ", HALF_A_BODY])
+    async def test_last_only_so_long(self, sent: bytes) -> None:
+        admin, leaps = AdminSide(Readiness({})), Leaps()
+        async with running_admin(admin) as url:
+            reader, writer = await self.opened(url)
+            writer.write(sent)
+            await until(lambda: admin.open)
+            leaps.ahead(LIFETIME + 1)
+            with suppress(ConnectionError):
+                await reader.read()
+            writer.close()
+
+        assert admin.open == 0
+
+    async def test_are_so_many_at_most_and_the_silent_ones_go_first(
+        self, session: aiohttp.ClientSession
+    ) -> None:
+        asked, go_on = asyncio.Event(), asyncio.Event()
+
+        async def waiting() -> None:
+            asked.set()
+            await go_on.wait()
+
+        admin = AdminSide(Readiness({"upstream": waiting}))
+        async with running_admin(admin) as url:
+            probe, probing = await self.opened(url)
+            probing.write(b"GET /readyz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            await asked.wait()
+            silent = [await self.opened(url) for _ in range(CONNECTIONS + 10)]
+            async with session.get(url + "/healthz") as response:
+                status = response.status
+            most = admin.open
+            first_of_them = await silent[0][0].read()
+            go_on.set()
+            answer = await probe.read()
+            for writer in (probing, *(each for _, each in silent)):
+                writer.close()
+
+        assert (status, first_of_them) == (200, b"")
+        assert answer.startswith(b"HTTP/1.1 200 ")
+        assert most <= CONNECTIONS

@@ -674,6 +674,37 @@ class TestCallsOfOneAddress:
 
         assert sorted(answer.status for answer in answers) == [503, 503, 504]
 
+    @pytest.mark.parametrize(
+        ("forwarded_for", "statuses"),
+        [
+            pytest.param("2001:db8::{}", [503, 503, 504], id="one network"),
+            pytest.param("2001:db8:0:{}::7", [504, 504, 504], id="several networks"),
+            pytest.param("192.0.2.{}", [504, 504, 504], id="several addresses of IPv4"),
+        ],
+    )
+    async def test_an_address_of_ipv6_counts_with_its_whole_network(
+        self, forwarded_for: str, statuses: list[int]
+    ) -> None:
+        """Whoever has one of its addresses has 2^64 of them."""
+        async with (
+            running_raw_upstream(b"", hang=True) as base_url,
+            running_bridge(
+                base_url, calls_per_address=1, call_timeout=0.3, trusted_proxies=LOOPBACK
+            ) as client,
+        ):
+            answers = await asyncio.gather(
+                *(
+                    client.get(
+                        "/invoice/7/messages",
+                        authorization=f"Bearer made-up-{number}",
+                        headers={"X-Forwarded-For": forwarded_for.format(number)},
+                    )
+                    for number in range(1, 4)
+                )
+            )
+
+        assert sorted(answer.status for answer in answers) == statuses
+
 
 class TestDescriptors:
     @pytest.mark.parametrize(

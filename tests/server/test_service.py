@@ -1,5 +1,6 @@
 """What a running bridge tells its operator: at the start, in readiness and at a reload."""
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -11,13 +12,19 @@ import pytest
 import trustme
 
 from bridge.identity.callers import Way
+from bridge.secret import Secret
 from bridge.server.service import READ_ONCE, Service
 from tests.support.books import enter, write_token
 from tests.support.gateways import free_port
+from tests.support.held_upstream import running_held_upstream
+from tests.support.legacy import Answer, LegacyClient
 from tests.support.logged import Logged, logging
 from tests.support.running import LOOPBACK, running_app, running_service
+from tests.support.upstream import ScriptedUpstream
 
 NOW = datetime.now(UTC)
+
+PAGE = {"invoice_messages": [], "links": {"next": None}}
 
 
 def issue(folder: Path, days: int) -> tuple[Path, Path]:
@@ -104,6 +111,64 @@ class TestReadiness:
         assert (status, told["warnings"]["certificate"]) == (
             200, f"it expires on {NOW + timedelta(days=5, hours=1):%Y-%m-%d}, in 5 days"
         )  # fmt: skip
+
+
+class TestJournal:
+    async def test_an_idle_bridge_that_can_record_nothing_is_not_ready(
+        self, sandbox: str, tmp_path: Path
+    ) -> None:
+        """Its next write would be a 503."""
+        journal = tmp_path / "journal.sqlite"
+        async with running_service(sandbox, account_id=1000, journal=journal) as (service, _):
+            journal.rename(tmp_path / "elsewhere")
+            status, told = await readiness(service)
+
+        assert status == 503
+        assert "removed or replaced" in told["checks"]["journal"]
+
+    async def test_whom_v2_has_accepted_is_no_stranger_after_a_restart(
+        self, tmp_path: Path
+    ) -> None:
+        """Under a flood of tokens that somebody makes up, for which v2 takes its time."""
+        settings = {"account_id": 1000, "journal": tmp_path / "journal.sqlite", "call_timeout": 2.0}
+        async with running_held_upstream() as upstream, asyncio.TaskGroup() as tasks:
+
+            def asks(client: LegacyClient, token: str) -> "asyncio.Task[Answer]":
+                asking = client.get("/invoice/7/messages", authorization=f"Bearer {token}")
+                return tasks.create_task(asking)
+
+            async with running_service(upstream.base_url, **settings) as (_, client):
+                first = asks(client, "good")
+                (await upstream.next()).answer(PAGE)
+                assert (await first).status == 200
+            async with running_service(
+                upstream.base_url, upstream_calls_per_account=5, **settings
+            ) as (_, client):
+                stranger = asks(client, "made-up")
+                await upstream.next()
+                good = asks(client, "good")
+                served = tasks.create_task(upstream.next())
+                await asyncio.wait((good, served), return_when=asyncio.FIRST_COMPLETED)
+                for call in upstream.calls[1:]:
+                    call.answer(PAGE)
+                served.cancel()
+
+                assert (await good).status == 200
+                await stranger
+
+    async def test_it_holds_no_token(self, upstream: ScriptedUpstream, tmp_path: Path) -> None:
+        upstream.says(PAGE)
+        journal = tmp_path / "journal.sqlite"
+        async with running_service(upstream.base_url, account_id=1000, journal=journal) as (
+            _,
+            client,
+        ):
+            answer = await client.get("/invoice/1420/messages", authorization="Bearer qktoken")
+
+        kept = journal.read_bytes()
+        assert answer.status == 200
+        assert Secret("qktoken").digest() in kept
+        assert b"qktoken" not in kept
 
 
 class TestStart:

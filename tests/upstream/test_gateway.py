@@ -649,9 +649,9 @@ class TestStrangers:
     ) -> None:
         async with running_gateway(held.base_url, Policy(calls_per_account=5)) as gateway:
             for number in range(10):
-                stranger(gateway, str(number), address="192.0.2.1").ask(LIST)
+                stranger(gateway, str(number), network="192.0.2.1").ask(LIST)
             first = await held.next()
-            stranger(gateway, "newcomer", address="198.51.100.1").ask(LIST)
+            stranger(gateway, "newcomer", network="198.51.100.1").ask(LIST)
             await asyncio.sleep(0)
             first.answer(status=401)
             (await held.next()).answer(status=401)
