@@ -33,7 +33,7 @@ from bridge.v1.dialects import Dialect
 from bridge.v1.encoding import decode_xml
 from bridge.v1.errors import LegacyCallError
 from bridge.v1.notes import Notes
-from bridge.v1.reader import read_request
+from bridge.v1.reader import Form, read_request
 from bridge.v1.recipients import InvalidRecipient, read
 from bridge.v1.values import read_boolean, read_clock, read_datetime, read_decimal
 from bridge.v1.wire import V1Request
@@ -45,6 +45,9 @@ USED = {
     "identity.masking._AT": "search",
     "identity.masking._WORD": "finditer",
     "resources.account._HOST": "fullmatch",
+    "resources.invoice_messages.EVENT_FORM": "fullmatch",
+    "resources.invoice_messages.MESSAGE_FORM": "fullmatch",
+    "resources.invoice_payments.PAYMENT_FORM": "fullmatch",
     "resources.routes._PLAIN_NAME": "fullmatch",
     "server.answers._SANE_ID": "fullmatch",
     "server.heads._LINE_BREAKS": "finditer",
@@ -73,6 +76,7 @@ USED = {
     "v1.values._DECIMAL": "fullmatch",
     "v1.writer._NOT_XML": "finditer",
     "v2.decoding._ESCAPE": "finditer",
+    "v2.decoding._SURROGATE": "search",
     "v2.paging._PLAIN": "fullmatch",
     "v2.retry_after._SECONDS": "fullmatch",
 }
@@ -109,6 +113,8 @@ def patterns() -> Iterator[tuple[str, AnyPattern]]:
             for attribute, value in vars(importlib.import_module(module.name)).items():
                 if isinstance(value, re.Pattern):
                     yield f"{name}.{attribute}", value
+                elif isinstance(value, Form):
+                    yield f"{name}.{attribute}", value.plain
 
 
 ALL = dict(patterns())

@@ -59,7 +59,7 @@ class Asker:
     token: str = "s3cret"
     account_id: int = 1000
     vouched: bool = True
-    address: str = "192.0.2.1"
+    network: str = "192.0.2.1"
 
     def ask(self, request: V2Request, *, seconds: float = PATIENCE) -> Asking:
         """Have a call made; its answer can be waited for."""
@@ -70,7 +70,7 @@ class Asker:
         task = asyncio.create_task(send())
         credential = Credential(self.account_id, Secret(self.token), self.vouched)
         deadline = asyncio.get_running_loop().time() + seconds
-        errand = Errand(credential, seconds, deadline, Worker(task), self.address)
+        errand = Errand(credential, seconds, deadline, Worker(task), self.network)
         return Asking(task, errand)
 
     async def send(self, request: V2Request, *, seconds: float = PATIENCE) -> V2Response:
