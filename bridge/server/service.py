@@ -27,6 +27,7 @@ from bridge.settings import Settings
 from bridge.upstream.gateway import Gateway, Policy
 from bridge.v1.xsd import compile_all
 from bridge.v2.client import V2Client
+from bridge.v2.clock import V2Clock
 
 _log = structlog.get_logger("bridge")
 
@@ -71,8 +72,10 @@ async def running(settings: Settings, limits: Limits = LIMITS) -> AsyncIterator[
         if settings.book is not None:
             keeper = await stack.enter_async_context(BookKeeper(settings.book))
         tls = await _keep_certificate(settings, stack)
+        v2_clock = V2Clock()
+        window = timedelta(seconds=settings.repeat_window)
         journal = await stack.enter_async_context(
-            open_journal(settings.journal, window=timedelta(seconds=settings.repeat_window))
+            open_journal(settings.journal, window=window, clock=v2_clock)
         )
         upstream = replace(
             settings.upstream_client(),
@@ -80,7 +83,7 @@ async def running(settings: Settings, limits: Limits = LIMITS) -> AsyncIterator[
             body_limit=limits.upstream_body_limit,
             connections=limits.upstream_connections,
         )
-        client = V2Client(upstream)
+        client = V2Client(upstream, v2_clock)
         stack.push_async_callback(client.close)
         policy = Policy(
             throttle_wait=settings.throttle_wait,
@@ -100,7 +103,7 @@ async def running(settings: Settings, limits: Limits = LIMITS) -> AsyncIterator[
         checks = {
             "journal": _at_once(journal.problem),
             "breakers": _at_once(gateway.outage),
-            "upstream": upstream_check(settings.upstream, session),
+            "upstream": upstream_check(settings.upstream, session, v2_clock.heard),
         }
         if keeper is not None:
             checks["book"] = _at_once(partial(_book_problem, keeper))

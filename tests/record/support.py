@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from bridge.record.journal import Journal, open_journal
+from bridge.v2.clock import Moment, V2Clock
 from bridge.v2.wire import V2Request
 from bridge.v2.writes import Intent, Write
 
@@ -18,11 +19,19 @@ class Clock:
     def __init__(self) -> None:
         self.now = NOON
 
-    def __call__(self) -> datetime:
-        return self.now
-
     def advance(self, by: timedelta) -> None:
         self.now += by
+
+
+class Told(V2Clock):
+    """v2's clock, which shows just what another does."""
+
+    def __init__(self, clock: Clock) -> None:
+        super().__init__()
+        self._clock = clock
+
+    def now(self) -> Moment:
+        return Moment(self._clock.now, by_v2=True, steady=0.0)
 
 
 def a_write(text: str = "Dear Customer", *, invoice_id: int = 1420) -> Write:
@@ -33,7 +42,7 @@ def a_write(text: str = "Dear Customer", *, invoice_id: int = 1420) -> Write:
 def opened(
     path: Path, clock: Clock, window: timedelta = WINDOW
 ) -> AbstractAsyncContextManager[Journal]:
-    return open_journal(path, window=window, clock=clock)
+    return open_journal(path, window=window, clock=Told(clock))
 
 
 async def begun(journal: Journal, text: str = "Dear Customer", **more: int) -> Intent:

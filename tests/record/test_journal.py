@@ -101,6 +101,7 @@ class TestBegin:
             likeness=write.likeness,
             intended_at=NOON,
             outcome=Outcome.OPEN,
+            by_v2=True,
         )
         assert (row["outcome"], row["fingerprint"], row["request_id"]) == (
             "open",
@@ -392,7 +393,7 @@ class TestOpening:
         with closing(sqlite3.connect(path)) as connection:
             connection.execute("PRAGMA user_version = 99")
 
-        assert refusal(path) == "it is of version 99, and this bridge knows 1 only"
+        assert refusal(path) == "it is of version 99, and this bridge knows 2 only"
 
     def test_a_damaged_one_is_refused(self, path: Path) -> None:
         made(path, intents=200)
@@ -881,7 +882,7 @@ class TestFailures:
         directory = Path(tempfile.mkdtemp())  # tmp_path is closed to all but its owner
         try:
             assert in_process("read_only", directory / "journal.sqlite") == (
-                "the journal journal.sqlite: attempt to write a readonly database"
+                "the journal journal.sqlite: Permission denied"
             )
         finally:
             shutil.rmtree(directory)
