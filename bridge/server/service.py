@@ -15,12 +15,12 @@ from aiohttp import web
 
 from bridge.identity.book_keeper import BookKeeper
 from bridge.record.journal import open_journal
+from bridge.server import logs
 from bridge.server.admin import OK, Check, Readiness, create_admin_app, upstream_check
 from bridge.server.endpoint import NO_BOOK, Endpoint
 from bridge.server.front import Front, listening_front
 from bridge.server.leaving import Departure
 from bridge.server.limits import LIMITS, Limits, allow_connections
-from bridge.server.logs import call_log
 from bridge.server.serving import listening, told_if_taken
 from bridge.server.tls import CertificateReloader
 from bridge.settings import Settings
@@ -123,7 +123,7 @@ async def running(settings: Settings, limits: Limits = LIMITS) -> AsyncIterator[
                 "admin_port",
             )
         )
-        log_call = call_log()
+        log_call = logs.call_log()
         endpoint = Endpoint(
             settings,
             gateway,
@@ -213,9 +213,10 @@ def _book_problem(keeper: BookKeeper) -> str | None:
 
 
 def _warnings(keeper: BookKeeper | None, tls: CertificateReloader | None) -> Mapping[str, str]:
-    """Return what serves yet, but not for long, or not after the next start."""
+    """Return what serves yet, but not for long, not after the next start, or not in full."""
     told = {
         "book": keeper and keeper.warning(),
         "certificate": tls and tls.warning(),
+        "log": logs.problem(),
     }
     return {name: warning for name, warning in told.items() if warning}
