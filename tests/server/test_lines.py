@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from io import StringIO
 from typing import NamedTuple
 
@@ -30,14 +31,13 @@ class Pipe(NamedTuple):
         read = bytearray()
 
         def drain() -> None:
-            while not drained.is_set() or piece:
-                try:
-                    piece = os.read(self.reader, PIPE)
-                except BlockingIOError:
-                    piece = b""
-                read.extend(piece)
+            done = False
+            while not done:
+                done = drained.is_set()
+                with suppress(BlockingIOError):
+                    while piece := os.read(self.reader, PIPE):
+                        read.extend(piece)
 
-        piece = b""
         os.set_blocking(self.reader, False)
         draining = threading.Thread(target=drain)
         draining.start()
