@@ -34,8 +34,8 @@ RETRY = 5.0
 PRUNE_EVERY = 1000
 """Operations between two looks for what need not be kept any longer."""
 
-CHECKPOINT_EVERY = 1000
-"""Operations between two times that what is in the -wal, a few KiB each, gets to the file."""
+CHECKPOINT_EVERY = 200
+"""Operations between two times that what is in the -wal, some 20 KiB each, gets to the file."""
 
 MOST_UNPLACED = 10_000
 """Intents of which it is remembered when they were, until v2 tells the time."""

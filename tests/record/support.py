@@ -1,6 +1,7 @@
 """Writes to put on record, and a clock that a test sets."""
 
-from contextlib import AbstractAsyncContextManager
+import sqlite3
+from contextlib import AbstractAsyncContextManager, closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -51,3 +52,10 @@ async def begun(journal: Journal, text: str = "Dear Customer", **more: int) -> I
         account_id=more.get("account_id", 1000),
         request_id="r-1",
     )
+
+
+def as_of_version_1(path: Path) -> None:
+    """Make a journal what it was before it was known by whose clock its times are."""
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("ALTER TABLE intents DROP COLUMN by_v2")
+        connection.execute("PRAGMA user_version = 1")

@@ -26,7 +26,7 @@ from bridge.record.journal import Journal, JournalError, open_journal
 from bridge.record.store import CLAIM_MARGIN
 from bridge.v2.clock import V2Clock
 from bridge.v2.writes import Intent, Outcome
-from tests.record.support import NOON, WINDOW, Clock, a_write, begun, opened
+from tests.record.support import NOON, WINDOW, Clock, a_write, as_of_version_1, begun, opened
 
 SECOND = timedelta(seconds=1)
 NOON_BY_V2 = NOON.replace(microsecond=0)
@@ -1079,13 +1079,6 @@ def in_process(which: str, path: Path) -> str:
 def try_to_open(name: str) -> None:
     """Open a journal as another bridge would."""
     sys.stdout.write(refusal(Path(name)))
-
-
-def as_of_version_1(path: Path) -> None:
-    """Make a journal what it was before it was known by whose clock its times are."""
-    with closing(sqlite3.connect(path)) as connection:
-        connection.execute("ALTER TABLE intents DROP COLUMN by_v2")
-        connection.execute("PRAGMA user_version = 1")
 
 
 def disk_full(name: str) -> None:
