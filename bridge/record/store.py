@@ -379,8 +379,9 @@ class _Kept(NamedTuple):
 
 def make_file(path: Path) -> None:
     """Make an empty file at `path`, for its owner alone, if there is none."""
-    # SQLite would make it readable to others; its -wal and -shm take after it.
-    os.close(os.open(path.resolve(), os.O_RDWR | os.O_CREAT, 0o600))
+    if not path.exists():  # to open and close one that SQLite has open would drop its locks
+        # SQLite would make it readable to others; its -wal and -shm take after it.
+        os.close(os.open(path.resolve(), os.O_RDWR | os.O_CREAT, 0o600))
 
 
 @contextmanager
