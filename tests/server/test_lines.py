@@ -101,9 +101,15 @@ def test_what_is_too_much_is_lost_counted_and_told_where_it_would_stand(
     lost = pipe.lines.lost
     assert 500 < lost < 1000
 
-    read = pipe.read()
+    position = 0
+    for line in pipe.read():
+        if line.endswith(" lost"):
+            position += int(line.removesuffix(" lost"))
+        else:
+            assert line == written[position]
+            position += 1
 
-    assert read == [*written[: 1000 - lost], f"{lost} lost"]
+    assert position == len(written)
     assert pipe.lines.problem() == f"{lost} lines are lost: they could not be written"
     pipe.lines.msg(b"on we go")
     assert pipe.read() == ["on we go"]
