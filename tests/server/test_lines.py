@@ -65,7 +65,9 @@ def small_socket() -> tuple[int, int]:
 def pipe(request: pytest.FixtureRequest) -> Iterator[Pipe]:
     reader, writer = request.param()
     with os.fdopen(writer, "w") as stream:
-        yield Pipe(Lines(stream, lambda count: b"%d lost" % count), reader)
+        pipe = Pipe(Lines(stream, lambda count: b"%d lost" % count), reader)
+        yield pipe
+        pipe.read()  # or what waits would go to whoever gets the number of the stream
         os.close(reader)
 
 
