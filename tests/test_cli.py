@@ -1,6 +1,7 @@
 """The command `harvest-bridge`, as a process of its own wherever it has to start or stop."""
 
 import asyncio
+import fcntl
 import json
 import os
 import re
@@ -9,7 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -274,6 +275,33 @@ class TestServe:
             printed, _ = await process.communicate()
 
         assert (answer.status, process.returncode, printed) == (401, 0, b"")
+
+    async def test_a_standard_error_that_nobody_reads_holds_nothing_up(
+        self, needed: tuple[str, ...], unused_tcp_port_factory: Callable[[], int]
+    ) -> None:
+        """A pipe holds 143 log lines of the usual length; this one, the least that there is."""
+        port, admin_port = unused_tcp_port_factory(), unused_tcp_port_factory()
+        reader, writer = os.pipe()
+        fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 4096)
+        process = await asyncio.create_subprocess_exec(
+            *COMMAND, "serve", *needed, f"--port={port}", f"--admin-port={admin_port}",
+            env=ENVIRONMENT, stderr=writer,
+        )  # fmt: skip
+        os.close(writer)
+        try:
+            async with asyncio.timeout(PATIENCE):
+                assert {(await answered(port)).status for _ in range(50)} == {401}
+                async with aiohttp.ClientSession(f"http://{LOOPBACK}:{admin_port}") as admin:
+                    assert (await admin.get("/healthz")).status == 200
+                    told = await (await admin.get("/readyz")).json()
+                    assert told["warnings"]["log"].startswith("nobody reads it: ")
+                process.terminate()
+                assert await process.wait() == 0
+        finally:
+            os.close(reader)
+            if process.returncode is None:
+                process.kill()
+            await process.wait()
 
     async def test_it_says_at_once_that_its_upstream_is_no_v2(
         self, needed: tuple[str, ...], sandbox: str

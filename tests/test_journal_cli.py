@@ -20,13 +20,14 @@ from bridge.cli import app
 from bridge.cli import journal as journal_command
 from bridge.record.inspection import Inspection
 from bridge.record.journal import Journal, open_journal
-from bridge.record.store import Entry, JournalError
+from bridge.record.store import Entry, JournalError, locked
 from bridge.resources import invoice_payments
 from bridge.resources.invoice_messages import likeness
 from bridge.sandbox.app import SANDBOX_ACCOUNT_ID, SANDBOX_TOKEN, create_sandbox
 from bridge.settings import PREFIX, Settings
 from bridge.v2.wire import V2Request
 from bridge.v2.writes import Intent, Outcome, Write
+from tests.record.support import as_of_version_1
 from tests.support.books import enter, write_token
 from tests.support.running import LOOPBACK, running_app, running_bridge
 from tests.support.upstream import Reply, ScriptedUpstream, message, page
@@ -107,6 +108,15 @@ class TestFile:
 
         assert refusal(done).endswith("there is no such file")
         assert list(path.parent.iterdir()) == []
+
+    def test_one_of_an_older_bridge_is_read_but_not_while_that_runs(self, path: Path) -> None:
+        interrupted(path, "one")
+        as_of_version_1(path)
+        with locked(path):
+            said = refusal(run("--journal", path))
+
+        assert said.endswith("an older bridge runs with it: restart that first")
+        assert len(cells(run("--journal", path))) == 2
 
     def test_another_file_is_refused(self, path: Path) -> None:
         path.write_text("Dear Customer,\n" * 100)

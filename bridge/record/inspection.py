@@ -60,7 +60,7 @@ def inspecting(path: Path, *, take: bool = False) -> Iterator[Inspection]:
                 raise JournalError(path, "there is no such file")
             taken = take and stack.enter_context(locked(path))
             in_use = not taken and is_locked(path)
-            store = stack.enter_context(closing(Store(path)))
+            store = stack.enter_context(closing(Store(path, upgrade=not in_use)))
             if taken:
                 with store.transaction():
                     store.interrupt(datetime.now(UTC))

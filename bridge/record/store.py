@@ -4,15 +4,20 @@ For one thread, and one transaction at a time. The thread and who waits for it a
 look from outside in `inspection`.
 """
 
+import errno
 import fcntl
 import os
 import sqlite3
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from itertools import chain
 from pathlib import Path
+from typing import NamedTuple
 
+from bridge.v2.clock import Moment
 from bridge.v2.writes import Intent, Outcome, Write
 
 BUSY_TIMEOUT = 5.0
@@ -36,9 +41,8 @@ LEAST_RETENTION = timedelta(days=7)
 
 # Written into the file's header, so that no other program's database is taken for a journal.
 _APPLICATION_ID = int.from_bytes(b"HBjn", "big")
-_SCHEMA_VERSION = 1
 
-_SCHEMA = (
+_FIRST = (
     # AUTOINCREMENT, because the id of a deleted intent must not come back as another's. Times are
     # microseconds since 1970.
     """
@@ -66,12 +70,21 @@ _SCHEMA = (
     "CREATE INDEX intents_by_age ON intents (touched_at)",
 )
 
+# Whether intended_at is by v2's clock. touched_at is so wherever v2's clock was known.
+_BY_V2 = ("ALTER TABLE intents ADD COLUMN by_v2 INTEGER NOT NULL DEFAULT 0",)
+
+_STEPS = (_FIRST, _BY_V2)
+"""What makes a journal of each version of one of the version before; an empty file is of none."""
+
+_VERSION = len(_STEPS)
+
 _INSERT = """
     INSERT INTO intents (
         account_id, resource, path, fingerprint, likeness, intended_at, touched_at, outcome,
-        delivered, request_id
+        delivered, request_id, by_v2
     ) VALUES (
-        :account_id, :resource, :path, :fingerprint, :likeness, :now, :now, 'open', 0, :request_id
+        :account_id, :resource, :path, :fingerprint, :likeness, :now, :now, 'open', 0, :request_id,
+        :by_v2
     )
 """
 _FIND_EARLIER = """
@@ -172,21 +185,27 @@ class Entry:
 class Store:
     """An open journal file. What changes it has to stand in a `transaction`."""
 
-    def __init__(self, path: Path, *, make: bool = False) -> None:
+    def __init__(self, path: Path, *, make: bool = False, upgrade: bool = True) -> None:
         """Open the journal at `path`; an empty file becomes one, as with `make` does no file.
+
+        With `upgrade`, an older bridge's journal becomes one of this version, which the older one
+        does not open any more.
 
         Raises:
             JournalError: there is no such file, it cannot be opened or made, or is no journal.
         """
         with reported(path):
-            if make and not path.exists():
-                # SQLite would make it readable to others; its -wal and -shm take after it.
-                os.close(os.open(path.resolve(), os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+            if make:
+                make_file(path)
+            status = path.stat()
+            if status.st_nlink > 1:
+                # Each name would have a -wal of its own, and what is in one is not in the other.
+                raise JournalError(path, f"it has {status.st_nlink} names (hard links): leave one")
             # With isolation_level None the module begins no transactions of its own.
             uri = f"{path.resolve(strict=True).as_uri()}?mode=rw"
             connection = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=BUSY_TIMEOUT)
             try:
-                _prepare(connection, path)
+                _prepare(connection, path, upgrade=upgrade)
             except BaseException:
                 connection.close()
                 raise
@@ -196,8 +215,10 @@ class Store:
         self._path = path
         self._files = path, _beside(path, "-wal")
         self._in_place = [*map(_identity, self._files)]
+        self._kept: _Kept | None = None
+        """How the files of a bridge are while nobody else changes them."""
 
-    def begin_life(self, now: datetime, retention: timedelta) -> None:
+    def begin_life(self, now: Moment, retention: timedelta) -> None:
         """Make the file ready for the one bridge that holds its lock, and find out what ails it.
 
         Every open intent is an earlier life's, and becomes unknown; others are pruned. A file that
@@ -209,12 +230,22 @@ class Store:
             raise JournalError(self._path, f"it is damaged: {damage}")
         self._in_place = [*map(_identity, self._files)]
         with self.transaction():
-            self.interrupt(now)
-            self.prune(now - retention)
+            self.interrupt(now.at)
+            self.prune(now.at - retention if now.by_v2 else None)
             self._execute(_ACCEPTED)
-            before = _microseconds(now - ACCEPTED_RETENTION)
+            before = _microseconds(now.at - ACCEPTED_RETENTION)
             self._execute(_PRUNE_ACCEPTED, {"before": before, "most": MOST_ACCEPTED})
             self.probe()
+        # From here on, what is in the -wal gets to the file when `checkpoint` says so.
+        self._kept = self._as_they_are()
+
+    def checkpoint(self) -> None:
+        """Move what is in the -wal into the file, so that it need not grow for ever."""
+        self._require_in_place()
+        try:
+            self._execute("PRAGMA wal_checkpoint(PASSIVE)")
+        finally:
+            self._kept = self._as_they_are()
 
     def close(self) -> None:
         """Close the file; the last to do so moves what is in its -wal into it."""
@@ -226,7 +257,7 @@ class Store:
 
         Raises:
             sqlite3.Error: they cannot be recorded.
-            JournalError: the file that is open is not the one at its path any more.
+            JournalError: the file is not the one that was opened any more, or not as it was left.
         """
         self._execute("BEGIN IMMEDIATE")
         try:
@@ -240,14 +271,14 @@ class Store:
 
     def probe(self) -> None:
         """Write something that changes nothing, to learn whether that is possible."""
-        self._execute(f"PRAGMA user_version = {_SCHEMA_VERSION}")
+        self._execute(f"PRAGMA user_version = {_VERSION}")
 
     def begin(  # noqa: PLR0913 - the facts of an intent
         self,
         write: Write,
         account_id: int,
         request_id: str,
-        now: datetime,
+        now: Moment,
         window: timedelta,
         *,
         take_up: bool,
@@ -260,15 +291,16 @@ class Store:
         given = {
             "account_id": account_id,
             "fingerprint": write.fingerprint,
-            "since": _microseconds(now - window),
-            "now": _microseconds(now),
+            "since": _microseconds(now.at - window),
+            "now": _microseconds(now.at),
+            "by_v2": now.by_v2,
             "resource": write.resource,
             "path": write.request.path,
             "likeness": write.likeness,
             "request_id": request_id,
             "sets_state": write.sets_state,
         }
-        row = self._execute(_FIND_EARLIER, given).fetchone()
+        row = self._execute(_FIND_EARLIER, given).fetchone() if window else None
         if row is None:
             made = self._execute(_INSERT, given).lastrowid
             row = self._execute("SELECT * FROM intents WHERE id = ?", (made,)).fetchone()
@@ -276,8 +308,14 @@ class Store:
             return None
         else:
             outcome = Outcome.DONE if row["outcome"] == Outcome.DONE else Outcome.OPEN
-            self._update(now, "outcome = :outcome", "id = :id", outcome=outcome, id=row["id"])
+            self._update(now.at, "outcome = :outcome", "id = :id", outcome=outcome, id=row["id"])
         return _entry(row).intent
+
+    def place(self, intent_id: int, intended_at: datetime) -> None:
+        """Record when an intent was by v2's clock, which was not known at the time."""
+        self._update(
+            intended_at, "intended_at = :now, by_v2 = 1", "id = :id AND NOT by_v2", id=intent_id
+        )
 
     def put_back(self, intent_id: int, outcome: Outcome, now: datetime) -> None:
         """Give an intent that is still open the outcome that it has without having been sent."""
@@ -334,81 +372,173 @@ class Store:
         unsettled = "SELECT * FROM intents WHERE outcome IN ('open', 'unknown') ORDER BY id"
         return tuple(map(_entry, self._execute(unsettled)))
 
-    def prune(self, before: datetime) -> None:
-        """Delete what was settled and last touched before that time, and is of no more use."""
-        given = {"before": _microseconds(before), "margin": CLAIM_MARGIN // _MICROSECOND}
+    def prune(self, before: datetime | None) -> None:
+        """Delete what was settled and last touched before that time, and is of no more use.
+
+        Where nobody knows what time it is, that is only what is of no use at any time.
+        """
+        since = None if before is None else _microseconds(before)
+        given = {"before": since, "margin": CLAIM_MARGIN // _MICROSECOND}
         self._execute(_PRUNE, given)
 
     def _update(self, now: datetime, change: str, where: str, **given: object) -> int:
-        """Change the intents that are so, and return how many that was."""
-        statement = f"UPDATE intents SET {change}, touched_at = :now WHERE {where}"  # noqa: S608
+        """Change the intents that are so, and return how many that was.
+
+        A clock that goes back makes none of them older than it was.
+        """
+        touched = "touched_at = max(touched_at, :now)"
+        statement = f"UPDATE intents SET {change}, {touched} WHERE {where}"  # noqa: S608
         return self._execute(statement, {"now": _microseconds(now), **given}).rowcount
 
     def _require_in_place(self) -> None:
-        # SQLite would go on writing to a file that nobody finds after a restart.
+        # SQLite would go on writing to a file that nobody finds after a restart, or that is not
+        # what it has in its memory.
         if self._in_place != [*map(_identity, self._files)]:
             raise JournalError(
                 self._path, "it has been removed or replaced: put it back, or restart the bridge"
             )
+        if self._kept is not None and not self._kept.still(self._as_they_are()):
+            raise JournalError(
+                self._path,
+                "it has been cut, or written to by another program: put it right, and restart the "
+                "bridge",
+            )
+
+    def _as_they_are(self) -> "_Kept":
+        file, wal = (each.stat() for each in self._files)
+        return _Kept((file.st_size, file.st_mtime_ns), wal.st_size)
+
+
+class _Kept(NamedTuple):
+    """How the files of a bridge are, which alone moves anything into the file."""
+
+    file: tuple[int, int]
+    """Its size, and when it was written to."""
+    wal_size: int
+
+    def still(self, later: "_Kept") -> bool:
+        """Tell whether nobody else has changed them: a -wal is overwritten, but never cut."""
+        return later.file == self.file and later.wal_size >= self.wal_size
+
+
+def make_file(path: Path) -> None:
+    """Make an empty file at `path`, for its owner alone, if there is none."""
+    if not path.exists():  # to open and close one that SQLite has open would drop its locks
+        # SQLite would make it readable to others; its -wal and -shm take after it.
+        os.close(os.open(path.resolve(), os.O_RDWR | os.O_CREAT, 0o600))
 
 
 @contextmanager
 def locked(path: Path, how: int = os.O_RDWR | os.O_CREAT) -> Iterator[bool]:
-    """Hold the lock that makes the journal at `path` one bridge's; yields whether it was free.
+    """Hold the locks that make the journal at `path` one bridge's; yields whether they were free.
 
-    The system drops it with the process, whatever ends that. `how` is for opening its file.
+    One is on a file beside it, for whoever finds another journal at this path; one on the journal
+    itself, for whoever has found it by another name. The system drops both with the process,
+    whatever ends that. `how` is for opening the file beside it.
 
     Raises:
         JournalError: there is and could be no file at `path`.
-        OSError: the lock's own file cannot be opened or made.
+        OSError: a file cannot be opened or made.
     """
     if not path.parent.is_dir():
         raise JournalError(path, f"there is no directory {path.parent}")
     if path.exists() and not path.is_file():
         raise JournalError(path, "it is not a regular file")
-    # Beside the journal, not on it: SQLite has locks of its own on the file, and closing any handle
-    # of it would drop them.
     handle = os.open(_beside(path, "-lock"), how, 0o600)
-    free = True
     try:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            free = False
-        yield free
+            yield False
+            return
+        if how & os.O_CREAT:
+            make_file(path)
+        with _locked_itself(path) as free:
+            yield free
     finally:
         os.close(handle)
 
 
+_HELD: set[tuple[int, int]] = set()
+"""The journals that this process holds the lock on."""
+
+_OFD_SETLK: int | None = getattr(fcntl, "F_OFD_SETLK", None)
+
+_LAST_BYTE = struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, 2**63 - 2, 1, 0)
+"""A `struct flock`. SQLite's own locks are on other bytes: neither is in the other's way."""
+
+
+@contextmanager
+def _locked_itself(path: Path) -> Iterator[bool]:
+    """Hold the lock on the file at `path` itself; yields whether it was free.
+
+    It is one of the file that is open, not of the process (Linux, `fcntl(2)`, "Open file
+    description locks"), so that nobody drops it by closing another. To close this one drops those
+    of the process, which are SQLite's: so that comes last, and is never done beside an open one.
+    """
+    if (identity := _identity(path)) is None or _OFD_SETLK is None:
+        yield True
+        return
+    if identity in _HELD:
+        yield False
+        return
+    _HELD.add(identity)
+    try:
+        handle = os.open(path, os.O_RDWR)
+        try:
+            yield _take(handle, _OFD_SETLK)
+        finally:
+            os.close(handle)
+    finally:
+        _HELD.discard(identity)
+
+
+def _take(handle: int, command: int) -> bool:
+    try:
+        fcntl.fcntl(handle, command, _LAST_BYTE)
+    except OSError as error:
+        if error.errno in {errno.EAGAIN, errno.EACCES}:
+            return False
+        if error.errno != errno.EINVAL:  # no such locks here: the other one has to do
+            raise
+    return True
+
+
 def is_locked(path: Path) -> bool:
-    """Tell whether somebody holds the lock of the journal at `path`; makes no file."""
-    with suppress(FileNotFoundError), locked(path, os.O_RDWR) as free:
-        return not free
-    return False
+    """Tell whether somebody holds a lock of the journal at `path`; makes no file."""
+    try:
+        with locked(path, os.O_RDWR) as free:
+            return not free
+    except FileNotFoundError:
+        with _locked_itself(path) as free:
+            return not free
 
 
-def _prepare(connection: sqlite3.Connection, path: Path) -> None:
+def _prepare(connection: sqlite3.Connection, path: Path, *, upgrade: bool) -> None:
     connection.execute("PRAGMA synchronous = FULL")
     # macOS answers a plain fsync before the drive has written; elsewhere this says nothing.
     connection.execute("PRAGMA fullfsync = ON")
+    # The file itself is written to when its bridge says so, and by nobody else.
+    connection.execute("PRAGMA wal_autocheckpoint = 0")
     # Of two processes that open a new file at once, the second waits here and finds it made.
     connection.execute("BEGIN IMMEDIATE")
     with connection:
         (application,) = connection.execute("PRAGMA application_id").fetchone()
         (version,) = connection.execute("PRAGMA user_version").fetchone()
-        if (application, version) == (_APPLICATION_ID, _SCHEMA_VERSION):
-            return
-        if application == _APPLICATION_ID:
-            raise JournalError(
-                path, f"it is of version {version}, and this bridge knows {_SCHEMA_VERSION} only"
-            )
         (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
-        if application or version or tables:
+        if application != _APPLICATION_ID and (application or version or tables):
             raise JournalError(path, "it is a database, but not a journal")
-        for statement in _SCHEMA:
+        if version > _VERSION:
+            raise JournalError(
+                path, f"it is of version {version}, and this bridge knows {_VERSION} only"
+            )
+        if version < _VERSION and not upgrade:
+            raise JournalError(path, "an older bridge runs with it: restart that first")
+        for statement in chain.from_iterable(_STEPS[version:]):
             connection.execute(statement)
-        connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
-        connection.execute(f"PRAGMA user_version = {_SCHEMA_VERSION}")
+        if version < _VERSION:
+            connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
+            connection.execute(f"PRAGMA user_version = {_VERSION}")
 
 
 def _beside(path: Path, suffix: str) -> Path:
@@ -427,7 +557,8 @@ def _identity(path: Path) -> tuple[int, int] | None:
 def _entry(row: sqlite3.Row) -> Entry:
     kept = {name: row[name] for name in _KEPT}
     outcome, intended_at = Outcome(row["outcome"]), _time(row["intended_at"])
-    intent = Intent(**kept, outcome=outcome, intended_at=intended_at)
+    by_v2 = bool(row["by_v2"])
+    intent = Intent(**kept, outcome=outcome, intended_at=intended_at, by_v2=by_v2)
     return Entry(intent, _time(row["touched_at"]), row["request_id"])
 
 

@@ -14,6 +14,7 @@ import msgspec
 
 from bridge.resources.flow import Look, Made, Steps
 from bridge.resources.table import Identified
+from bridge.v2.clock import MOST_SKEW
 from bridge.v2.decoding import decode
 from bridge.v2.errors import UpstreamFault
 from bridge.v2.paging import Pager
@@ -27,9 +28,6 @@ LOOK_PAGES = 1000
 
 LEEWAY = timedelta(seconds=30)
 """By how much the clocks of v2's own machines may differ, and fractions that are cut, together."""
-
-_MOST_SKEW = timedelta(days=1)
-"""A clock that is further off is no clock."""
 
 
 class Likeness(Protocol):
@@ -106,15 +104,19 @@ def given_digest(text: str | None) -> str | None:
 
 
 def _began(intent: Intent, response: V2Response) -> datetime:
-    """Return when the write was intended, by v2's clock as its `Date` tells it, less the leeway.
+    """Return when the write was intended, by v2's clock, less the leeway.
+
+    Where that was not known then, it is by what the `Date` of the look's answer tells.
 
     Raises:
         UpstreamFault: that cannot be said, and with it not what is new.
     """
+    if intent.by_v2:
+        return intent.intended_at - LEEWAY
     if (date := read_http_date(response.headers.get("Date", ""))) is None:
         raise UpstreamFault("v2 does not say what time it is")
     skew = date - response.received_at
-    if abs(skew) > _MOST_SKEW:
+    if abs(skew) > MOST_SKEW:
         raise UpstreamFault("v2's clock and the bridge's are more than a day apart")
     return intent.intended_at + skew - LEEWAY
 

@@ -198,12 +198,17 @@ REFUSAL_LIMIT = 4096
 """Bytes of an answer that may be v2's refusal: its own has less than 200."""
 
 
-def upstream_check(base_url: str, session: ClientSession) -> Check:
+def upstream_check(
+    base_url: str,
+    session: ClientSession,
+    heard: Callable[[str | None], None] = lambda _date: None,
+) -> Check:
     """Return the check that v2 can be reached, and is what answers at `base_url`.
 
     No credential is sent, so v2 refuses, with a JSON object that says why; what is no v2 has no
     reason to. No call of anybody's rate limit is used. A v2 that is down or throttles (429, 5xx)
     cannot be told from something else, and passes: how it serves calls is the breakers' to say.
+    The `Date` of v2's refusal is `heard`.
     """
     url = base_url + PROBE
 
@@ -220,6 +225,7 @@ def upstream_check(base_url: str, session: ClientSession) -> Check:
         if response.status == 429 or response.status >= 500:
             return None
         if response.status in {400, 401, 403} and _says_why(body):
+            heard(response.headers.get("Date"))
             return None
         return (
             f"no v2: {url} answered {response.status} with {response.content_type}, where v2 "

@@ -1,10 +1,13 @@
-"""JSON lines on standard error: how a line looks, and the sink that writes one a legacy call."""
+"""JSON lines on standard error: how a line looks, and the sink that writes one a legacy call.
 
+How lines get there is in `lines`.
+"""
+
+import atexit
 import json
 import logging
 import sys
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Mapping
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Any, TextIO
@@ -13,6 +16,7 @@ import msgspec
 import structlog
 
 from bridge.excerpt import excerpt
+from bridge.server.lines import Lines
 from bridge.server.records import CallRecord, Sink
 
 REQUEST_ID: ContextVar[str | None] = ContextVar("request_id", default=None)
@@ -31,22 +35,18 @@ def _encode(event: Mapping[str, Any]) -> bytes:
         return json.dumps(event, default=str).encode()
 
 
-class _Lines:
-    """Takes lines; loses one that cannot be written, for no call is to fail because of its log."""
+class _OfLibraries(logging.Handler):
+    """Takes what libraries log."""
 
-    def __init__(self, stream: TextIO) -> None:
-        binary = getattr(stream, "buffer", None)
-        self._write: Callable[[bytes], None] = (
-            (lambda line: structlog.WriteLogger(stream).msg(line.decode()))
-            if binary is None
-            else structlog.BytesLogger(binary).msg
-        )
+    def __init__(self, lines: Lines) -> None:
+        super().__init__()
+        self._lines = lines
 
-    def msg(self, line: bytes) -> None:
-        with suppress(OSError, ValueError):
-            self._write(line)
-
-    debug = info = warning = error = critical = exception = msg
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            self._lines.msg(self.format(record).encode())
+        except Exception:  # noqa: BLE001 - as the standard library has it
+            self.handleError(record)
 
 
 def configure(stream: TextIO = sys.stderr) -> None:
@@ -63,7 +63,9 @@ def configure(stream: TextIO = sys.stderr) -> None:
         structlog.processors.format_exc_info,
         _cut,
     ]
-    handler = logging.StreamHandler(stream)
+    lines = Lines(stream, _lost)
+    atexit.register(lines.flush)
+    handler = _OfLibraries(lines)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,
@@ -78,7 +80,7 @@ def configure(stream: TextIO = sys.stderr) -> None:
     structlog.configure(
         processors=[*shared, _render],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=lambda *_: _Lines(stream),
+        logger_factory=lambda *_: lines,
     )
 
 
@@ -109,6 +111,23 @@ def _render(_logger: Any, _method: str, event: structlog.typing.EventDict) -> by
 
 def _text(event: structlog.typing.EventDict, **_options: Any) -> str:  # noqa: ANN401
     return _encode(event).decode()
+
+
+def _lost(count: int) -> bytes:
+    return _encode(
+        {
+            "count": count,
+            "event": "log_lines_lost",
+            "level": "warning",
+            "timestamp": datetime.now(UTC),
+        }
+    )
+
+
+def problem() -> str | None:
+    """Return what is wrong with where lines go now, in a few words; None: nothing."""
+    lines = structlog.get_config()["logger_factory"]()
+    return lines.problem() if isinstance(lines, Lines) else None
 
 
 def call_log() -> Sink:

@@ -15,12 +15,12 @@ from aiohttp import web
 
 from bridge.identity.book_keeper import BookKeeper
 from bridge.record.journal import Journal, open_journal
+from bridge.server import logs
 from bridge.server.admin import OK, AdminSide, Check, Readiness, upstream_check
 from bridge.server.endpoint import NO_BOOK, Endpoint
 from bridge.server.front import Front, listening_front
 from bridge.server.leaving import Departure
 from bridge.server.limits import LIMITS, Limits, allow_connections
-from bridge.server.logs import call_log
 from bridge.server.serving import listening, told_if_taken
 from bridge.server.tls import CertificateReloader
 from bridge.settings import Settings
@@ -28,6 +28,7 @@ from bridge.upstream.acquaintances import Acquaintances
 from bridge.upstream.gateway import Gateway, Policy
 from bridge.v1.xsd import compile_all
 from bridge.v2.client import V2Client
+from bridge.v2.clock import V2Clock
 
 _log = structlog.get_logger("bridge")
 
@@ -72,8 +73,10 @@ async def running(settings: Settings, limits: Limits = LIMITS) -> AsyncIterator[
         if settings.book is not None:
             keeper = await stack.enter_async_context(BookKeeper(settings.book))
         tls = await _keep_certificate(settings, stack)
+        v2_clock = V2Clock()
+        window = timedelta(seconds=settings.repeat_window)
         journal = await stack.enter_async_context(
-            open_journal(settings.journal, window=timedelta(seconds=settings.repeat_window))
+            open_journal(settings.journal, window=window, clock=v2_clock)
         )
         upstream = replace(
             settings.upstream_client(),
@@ -81,7 +84,7 @@ async def running(settings: Settings, limits: Limits = LIMITS) -> AsyncIterator[
             body_limit=limits.upstream_body_limit,
             connections=limits.upstream_connections,
         )
-        client = V2Client(upstream)
+        client = V2Client(upstream, v2_clock)
         stack.push_async_callback(client.close)
         policy = Policy(
             throttle_wait=settings.throttle_wait,
@@ -101,7 +104,7 @@ async def running(settings: Settings, limits: Limits = LIMITS) -> AsyncIterator[
         checks = {
             "journal": journal.check,
             "breakers": _at_once(gateway.outage),
-            "upstream": upstream_check(settings.upstream, session),
+            "upstream": upstream_check(settings.upstream, session, v2_clock.heard),
         }
         if keeper is not None:
             checks["book"] = _at_once(partial(_book_problem, keeper))
@@ -122,7 +125,7 @@ async def running(settings: Settings, limits: Limits = LIMITS) -> AsyncIterator[
                 "admin_port",
             )
         )
-        log_call = call_log()
+        log_call = logs.call_log()
         endpoint = Endpoint(
             settings,
             gateway,
@@ -225,9 +228,10 @@ def _book_problem(keeper: BookKeeper) -> str | None:
 
 
 def _warnings(keeper: BookKeeper | None, tls: CertificateReloader | None) -> Mapping[str, str]:
-    """Return what serves yet, but not for long, or not after the next start."""
+    """Return what serves yet, but not for long, not after the next start, or not in full."""
     told = {
         "book": keeper and keeper.warning(),
         "certificate": tls and tls.warning(),
+        "log": logs.problem(),
     }
     return {name: warning for name, warning in told.items() if warning}

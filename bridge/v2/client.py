@@ -9,6 +9,7 @@ import aiohttp
 import yarl
 
 from bridge.secret import Secret
+from bridge.v2.clock import V2Clock
 from bridge.v2.errors import UpstreamFault, UpstreamTimeout, UpstreamUnreachable
 from bridge.v2.wire import V2Request, V2Response
 
@@ -83,8 +84,10 @@ class _OnlyOnce:
 class V2Client:
     """Carries v2 calls over kept-alive connections. Sends nothing twice, follows nothing."""
 
-    def __init__(self, upstream: Upstream) -> None:
+    def __init__(self, upstream: Upstream, clock: V2Clock | None = None) -> None:
+        """Call `upstream`; `clock` is told what time it says it is."""
         self._upstream = upstream
+        self._clock = clock or V2Clock()
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=upstream.connections),
             # One caller's cookies are none of the next one's business.
@@ -126,6 +129,7 @@ class V2Client:
                 middlewares=(progress,),
                 timeout=_timeout(max(0.01, round(seconds, 2)), self._upstream.connect_timeout),
             ) as response:
+                self._clock.heard(response.headers.get("Date"))
                 return V2Response(
                     response.status, await self._read(response), str(url), response.headers
                 )

@@ -54,7 +54,9 @@ class Intent:
     """That of the v2 call."""
     likeness: bytes
     intended_at: datetime
-    """When it was put on record for the first time, before it left: by the bridge's clock, UTC."""
+    """When it was put on record for the first time, before it left: UTC."""
     outcome: Outcome
     made_id: int | None = None
     """The id of what v2 made, where that is known."""
+    by_v2: bool = False
+    """Whether `intended_at` is by v2's clock; else it is by the bridge's."""

@@ -471,6 +471,18 @@ class TestNothingWasSent:
         (await the_post(held)).answer(hello(), 201)
         assert (await answering).status == 201
 
+    @pytest.mark.parametrize("size", [0, 4096])
+    async def test_where_the_journal_has_been_cut_behind_its_back(
+        self, held: HeldUpstream, client: LegacyClient, journal: Path, size: int
+    ) -> None:
+        os.truncate(journal, size)
+        for _ in range(2):
+            answer = await posting(client)
+
+            assert answer.status == 503
+            assert answer.errors == ["The bridge cannot keep its journal: nothing was sent."]
+        assert held.calls == []
+
     async def test_where_an_earlier_write_to_the_invoice_takes_too_long(
         self, held: HeldUpstream, client: LegacyClient, leaps: Leaps
     ) -> None:

@@ -1,10 +1,12 @@
 """Writes to put on record, and a clock that a test sets."""
 
-from contextlib import AbstractAsyncContextManager
+import sqlite3
+from contextlib import AbstractAsyncContextManager, closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from bridge.record.journal import Journal, open_journal
+from bridge.v2.clock import Moment, V2Clock
 from bridge.v2.wire import V2Request
 from bridge.v2.writes import Intent, Write
 
@@ -18,11 +20,19 @@ class Clock:
     def __init__(self) -> None:
         self.now = NOON
 
-    def __call__(self) -> datetime:
-        return self.now
-
     def advance(self, by: timedelta) -> None:
         self.now += by
+
+
+class Told(V2Clock):
+    """v2's clock, which shows just what another does."""
+
+    def __init__(self, clock: Clock) -> None:
+        super().__init__()
+        self._clock = clock
+
+    def now(self) -> Moment:
+        return Moment(self._clock.now, by_v2=True, steady=0.0)
 
 
 def a_write(text: str = "Dear Customer", *, invoice_id: int = 1420) -> Write:
@@ -33,7 +43,7 @@ def a_write(text: str = "Dear Customer", *, invoice_id: int = 1420) -> Write:
 def opened(
     path: Path, clock: Clock, window: timedelta = WINDOW
 ) -> AbstractAsyncContextManager[Journal]:
-    return open_journal(path, window=window, clock=clock)
+    return open_journal(path, window=window, clock=Told(clock))
 
 
 async def begun(journal: Journal, text: str = "Dear Customer", **more: int) -> Intent:
@@ -42,3 +52,10 @@ async def begun(journal: Journal, text: str = "Dear Customer", **more: int) -> I
         account_id=more.get("account_id", 1000),
         request_id="r-1",
     )
+
+
+def as_of_version_1(path: Path) -> None:
+    """Make a journal what it was before it was known by whose clock its times are."""
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("ALTER TABLE intents DROP COLUMN by_v2")
+        connection.execute("PRAGMA user_version = 1")

@@ -22,12 +22,15 @@ import pytest
 
 from bridge.record import journal as journal_module
 from bridge.record import store as store_module
-from bridge.record.journal import Journal, JournalError
+from bridge.record.journal import Journal, JournalError, open_journal
 from bridge.record.store import ACCEPTED_RETENTION, CLAIM_MARGIN
+from bridge.v2.clock import V2Clock
 from bridge.v2.writes import Intent, Outcome
-from tests.record.support import NOON, WINDOW, Clock, a_write, begun, opened
+from tests.record.support import NOON, WINDOW, Clock, a_write, as_of_version_1, begun, opened
 
 SECOND = timedelta(seconds=1)
+NOON_BY_V2 = NOON.replace(microsecond=0)
+"""`Date` has whole seconds."""
 PATIENCE = 60
 """Seconds until a process counts as hanging."""
 
@@ -101,6 +104,7 @@ class TestBegin:
             likeness=write.likeness,
             intended_at=NOON,
             outcome=Outcome.OPEN,
+            by_v2=True,
         )
         assert (row["outcome"], row["fingerprint"], row["request_id"]) == (
             "open",
@@ -223,6 +227,104 @@ class TestBegin:
             await journal.settle(first.id, Outcome.UNKNOWN)
 
             assert [(await begun(journal)).id for _ in range(2)] == [second.id, first.id]
+
+
+class TestClocks:
+    """The machine's clock may be wrong, and be put right between a write and its repetition."""
+
+    @pytest.fixture
+    def machine(self) -> Clock:
+        return Clock()
+
+    @pytest.fixture
+    def v2(self, machine: Clock) -> V2Clock:
+        """Started an hour before, by a count of seconds that is not told by the machine's clock."""
+        self.steady = 3600.0
+        return V2Clock(machine=lambda: machine.now, steady=lambda: self.steady)
+
+    async def test_an_intent_has_the_time_by_v2s_clock(self, path: Path, v2: V2Clock) -> None:
+        v2.heard("Sun, 01 Mar 2026 11:55:00 GMT")
+        async with open_journal(path, window=WINDOW, clock=v2) as journal:
+            intent = await begun(journal)
+
+        assert (intent.intended_at, intent.by_v2) == (NOON_BY_V2 - 300 * SECOND, True)
+
+    async def test_one_that_was_before_v2_told_it_gets_it_then(
+        self, path: Path, machine: Clock, v2: V2Clock
+    ) -> None:
+        async with open_journal(path, window=WINDOW, clock=v2) as journal:
+            first = await begun(journal)
+            machine.advance(timedelta(minutes=-5))
+            self.steady += 10
+            v2.heard("Sun, 01 Mar 2026 12:00:10 GMT")
+            await journal.settle(first.id, Outcome.UNKNOWN)
+            again = await begun(journal)
+
+        assert (first.intended_at, first.by_v2) == (NOON, False)
+        assert again == replace(first, outcome=Outcome.UNKNOWN, intended_at=NOON_BY_V2, by_v2=True)
+
+    async def test_one_that_was_never_recorded_gives_its_time_to_no_other(
+        self, path: Path, v2: V2Clock
+    ) -> None:
+        async with open_journal(path, window=WINDOW, clock=v2) as journal:
+            moved = move(path)
+            with pytest.raises(JournalError):
+                await begun(journal)
+            moved.rename(path)
+            self.steady += 60
+            v2.heard("Sun, 01 Mar 2026 12:01:00 GMT")
+            intent = await begun(journal)
+            await journal.settle(intent.id, Outcome.UNKNOWN)
+
+            assert (await begun(journal)).intended_at == NOON_BY_V2 + 60 * SECOND
+
+    @pytest.mark.parametrize("leap", [10 * WINDOW, -10 * WINDOW])
+    async def test_a_leap_of_the_machines_moves_no_window(
+        self, path: Path, machine: Clock, v2: V2Clock, leap: timedelta
+    ) -> None:
+        v2.heard("Sun, 01 Mar 2026 12:00:00 GMT")
+        async with open_journal(path, window=WINDOW, clock=v2) as journal:
+            first = await begun(journal)
+            await journal.settle(first.id, Outcome.UNKNOWN)
+            machine.advance(leap)
+            assert (await begun(journal)).id == first.id
+            await journal.settle(first.id, Outcome.UNKNOWN)
+            self.steady += WINDOW.total_seconds() - 1
+            v2.heard("Mon, 02 Mar 2026 11:59:59 GMT")
+            assert (await begun(journal)).id == first.id
+            await journal.settle(first.id, Outcome.UNKNOWN)
+            self.steady += WINDOW.total_seconds() + 2
+            v2.heard("Tue, 03 Mar 2026 12:00:01 GMT")
+
+            assert (await begun(journal)).id != first.id
+
+    async def test_a_leap_ahead_deletes_nothing(
+        self, path: Path, machine: Clock, v2: V2Clock
+    ) -> None:
+        """What was absent, or done and not told, is needed when its client comes again."""
+        async with open_journal(path, window=WINDOW, clock=v2) as journal:
+            first = await begun(journal)
+            await journal.settle(first.id, Outcome.ABSENT)
+        machine.advance(timedelta(days=4000))
+        async with open_journal(path, window=WINDOW, clock=v2) as journal:
+            await begun(journal, "another")
+
+        assert outcomes(path) == ["absent", "open"]
+
+    async def test_what_is_old_is_deleted_once_v2_has_told_the_time(
+        self, path: Path, machine: Clock, v2: V2Clock
+    ) -> None:
+        async with open_journal(path, window=WINDOW, clock=v2) as journal:
+            first = await begun(journal)
+            await journal.settle(first.id, Outcome.ABSENT)
+        machine.advance(timedelta(days=8))
+        async with open_journal(path, window=WINDOW, clock=v2) as journal:
+            await begun(journal, "one")
+            assert outcomes(path) == ["absent", "open"]
+            v2.heard("Mon, 09 Mar 2026 12:00:00 GMT")
+            await begun(journal, "another")
+
+            assert outcomes(path) == ["open", "open"]
 
 
 class TestSettle:
@@ -392,7 +494,22 @@ class TestOpening:
         with closing(sqlite3.connect(path)) as connection:
             connection.execute("PRAGMA user_version = 99")
 
-        assert refusal(path) == "it is of version 99, and this bridge knows 1 only"
+        assert refusal(path) == "it is of version 99, and this bridge knows 2 only"
+
+    async def test_an_older_bridges_journal_goes_on_as_it_was(
+        self, path: Path, clock: Clock
+    ) -> None:
+        async with opened(path, clock) as journal:
+            first = await begun(journal)
+            await journal.settle(first.id, Outcome.UNKNOWN)
+        as_of_version_1(path)
+
+        async with opened(path, clock) as journal:
+            again = await begun(journal)
+            assert again == replace(first, outcome=Outcome.UNKNOWN, by_v2=False)
+            assert (await begun(journal, "another")).by_v2
+        async with opened(path, clock):
+            assert outcomes(path) == ["unknown", "unknown"]
 
     def test_a_damaged_one_is_refused(self, path: Path) -> None:
         made(path, intents=200)
@@ -424,6 +541,31 @@ class TestOpening:
         link.symlink_to(path)
         async with opened(path, clock):
             assert "in use" in await asyncio.to_thread(refusal, link)
+
+    @pytest.mark.parametrize("name", ["journal.sqlite", "link"])
+    async def test_so_it_has_without_the_file_beside_it(
+        self, path: Path, clock: Clock, name: str
+    ) -> None:
+        """That may be cleaned away, and lies beside another name of it in any case."""
+        async with opened(path, clock) as journal:
+            await begun(journal)
+            path.with_name(f"{path.name}-lock").unlink()
+            if name == "link":
+                path.with_name(name).hardlink_to(path)
+
+            said = await asyncio.to_thread(in_process, "try_to_open", path.with_name(name))
+            assert "it is in use by another bridge" in said
+            assert "in use" in await asyncio.to_thread(refusal, path.with_name(name))
+            await begun(journal, "another")
+
+            assert outcomes(path) == ["open", "open"]
+
+    def test_one_of_two_names_is_refused(self, path: Path) -> None:
+        """SQLite would keep a -wal beside each, and in one not know of the other."""
+        made(path)
+        path.with_name("link").hardlink_to(path)
+
+        assert refusal(path) == "it has 2 names (hard links): leave one"
 
     async def test_of_two_that_make_it_at_once_one_has_it(self, path: Path, clock: Clock) -> None:
         release = asyncio.Event()
@@ -751,6 +893,15 @@ class TestCancelledCallers:
             assert outcomes(path) == ["open"]
 
 
+CHANGES: dict[str, Callable[[Path], object]] = {
+    "cut": lambda path: os.truncate(path, 4096),
+    "emptied": lambda path: os.truncate(path, 0),
+    "overwritten": lambda path: path.write_bytes(path.with_name("backup").read_bytes()),
+    "its wal cut": lambda path: os.truncate(path.with_name(f"{path.name}-wal"), 4096),
+}
+"""What may be done to a journal in place."""
+
+
 class TestFailures:
     async def fails(self, journal: Journal) -> str:
         with pytest.raises(JournalError) as failure:
@@ -785,6 +936,34 @@ class TestFailures:
             assert await journal.settle(first.id, Outcome.DONE, 409)
             assert journal.problem() is None
             assert outcomes(path) == ["done"]
+
+    @pytest.mark.parametrize("how", CHANGES)
+    async def test_a_file_that_another_program_has_changed_in_place(
+        self, path: Path, clock: Clock, how: str
+    ) -> None:
+        await asyncio.to_thread(made, path.with_name("backup"))
+        async with opened(path, clock) as journal:
+            for each in range(10):
+                await begun(journal, str(each))
+            CHANGES[how](path)
+
+            await self.fails(journal)
+            await self.fails(journal)
+
+    async def test_what_it_moves_into_the_file_itself_is_no_such_change(
+        self, path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch, statements: list[str]
+    ) -> None:
+        monkeypatch.setattr(journal_module, "CHECKPOINT_EVERY", 7)
+        async with opened(path, clock) as journal:
+            for each in range(100):
+                await begun(journal, str(each))
+            with closing(sqlite3.connect(path)) as reader:
+                assert reader.execute("SELECT count(*) FROM intents").fetchone() == (100,)
+            await begun(journal, "last")
+
+            assert journal.problem() is None
+            assert statements.count("PRAGMA wal_checkpoint(PASSIVE)") >= 100 // 7
+            assert path.with_name(f"{path.name}-wal").stat().st_size < 500_000
 
     async def test_a_file_that_is_full(
         self, path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
@@ -881,7 +1060,7 @@ class TestFailures:
         directory = Path(tempfile.mkdtemp())  # tmp_path is closed to all but its owner
         try:
             assert in_process("read_only", directory / "journal.sqlite") == (
-                "the journal journal.sqlite: attempt to write a readonly database"
+                "the journal journal.sqlite: Permission denied"
             )
         finally:
             shutil.rmtree(directory)
@@ -1007,6 +1186,11 @@ def idle_on_a_full_disk(name: str) -> None:
             sys.stdout.write(", then ".join("full" if each else "ok" for each in said))
 
     asyncio.run(ask(Path(name)))
+
+
+def try_to_open(name: str) -> None:
+    """Open a journal as another bridge would."""
+    sys.stdout.write(refusal(Path(name)))
 
 
 def disk_full(name: str) -> None:
