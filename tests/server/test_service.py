@@ -188,7 +188,7 @@ class TestStart:
 
         wrong = (
             f"no v2: {url}/users/me answered 404 with text/plain, where v2 refuses a call without "
-            "a token, in JSON"
+            "a token, in JSON: upstream should end in /v2"
         )
         assert [(line["level"], line["checks"]) for line in log.lines("not_ready")] == [
             ("warning", {"upstream": wrong})
@@ -196,14 +196,17 @@ class TestStart:
         assert (status, told["checks"]["upstream"]) == (503, wrong)
 
     async def test_outlives_a_v2_that_is_not_there_yet(self, log: Logged) -> None:
-        upstream = f"http://{LOOPBACK}:{free_port()}/v2"
+        port = free_port()
+        upstream = f"http://{LOOPBACK}:{port}/v2"
         async with running_service(upstream, account_id=1000) as (service, client):
             await service.say_what_is_wrong()
             answer = await client.get("/invoice/1420/messages")
 
         assert answer.status == 502
         (line,) = log.lines("not_ready")
-        assert line["checks"] == {"upstream": "unreachable: ClientConnectorError"}
+        assert line["checks"] == {"upstream": f"unreachable: {LOOPBACK}:{port} refuses connections"}
+        (call,) = log.lines("legacy_call")
+        assert call["cause"] == f"UpstreamUnreachable: {LOOPBACK}:{port} refuses connections"
 
 
 def _nothing(_folder: Path) -> None:
