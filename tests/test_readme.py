@@ -25,7 +25,7 @@ REPOSITORY = Path(__file__).parent.parent
 README = (REPOSITORY / "README.md").read_text()
 SAMPLE_FILE = REPOSITORY / "deploy" / "harvest-bridge.toml"
 SAMPLE = SAMPLE_FILE.read_text()
-WHO_WE_ARE = {"contact": "ops@acme.test", "account_id": 1000}
+WHO_WE_ARE = {"contact": "ops@acme.dev", "account_id": 1000}
 """What an operator has to put in."""
 
 

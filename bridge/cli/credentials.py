@@ -22,7 +22,7 @@ from bridge.identity.book import BookError, Row, WrongField, read_row, read_rows
 from bridge.identity.passwords import PASSWORD_LIMIT, hash_password
 from bridge.secret import Secret
 from bridge.server.admin import OK, Readiness, upstream_check
-from bridge.settings import FileSettings, UpstreamSettings
+from bridge.settings import FileSettings, UpstreamSettings, where
 from bridge.v2.client import Upstream, V2Client
 from bridge.v2.errors import UpstreamError
 from bridge.v2.wire import V2Request
@@ -38,7 +38,7 @@ Login = Annotated[str | None, typer.Option(help="What the client logs in with: a
 
 
 def _path(given: Given) -> Path:
-    return given.load(FileSettings).book or fail("book: must be set")
+    return given.load(FileSettings).book or fail(f"book: must be set {where('book')}")
 
 
 @app.command()
