@@ -448,7 +448,7 @@ class TestSandbox:
         assert lines[:4] == [
             f"A sandbox of v2 is running, at {url}. It knows:",
             "  account 1000, token sandbox-token: Bob Powell, may do everything",
-            "  account 1000, token sandbox-limited: Mary Major, may do nothing",
+            "  account 1000, token sandbox-limited: Mary Major, may see who she is, nothing else",
             "  account 2000, token second-sandbox-token: Sue Second, may do everything",
         ]
         assert f"--upstream {url} --account-id 1000" in lines[7]
@@ -488,7 +488,7 @@ class TestSandbox:
 
         done = run("sandbox", "--port", "0", "--database", str(database))
 
-        assert done.returncode == 1
+        assert done.returncode == 2
         assert str(database) in the_line(done.stderr)
         assert database.read_text() == "Not a database, and not to be touched. " * 100
 
