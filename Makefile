@@ -5,6 +5,8 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 # A process a core; who has nothing left to do takes over what others have not begun.
 PARALLEL := --numprocesses=auto --dist=worksteal
+PORTS = $(if $(PORT),--port $(PORT)) $(if $(SANDBOX_PORT),--sandbox-port $(SANDBOX_PORT)) \
+	$(if $(ADMIN_PORT),--admin-port $(ADMIN_PORT))
 
 .PHONY: help demo test check lint bench format clean
 
@@ -27,9 +29,7 @@ $(INSTALLED): pyproject.toml
 	@touch $@
 
 demo: $(INSTALLED)
-	$(BIN)/harvest-bridge demo $(if $(PORT),--port $(PORT)) \
-		$(if $(SANDBOX_PORT),--sandbox-port $(SANDBOX_PORT)) \
-		$(if $(ADMIN_PORT),--admin-port $(ADMIN_PORT))
+	$(strip $(BIN)/harvest-bridge demo $(PORTS))
 
 test: $(INSTALLED)
 	$(BIN)/python -m pytest $(PARALLEL)

@@ -7,8 +7,10 @@ code that it holds for; the limits among those are in `bridge.server.limits`.
 import os
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, date, datetime, time
+from difflib import get_close_matches
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Self, TypeVar
 from urllib.parse import urlsplit
@@ -20,6 +22,7 @@ from pydantic import (
     IPvAnyNetwork,
     StringConstraints,
     ValidationError,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
@@ -37,8 +40,9 @@ WITHDRAWN = (
     "connect_timeout", "head_timeout", "idle_timeout", "page_limit", "upstream_body_limit",
     "upstream_calls_per_account", "upstream_connections",
 )  # fmt: skip
-"""Settings of old. Their variables are refused, as unknown keys of a file are; other variables with
-the prefix are not, for the tokens of a credential book may be in such."""
+"""Settings of old. Their variables are refused, as unknown keys of a file are, and variables that
+look like a slip of the pen; others with the prefix are not, for the tokens of a credential book may
+be in such."""
 
 
 class WrongSetting(Exception):
@@ -113,15 +117,39 @@ Domain = Annotated[
     str, _LOWER, _like(rf"{_LABEL}(?:\.{_LABEL})*", "a host name such as harvestapp.com")
 ]
 Proxy = Annotated[IPvAnyNetwork, BeforeValidator(_text)]
-Host = Annotated[str, Field(min_length=1)]
+Host = str
 Port = Annotated[int, Field(ge=0, le=65535)]
 Count = Annotated[int, Field(ge=1)]
 Seconds = Annotated[float, Field(gt=0, le=3600)]
 SecondsOrZero = Annotated[float, Field(ge=0, le=3600)]
 
 
-_NOBODY = re.compile(r"(?:^|\.)example(?:\.(?:com|net|org))?$", re.IGNORECASE)
-"""The host names that stand in examples (RFC 2606)."""
+_NOBODY = re.compile(
+    r"(?:^|\.)(?:example(?:\.(?:com|net|org))?|invalid|localhost|test)$", re.IGNORECASE
+)
+"""The host names that are reserved for examples and tests (RFC 2606)."""
+
+_NEAR = re.compile(r"[^.]+|.*\.(?:example|internal|invalid|local|localhost|test)", re.IGNORECASE)
+"""The host names that mean something in a network of one's own only (RFC 2606, RFC 6762)."""
+
+
+def _is_near(host: str) -> bool:
+    """Tell whether what is at this host is a rehearsal's, not the world's."""
+    try:
+        address = ip_address(host)
+    except ValueError:
+        return _NEAR.fullmatch(host) is not None
+    return address.is_private
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
+
+
+_MAY_BE_EMPTY = frozenset({"domains", "trusted_proxies"})
 
 
 class _Part(BaseSettings):
@@ -137,8 +165,10 @@ class _Part(BaseSettings):
 
     @field_validator("*", mode="before")
     @classmethod
-    def _refuse_what_is_no_value(cls, value: object) -> object:
+    def _refuse_what_is_no_value(cls, value: object, info: ValidationInfo) -> object:
         """Refuse what stands for a value, and what pydantic would take for a number."""
+        if isinstance(value, str) and not value.strip() and info.field_name not in _MAY_BE_EMPTY:
+            raise ValueError("must not be empty")
         if isinstance(value, str) and re.fullmatch(r"\s*<.*>\s*", value, re.DOTALL):
             raise ValueError("a placeholder stands here: put your own value in its place")
         if any(isinstance(each, bool) for each in (value if isinstance(value, list) else [value])):
@@ -161,13 +191,22 @@ class UpstreamSettings(_Part):
 
     @model_validator(mode="after")
     def _is_somebody_to_harvest(self) -> Self:
-        v2 = f".{urlsplit(self.upstream).hostname}"
+        v2 = urlsplit(self.upstream).hostname or ""
         named = urlsplit(self.contact).hostname or self.contact.rpartition("@")[2]
-        if v2.endswith(".harvestapp.com") and _NOBODY.search(named):
+        if _NOBODY.search(named) and not _is_near(v2):
             raise ValueError(
                 f"contact: {self.contact} is nobody's (RFC 2606), and Harvest is to be told yours"
             )
+        if self.upstream.startswith("http:") and f".{v2}".endswith(".harvestapp.com"):
+            raise ValueError("upstream: must be https: tokens would travel in the clear")
         return self
+
+    def upstream_warning(self) -> str | None:
+        """Return what is wrong with `upstream` that may be meant so, None if nothing is."""
+        v2 = urlsplit(self.upstream)
+        if v2.scheme == "https" or _is_loopback(v2.hostname or ""):
+            return None
+        return f"tokens travel to {self.upstream} in the clear: it should be https"
 
     def upstream_client(self) -> Upstream:
         """Return what the v2 client has to know."""
@@ -258,16 +297,23 @@ def load(part: type[Part], flags: Mapping[str, Any], file: Path | None) -> Part:
     Raises:
         WrongSetting: one is missing, unknown or makes no sense, or the file cannot be read.
     """
-    withdrawn = {name: "" for name in WITHDRAWN if os.environ.get(PREFIX + name.upper())}
     given = {name: value for name, value in flags.items() if value is not None}
+    variables = list(_wrong_variables())
+    read: Mapping[str, Any] = {}
     try:
         read = {} if file is None else _read(file)
-        return part(**{**read, **EnvSettingsSource(part)(), **withdrawn, **given})
+        settings = part(**{**read, **EnvSettingsSource(part)(), **given})
     except ValidationError as error:
-        raise WrongSetting("; ".join(_complaint(each) for each in error.errors())) from None
-    except (OSError, ValueError) as error:
-        what = error.strerror if isinstance(error, OSError) else error
-        raise WrongSetting(f"{file}: {what}") from None
+        wrong = (_complaint(each, file if each["loc"] else None) for each in error.errors())
+        raise WrongSetting("; ".join([*variables, *wrong])) from None
+    except OSError as error:
+        what = f"config: {file}: {error.strerror} (--config, or {PREFIX}CONFIG)"
+        raise WrongSetting(what) from None
+    except ValueError as error:
+        raise WrongSetting(f"{file}: {error}") from None
+    if variables:
+        raise WrongSetting("; ".join(variables))
+    return settings
 
 
 PATHS = ("book", "journal", "tls_certificate", "tls_key")
@@ -281,14 +327,86 @@ def _read(file: Path) -> dict[str, Any]:
     return read
 
 
-def _complaint(error: Mapping[str, Any]) -> str:
+def unknown_variables() -> Iterator[str]:
+    """Return the names of the variables that have the prefix, a value, and no setting."""
+    for name in os.environ:
+        setting = name.upper().removeprefix(PREFIX).lower()
+        is_ours = name.upper().startswith(PREFIX) and os.environ[name]
+        if is_ours and setting not in {*Settings.model_fields, "config"}:
+            yield name
+
+
+def _wrong_variables() -> Iterator[str]:
+    for name in unknown_variables():
+        setting = name[len(PREFIX) :].lower()
+        if setting in WITHDRAWN:
+            yield f"{name}: there is no such setting"
+        elif nearest := _nearest([*Settings.model_fields, "config"], setting):
+            yield (
+                f"{name}: there is no such setting: did you mean {PREFIX}{nearest.upper()}? "
+                "A token of the book may have any name that is less like a setting's"
+            )
+
+
+def _nearest(known: Iterable[str], name: str) -> str | None:
+    """Return which of the names that are known was meant, None if that is not to be seen."""
+    close = get_close_matches(name.lower().replace("-", "_"), known, 1, 0.75)
+    return close[0] if close else None
+
+
+def where(*names: str) -> str:
+    """Return the places where these settings are set, as each complaint ends."""
+    places = (
+        f"--{name.replace('_', '-')}, {PREFIX}{name.upper()}, or {name} in the file"
+        for name in names
+    )
+    return f"({' and '.join(places)})"
+
+
+_WAYS = f"{', '.join(tuple(Way)[:-1])} or {tuple(Way)[-1]}"
+
+_MEANINGS: Mapping[str, str] = {
+    "enum": "must be {expected}",
+    "float_parsing": "must be a number",
+    "float_type": "must be a number",
+    "frozen_set_type": "must be a list",
+    "greater_than": "must be more than {gt:g}",
+    "greater_than_equal": "must be at least {ge:g}",
+    "int_from_float": "must be a whole number",
+    "int_parsing": "must be a whole number",
+    "int_type": "must be a whole number",
+    "ip_any_network": 'must be an address or a network such as "10.0.0.0/8"',
+    "less_than_equal": "must be at most {le:.0f}",
+    "missing": "must be set",
+    "path_type": "must be a path",
+    "string_type": "must be text",
+    "too_short": "must not be empty",
+    "tuple_type": "must be a list",
+}
+"""What is said of a value, by pydantic's name for what is wrong with it."""
+
+_PLAIN = re.compile("[A-Za-z0-9._:/-]{1,24}")
+"""What may be quoted of a value: a token that has lost its place is longer."""
+
+
+def _complaint(error: Mapping[str, Any], file: Path | None) -> str:
     message = str(error["msg"]).removeprefix("Value error, ")
-    if not error["loc"]:
-        return message
+    if not error["loc"]:  # it names its settings itself
+        return f"{message} {where(*message.partition(': ')[0].split(', '))}"
     name = str(error["loc"][0])
-    if error["type"] == "missing":
-        message = "must be set"
     if error["type"] == "extra_forbidden":
-        return f"{name}: there is no such setting"
-    flag = "--" + name.replace("_", "-")
-    return f"{name}: {message} ({flag}, {PREFIX}{name.upper()}, or {name} in the file)"
+        return f"{file}: {name}: {_no_such_setting(name, error['input'])}"
+    if meaning := _MEANINGS.get(error["type"]):
+        message = meaning.format_map(error.get("ctx", {}))
+    if name == "auth" and (error["type"] == "missing" or not error["input"]):
+        message = f"must be set: to {_WAYS}, or to several of them"
+    elif isinstance(error["input"], str) and _PLAIN.fullmatch(error["input"]):
+        message += f": '{error['input']}'"
+    return f"{name}: {message} {where(name)}"
+
+
+def _no_such_setting(name: str, value: object) -> str:
+    if isinstance(value, dict):
+        return "there is no such setting: they stand at the top level, in no table"
+    nearest = _nearest(Settings.model_fields, name)
+    return "there is no such setting" + (f": did you mean {nearest}?" if nearest else "")

@@ -138,6 +138,27 @@ def test_help_imports_no_part_of_the_bridge() -> None:
     assert imported.isdisjoint({"aiohttp", "lxml", "pydantic", "structlog"})
 
 
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        pytest.param(["--foo"], "No such option: --foo", id="an-option-of-none"),
+        pytest.param(["serve", "--prot=1"], "No such option: --prot", id="an-option"),
+        pytest.param(["demo", "--port=abc"], "Invalid value for '--port'", id="a-value"),
+        pytest.param(["translate"], "Missing option '--invoice-id'", id="what-is-missing"),
+        pytest.param(["credentials", "ad"], "No such command 'ad'", id="a-command-of-a-group"),
+    ],
+)
+def test_a_wrong_command_line_is_one_line(arguments: list[str], told: str) -> None:
+    done = run_here(*arguments)
+
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert the_line(done.stderr).startswith(told)
+
+
+def test_a_command_line_without_a_command_gets_the_help() -> None:
+    assert b"COMMAND" in b"".join((run_here().stdout, run_here().stderr))
+
+
 def test_an_unknown_command_is_told() -> None:
     done = run_here("serv")
 
@@ -248,7 +269,30 @@ class TestServe:
 
         assert done.returncode == 2
         complaints = the_line(done.stderr).split("; ")
-        assert sorted(each.partition(":")[0] for each in complaints) == sorted([*settings, "prot"])
+        wrong = sorted([*settings, str(config)])
+        assert sorted(each.partition(":")[0] for each in complaints) == wrong
+
+    @pytest.mark.parametrize(
+        ("setting", "also"),
+        [
+            ("book", ()),
+            ("journal", ()),
+            ("tls_key", ("--tls-certificate=/missing.d/server.pem",)),
+            ("config", ()),
+        ],
+    )
+    def test_a_file_that_is_missing_is_told_with_its_setting(
+        self, setting: str, also: tuple[str, ...], needed: tuple[str, ...]
+    ) -> None:
+        flag = f"--{setting.replace('_', '-')}"
+
+        done = run_here("serve", *needed, *also, f"{flag}=/missing.d/file")
+
+        assert (done.returncode, done.stdout) == (2, b"")
+        line = the_line(done.stderr)
+        assert line.startswith(f"{setting}: ")
+        assert "/missing.d" in line
+        assert f"({flag}, " in line
 
     def test_a_port_in_use_is_one_line(self, needed: tuple[str, ...]) -> None:
         with socket.create_server((LOOPBACK, 0)) as taken:
@@ -432,7 +476,7 @@ class TestSandbox:
         assert lines[:4] == [
             f"A sandbox of v2 is running, at {url}. It knows:",
             "  account 1000, token sandbox-token: Bob Powell, may do everything",
-            "  account 1000, token sandbox-limited: Mary Major, may do nothing",
+            "  account 1000, token sandbox-limited: Mary Major, may see who she is, nothing else",
             "  account 2000, token second-sandbox-token: Sue Second, may do everything",
         ]
         assert f"--upstream {url} --account-id 1000" in lines[7]
@@ -472,7 +516,7 @@ class TestSandbox:
 
         done = run("sandbox", "--port", "0", "--database", str(database))
 
-        assert done.returncode == 1
+        assert done.returncode == 2
         assert str(database) in the_line(done.stderr)
         assert database.read_text() == "Not a database, and not to be touched. " * 100
 

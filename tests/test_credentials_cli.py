@@ -34,6 +34,9 @@ JANE = {
     "token": "env:ACME_TOKEN",
 }
 
+REFUSES = Reply(b'{"error": "invalid_token"}', 401)
+"""What v2 says to a call without a token."""
+
 
 def run(
     *arguments: object, given: str | bytes = "", environ: Mapping[str, str] | None = None
@@ -429,7 +432,7 @@ class TestCheck:
         [
             pytest.param(Reply(b'{"invoices": []}'), "ok", id="v2"),
             pytest.param(Reply(b'{"message": "Not found"}', 404), "ok", id="messages-only"),
-            pytest.param(Reply(b"<html>", 404), "no answer of v2's", id="wrong-path"),
+            pytest.param(Reply(b"<html>", 404), "no answer of v2's", id="a-page"),
             pytest.param(Reply(b"<html>"), "no answer of v2's", id="a-web-site"),
             pytest.param(Reply(b"{}"), "no answer of v2's", id="another-api"),
             pytest.param(Reply(b"", 401), "refused (401)", id="401"),
@@ -443,7 +446,7 @@ class TestCheck:
         self, book: Path, upstream: ScriptedUpstream, reply: Reply, expected: str
     ) -> None:
         add(book)
-        upstream.says(reply)
+        upstream.says(REFUSES, reply)
 
         done = await self.check(book, upstream.base_url, ACME_TOKEN="t0ken")
 
@@ -455,11 +458,12 @@ class TestCheck:
     ) -> None:
         add(book)
         add(book, login="bob")
-        upstream.says(Reply(b'{"invoices": []}'))
+        upstream.says(REFUSES, Reply(b'{"invoices": []}'))
 
         await self.check(book, upstream.base_url, ACME_TOKEN="t0ken")
 
-        (call,) = upstream.received
+        probe, call = upstream.received
+        assert "Authorization" not in probe.headers
         assert (call.method, call.path, call.query) == ("GET", "/v2/invoices", "per_page=1")
         assert call.headers["Authorization"] == "Bearer t0ken"
         assert call.headers["Harvest-Account-Id"] == "1000"
@@ -471,16 +475,46 @@ class TestCheck:
         done = await self.check(book, f"http://{LOOPBACK}:9/v2", ACME_TOKEN="t0ken")
 
         assert done.exit_code == 1
-        assert self.results(done)["jane@acme.example"].startswith("unreachable")
+        assert self.results(done)["jane@acme.example"] == (
+            f"unreachable: {LOOPBACK}:9 refuses connections"
+        )
+
+    async def test_no_token_is_sent_to_what_is_no_v2(
+        self, book: Path, upstream: ScriptedUpstream
+    ) -> None:
+        """Such as a v2 whose base URL lacks its `/v2`: it has JSON for its 404."""
+        add(book)
+        upstream.says(Reply(b'{"message": "Not Found"}', 404))
+
+        done = await self.check(book, upstream.base_url, ACME_TOKEN="t0ken")
+
+        assert done.exit_code == 1
+        assert self.results(done)["jane@acme.example"].startswith("no v2: ")
+        assert ["Authorization" in call.headers for call in upstream.received] == [False]
+
+    async def test_one_that_cannot_be_read_hides_none_of_the_others(
+        self, book: Path, sandbox: str
+    ) -> None:
+        add(book, token="env:MISSING")
+        add(book, login="bob", token="file:/missing")
+        add(book, login="carol")
+
+        done = await self.check(book, sandbox, ACME_TOKEN=SANDBOX_TOKEN)
+
+        assert done.exit_code == 1
+        assert self.results(done) == {
+            "jane@acme.example": "the environment variable MISSING is not set, or empty",
+            "bob": "/missing: No such file or directory",
+            "carol": "ok",
+        }
 
     @pytest.mark.parametrize(
         ("arguments", "environ", "expected"),
         [
             ([], {"ACME_TOKEN": "t"}, "contact: must be set"),
             (["--contact=a@b.c", "--upstream=x"], {"ACME_TOKEN": "t"}, "upstream: must be an http"),
-            (["--contact=a@b.c"], {}, "token: the environment variable ACME_TOKEN is not set"),
         ],
-        ids=["contact", "upstream", "token"],
+        ids=["contact", "upstream"],
     )
     def test_what_is_missing_is_told(
         self, book: Path, arguments: list[str], environ: dict[str, str], expected: str

@@ -22,7 +22,7 @@ from bridge.v1.dialects import Dialect
 
 load = partial(settings.load, Settings)
 
-NEEDED = {"account_id": "1000", "auth": "bearer", "contact": "ops@acme.test"}
+NEEDED = {"account_id": "1000", "auth": "bearer", "contact": "ops@acme.dev"}
 """What a bridge without a book cannot do without, as flags."""
 
 PARTNERS = {"tls_certificate": {"tls_key": "k.pem"}, "tls_key": {"tls_certificate": "c.pem"}}
@@ -58,10 +58,13 @@ def complaint(flags: Mapping[str, Any], file: Path | None = None) -> str:
     return told
 
 
-def names(setting: str) -> str:
-    """How a complaint names the setting in each of its places."""
-    flag = setting.replace("_", "-")
-    return f"(--{flag}, {PREFIX}{setting.upper()}, or {setting} in the file)"
+def names(*settings: str) -> str:
+    """How a complaint names settings in each of their places."""
+    places = [
+        f"--{name.replace('_', '-')}, {PREFIX}{name.upper()}, or {name} in the file"
+        for name in settings
+    ]
+    return f"({' and '.join(places)})"
 
 
 GIVEN: dict[str, list[tuple[str, str, str, object]]] = {
@@ -84,7 +87,7 @@ GIVEN: dict[str, list[tuple[str, str, str, object]]] = {
     ],
     "contact": [
         (text, text, f'"{text}"', text)
-        for text in ("o'b+c@acme.test", "https://acme.test:8443/who?a=b#c", "HTTP://www.b-c.org")
+        for text in ("o'b+c@acme.dev", "https://acme.dev:8443/who?a=b#c", "HTTP://www.b-c.org")
     ],
     "upstream": [
         (f"https://{host}/v2", f"https://{host}/v2", f'"https://{host}/v2"', f"https://{host}/v2")
@@ -217,7 +220,7 @@ class TestSources:
 
 @pytest.mark.parametrize(("setting", "default"), DEFAULTS.items())
 def test_else_it_has_its_default(setting: str, default: object) -> None:
-    with_book = {"auth": "book", "book": "book.toml", "contact": "ops@acme.test"}
+    with_book = {"auth": "book", "book": "book.toml", "contact": "ops@acme.dev"}
     flags = with_book if setting == "account_id" else NEEDED
 
     assert getattr(load(flags, None), setting) == default
@@ -240,13 +243,56 @@ class TestComplaints:
         ],
     )
     def test_what_makes_sense_only_together(self, flags: dict[str, str], told: str) -> None:
-        assert complaint({"contact": "ops@acme.test", **flags}) == told
+        names_of = told.partition(":")[0].split(", ")
 
-    @pytest.mark.parametrize("setting", ["auth", "contact"])
-    def test_what_has_no_default_must_be_set(self, setting: str) -> None:
+        assert complaint({"contact": "ops@acme.dev", **flags}) == f"{told} {names(*names_of)}"
+
+    @pytest.mark.parametrize(
+        ("setting", "told"),
+        [
+            ("auth", "set: to book, token-as-password or bearer, or to several of them"),
+            ("contact", "set"),
+        ],
+    )
+    def test_what_has_no_default_must_be_set(self, setting: str, told: str) -> None:
         flags = {name: text for name, text in NEEDED.items() if name != setting}
 
-        assert complaint(flags) == f"{setting}: must be set {names(setting)}"
+        assert complaint(flags) == f"{setting}: must be {told} {names(setting)}"
+
+    @pytest.mark.parametrize(
+        ("setting", "text", "told"),
+        [
+            ("account_id", "0", "must be at least 1: '0'"),
+            ("account_id", "abc", "must be a whole number: 'abc'"),
+            (
+                "auth",
+                "",
+                "must be set: to book, token-as-password or bearer, or to several of them",
+            ),
+            ("auth", "bok", "must be 'book', 'token-as-password' or 'bearer': 'bok'"),
+            ("book", "", "must not be empty"),
+            ("call_timeout", "0", "must be more than 0: '0'"),
+            ("call_timeout", "soon", "must be a number: 'soon'"),
+            ("dialect", "modern", "must be 'classic' or 'final': 'modern'"),
+            ("host", "", "must not be empty"),
+            ("port", "70000", "must be at most 65535: '70000'"),
+            ("port", "abc", "must be a whole number: 'abc'"),
+            ("repeat_window", "99999999", "must be at most 31622400: '99999999'"),
+            (
+                "trusted_proxies",
+                "10.0.0.1, proxy",
+                "must be an address or a network such as \"10.0.0.0/8\": 'proxy'",
+            ),
+            ("upstream", "", "must not be empty"),
+        ],
+    )
+    def test_it_is_told_in_an_operators_words(self, setting: str, text: str, told: str) -> None:
+        assert complaint({**NEEDED, setting: text}) == f"{setting}: {told} {names(setting)}"
+
+    def test_what_may_be_a_token_is_not_quoted(self) -> None:
+        token = "1234567.pt.abcdefghijklmnopqrstuvwxyz"
+
+        assert token not in complaint({**NEEDED, "port": token})
 
     @pytest.mark.parametrize(
         ("setting", "text"),
@@ -262,14 +308,14 @@ class TestComplaints:
             ("auth", "bearer token-as-password"),
             ("contact", ""),
             ("contact", "   "),
-            ("contact", "ops@acme.test\r\nX-Evil: 1"),
-            ("contact", "Ops (ops@acme.test)"),
+            ("contact", "ops@acme.dev\r\nX-Evil: 1"),
+            ("contact", "Ops (ops@acme.dev)"),
             ("contact", "öps@acme.test"),
             ("contact", "x"),
             ("contact", "ops@"),
             ("contact", "ops@localhost"),
             ("contact", "ops at acme.test"),
-            ("contact", "Ops <ops@acme.test>"),
+            ("contact", "Ops <ops@acme.dev>"),
             ("contact", "acme.test"),
             ("contact", "https://localhost/"),
             ("contact", "https://acme.test/who are we"),
@@ -380,6 +426,8 @@ class TestComplaints:
             "ops@EXAMPLE.org",
             "ops@mail.example.net",
             "jane@acme.example",
+            "ops@acme.test",
+            "ops@acme.invalid",
             "https://example.com",
             "https://www.example.org:8443/who",
         ],
@@ -387,11 +435,57 @@ class TestComplaints:
     def test_harvest_is_not_told_a_name_out_of_an_example(self, contact: str) -> None:
         told = complaint({**NEEDED, "contact": contact})
 
-        assert told == f"contact: {contact} is nobody's (RFC 2606), and Harvest is to be told yours"
-        other_v2 = {**NEEDED, "contact": contact, "upstream": "http://localhost:8081/v2"}
-        assert load(other_v2, None).contact == contact
+        assert told == (
+            f"contact: {contact} is nobody's (RFC 2606), and Harvest is to be told yours "
+            f"{names('contact')}"
+        )
 
-    @pytest.mark.parametrize("contact", ["ops@example.acme.test", "https://acme.test/example.com"])
+    @pytest.mark.parametrize(
+        ("host", "is_near"),
+        [
+            ("localhost:8081", True),
+            ("127.0.0.1:8081", True),
+            ("[::1]", True),
+            ("10.1.2.3", True),
+            ("sandbox:8081", True),
+            ("v2.corp.internal", True),
+            ("v2.acme.dev", False),
+            ("8.8.8.8", False),
+        ],
+    )
+    def test_but_a_rehearsal_is(self, host: str, is_near: bool) -> None:
+        flags = {**NEEDED, "contact": "you@example.com", "upstream": f"https://{host}/v2"}
+
+        if is_near:
+            assert load(flags, None).contact == "you@example.com"
+        else:
+            assert complaint(flags).startswith("contact: ")
+
+    @pytest.mark.parametrize("host", ["api.harvestapp.com", "harvestapp.com", "API.HarvestApp.com"])
+    def test_harvest_is_not_sent_tokens_in_the_clear(self, host: str) -> None:
+        told = complaint({**NEEDED, "upstream": f"http://{host}/v2"})
+
+        assert told == (
+            f"upstream: must be https: tokens would travel in the clear {names('upstream')}"
+        )
+
+    @pytest.mark.parametrize(
+        ("upstream", "is_warned_of"),
+        [
+            ("http://sandbox:8081/v2", True),
+            ("http://10.0.0.1/v2", True),
+            ("https://sandbox/v2", False),
+            ("http://localhost:8081/v2", False),
+            ("http://127.0.0.1:8081/v2", False),
+            ("http://[::1]:8081/v2", False),
+        ],
+    )
+    def test_others_may_be_with_a_warning(self, upstream: str, is_warned_of: bool) -> None:
+        warning = load({**NEEDED, "upstream": upstream}, None).upstream_warning()
+
+        assert (warning is not None) == is_warned_of
+
+    @pytest.mark.parametrize("contact", ["ops@example.acme.dev", "https://acme.dev/example.com"])
     def test_what_only_looks_like_an_example_will_do(self, contact: str) -> None:
         assert load({**NEEDED, "contact": contact}, None).contact == contact
 
@@ -426,30 +520,59 @@ class TestWithdrawn:
     def test_in_the_environment(self, setting: str, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv(f"{PREFIX}{setting.upper()}", "1")
 
-        assert complaint(NEEDED) == f"{setting}: there is no such setting"
+        assert complaint(NEEDED) == f"{PREFIX}{setting.upper()}: there is no such setting"
 
     def test_in_the_file(self, setting: str, config: Path) -> None:
         config.write_text(f"{setting} = 1\n")
 
-        assert complaint(NEEDED, config) == f"{setting}: there is no such setting"
+        assert complaint(NEEDED, config).startswith(
+            f"{config}: {setting}: there is no such setting"
+        )
 
 
-def test_other_variables_may_have_the_prefix(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(f"{PREFIX}ACME_TOKEN", "t0ken")
+class TestVariables:
+    @pytest.mark.parametrize(
+        ("name", "nearest"),
+        [("PRT", "PORT"), ("CONTACTS", "CONTACT"), ("CONFG", "CONFIG"), ("TLSKEY", "TLS_KEY")],
+    )
+    def test_a_slip_of_the_pen_is_told(
+        self, name: str, nearest: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv(f"{PREFIX}{name}", "80")
+        slip = f"{PREFIX}{name}: there is no such setting: did you mean {PREFIX}{nearest}?"
 
-    assert load(NEEDED, None) == load({**NEEDED}, None)
+        assert complaint(NEEDED).startswith(slip)
+        both = complaint({**NEEDED, "port": "x"}).split("; ")
+        assert [each.partition(":")[0] for each in both] == [f"{PREFIX}{name}", "port"]
+
+    @pytest.mark.parametrize("name", ["ACME_TOKEN", "TOKEN", "BOOK_TOKEN", "ACCOUNT_1000_TOKEN"])
+    def test_others_may_be_tokens(self, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        before = load(NEEDED, None)
+        monkeypatch.setenv(f"{PREFIX}{name}", "t0ken")
+
+        assert load(NEEDED, None) == before
+        assert list(settings.unknown_variables()) == [f"{PREFIX}{name}"]
 
 
 class TestFile:
-    def test_an_unknown_key_is_named(self, config: Path) -> None:
-        config.write_text("prot = 8080\n")
+    @pytest.mark.parametrize(
+        ("line", "told"),
+        [
+            ("prot = 8080", "prot: there is no such setting: did you mean port?"),
+            ('admin-host = "::"', "admin-host: there is no such setting: did you mean admin_host?"),
+            ('listen = "::"', "listen: there is no such setting"),
+            (
+                "[server]\nport = 8080",
+                "server: there is no such setting: they stand at the top level, in no table",
+            ),
+        ],
+    )
+    def test_an_unknown_key_is_named_with_its_file(
+        self, config: Path, line: str, told: str
+    ) -> None:
+        config.write_text(f"{line}\n")
 
-        assert complaint(NEEDED, config) == "prot: there is no such setting"
-
-    def test_a_table_is_an_unknown_key(self, config: Path) -> None:
-        config.write_text("[server]\nport = 8080\n")
-
-        assert complaint(NEEDED, config) == "server: there is no such setting"
+        assert complaint(NEEDED, config) == f"{config}: {told}"
 
     @pytest.mark.parametrize(
         "content",
@@ -467,10 +590,12 @@ class TestFile:
         assert complaint(NEEDED, config).startswith(f"{config}: ")
 
     def test_a_missing_file_is_told_with_its_name(self, config: Path) -> None:
-        assert complaint(NEEDED, config) == f"{config}: No such file or directory"
+        assert complaint(NEEDED, config) == (
+            f"config: {config}: No such file or directory (--config, or {PREFIX}CONFIG)"
+        )
 
     def test_a_folder_is_told_with_its_name(self, tmp_path: Path) -> None:
-        assert complaint(NEEDED, tmp_path) == f"{tmp_path}: Is a directory"
+        assert complaint(NEEDED, tmp_path).startswith(f"config: {tmp_path}: Is a directory ")
 
     def test_an_unreadable_file_is_told_with_its_name(
         self, config: Path, monkeypatch: pytest.MonkeyPatch
@@ -480,7 +605,9 @@ class TestFile:
 
         monkeypatch.setattr(Path, "open", refuse)  # a mode of 0 does not stop root
 
-        assert complaint(NEEDED, config) == f"{config}: Permission denied"
+        assert complaint(NEEDED, config) == (
+            f"config: {config}: Permission denied (--config, or {PREFIX}CONFIG)"
+        )
 
     @pytest.mark.parametrize("setting", settings.PATHS)
     def test_a_relative_path_starts_from_its_folder(
@@ -547,7 +674,7 @@ class TestMeaning:
     def test_the_user_agent_names_the_application_and_the_contact(self) -> None:
         upstream = load(NEEDED, None).upstream_client()
 
-        assert upstream.user_agent == f"harvest-bridge/{__version__} (ops@acme.test)"
+        assert upstream.user_agent == f"harvest-bridge/{__version__} (ops@acme.dev)"
 
     def test_the_client_is_told_where_v2_is(self) -> None:
         upstream = load({**NEEDED, "upstream": "http://localhost:8081/v2"}, None).upstream_client()

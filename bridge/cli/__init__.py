@@ -5,7 +5,8 @@ Thus `--help` is quick. Each module here has some of the commands, but `loop` an
 
 import os
 import sys
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from importlib import import_module
 from typing import Annotated, Any
 
@@ -26,8 +27,33 @@ COMMANDS = {
 """Each with the module that it is in, or that is a group of this name, and its purpose."""
 
 
+_WrongUse: type[Any] = typer.BadParameter.__mro__[1]
+"""Click's `UsageError`, which some versions of typer have a copy of."""
+
+
+@contextmanager
+def _one_line() -> Iterator[None]:
+    """Have what is wrong with a command line told as all else is, and not in a box."""
+    try:
+        yield
+    except _WrongUse as error:
+        if type(error).__name__ == "NoArgsIsHelpError":  # which is the help, and no error
+            raise
+        message = " ".join(error.format_message().split())
+        typer.echo(f"harvest-bridge: {message}", err=True)
+        raise typer.Exit(2) from None
+
+
 class _Commands(TyperGroup):
     """Knows the commands by name and purpose, and the rest of one when it is run."""
+
+    def make_context(self, *arguments: Any, **more: Any) -> Any:  # noqa: ANN401 - the types are private to typer
+        with _one_line():
+            return super().make_context(*arguments, **more)
+
+    def invoke(self, ctx: Any) -> Any:  # noqa: ANN401
+        with _one_line():
+            return super().invoke(ctx)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:  # noqa: ANN401 - the types are private to typer
         name, _, rest = super().resolve_command(ctx, args)

@@ -8,21 +8,23 @@ import os
 import re
 import sys
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
 import msgspec
 import typer
+from aiohttp import ClientSession
 
 from bridge.cli.terminal import Given, fail, failing_at, print_table, with_settings
 from bridge.identity import book_editing
-from bridge.identity.book import BookError, Entry, Row, WrongField, load, read_row, read_rows
+from bridge.identity.book import BookError, Row, WrongField, read_row, read_rows, read_token
 from bridge.identity.passwords import PASSWORD_LIMIT, hash_password
 from bridge.secret import Secret
-from bridge.settings import FileSettings, UpstreamSettings
+from bridge.server.admin import OK, Readiness, upstream_check
+from bridge.settings import FileSettings, UpstreamSettings, where
 from bridge.v2.client import Upstream, V2Client
-from bridge.v2.errors import UpstreamError, UpstreamFault
+from bridge.v2.errors import UpstreamError
 from bridge.v2.wire import V2Request
 
 app = typer.Typer(
@@ -36,7 +38,7 @@ Login = Annotated[str | None, typer.Option(help="What the client logs in with: a
 
 
 def _path(given: Given) -> Path:
-    return given.load(FileSettings).book or fail("book: must be set")
+    return given.load(FileSettings).book or fail(f"book: must be set {where('book')}")
 
 
 @app.command()
@@ -144,11 +146,11 @@ def check(given: Given) -> None:
     """
     path, v2 = _path(given), given.load(UpstreamSettings)
     with failing_at(BookError):
-        entries = load(path, os.environ).entries
-    results = asyncio.run(_try_all(entries, v2.upstream_client()))
+        rows = read_rows(path)
+    results = asyncio.run(_try_all(rows, v2.upstream_client()))
     print_table(
         ("subdomain", "login", "account", "token", "result"),
-        ((*_facts(entry), result) for entry, result in zip(entries, results, strict=True)),
+        ((*_facts(row), result) for row, result in zip(rows, results, strict=True)),
     )
     if set(results) - {OK}:
         raise typer.Exit(1)
@@ -158,7 +160,7 @@ TRIAL = V2Request("GET", "/invoices", "per_page=1")
 """The call that tries a token: v2's list of invoices, cut to one.
 
 It asks for the permission that legacy calls ask for, and needs no id. A v2 without such a list, as
-the sandbox, says 404 once it has judged the token; so does what is no v2, but hardly in JSON.
+the sandbox, says 404 once it has judged the token.
 """
 
 AT_ONCE = 8
@@ -167,7 +169,6 @@ AT_ONCE = 8
 PATIENCE = 15.0
 """Seconds for one trial."""
 
-OK = "ok"
 NOT_V2 = "no answer of v2's"
 RESULTS: Mapping[int, str] = {
     401: "refused (401)",
@@ -177,31 +178,43 @@ RESULTS: Mapping[int, str] = {
 """What a status says of a token; 200 and 404 depend on the body."""
 
 
-async def _try_all(entries: tuple[Entry, ...], upstream: Upstream) -> list[str]:
-    """Return what came of each entry's token; one that several share is tried once an account."""
+async def _try_all(rows: Sequence[Row], upstream: Upstream) -> list[str]:
+    """Return what came of each row's token; one that several share is tried once an account.
+
+    None is sent to what is no v2.
+    """
+    async with ClientSession(headers={"User-Agent": upstream.user_agent}) as session:
+        readiness = Readiness(
+            {"upstream": upstream_check(upstream.base_url, session)}, timeout=PATIENCE
+        )
+        said = (await readiness.results())["upstream"]
     client = V2Client(upstream)
     turns = asyncio.Semaphore(AT_ONCE)
 
-    async def try_one(entry: Entry) -> str:
+    async def try_one(row: Row) -> str:
+        try:
+            token = read_token(row.reference, os.environ)
+        except BookError as error:
+            return str(error)
+        if said != OK:
+            return said
         async with turns:
-            return await _result(client, entry.account_id, entry.token)
+            return await _result(client, row.account_id, token)
 
-    trials = {(entry.account_id, entry.reference): entry for entry in entries}
+    trials = {(row.account_id, row.reference): row for row in rows}
     try:
         outcomes = await asyncio.gather(*map(try_one, trials.values()))
     finally:
         await client.close()
     results = dict(zip(trials, outcomes, strict=True))
-    return [results[entry.account_id, entry.reference] for entry in entries]
+    return [results[row.account_id, row.reference] for row in rows]
 
 
 async def _result(client: V2Client, account_id: int, token: Secret) -> str:
     try:
         response = await client.send(TRIAL, account_id=account_id, token=token, seconds=PATIENCE)
-    except UpstreamFault:
-        return NOT_V2
     except UpstreamError as error:
-        return f"unreachable ({error})"
+        return f"unreachable: {error}"
     if response.status not in {200, 404}:
         return RESULTS.get(response.status, f"failed ({response.status})")
     try:

@@ -42,7 +42,8 @@ def sandbox(
         bool, typer.Option("--company-for-admins", help="Show the company to administrators only.")
     ] = False,
     faults: Annotated[
-        Path | None, typer.Option(help="A JSON file: the rules by which calls go wrong.")
+        Path | None,
+        typer.Option(help="A JSON file: the rules by which calls go wrong.", readable=False),
     ] = None,
     seed: Annotated[int, typer.Option(help="What rules with a probability depend on.")] = 0,
 ) -> None:
@@ -64,7 +65,7 @@ def sandbox(
         faults=rules,
         seed=seed,
     )
-    with failing_at(SandboxStateError, status=1):
+    with failing_at(SandboxStateError):
         run(_sandbox(host, port, v2))
 
 
@@ -79,7 +80,7 @@ A bridge to it, for v1 clients that send such a token as their password:
 
 
 def _users() -> str:
-    may = {True: "may do everything", False: "may do nothing"}
+    may = {True: "may do everything", False: "may see who she is, nothing else"}
     return "".join(
         f"  account {user.account_id}, token {token}: {user.name}, {may[user.may_edit_invoices]}\n"
         for token, user in USERS.items()

@@ -1,6 +1,8 @@
 """`harvest-bridge serve`: the bridge itself."""
 
 import asyncio
+from collections.abc import Iterator
+from contextlib import AsyncExitStack, contextmanager
 
 import typer
 
@@ -12,7 +14,7 @@ from bridge.server import logs
 from bridge.server.service import running
 from bridge.server.serving import Signals
 from bridge.server.tls import UnusableCertificate
-from bridge.settings import Settings
+from bridge.settings import PATHS, Settings, where
 
 app = typer.Typer()
 
@@ -23,12 +25,29 @@ def serve(given: Given) -> None:
     """Answer legacy calls."""
     settings = given.load(Settings)
     logs.configure()
-    run(_serve(settings), BookError, JournalError, UnusableCertificate)
+    run(_serve(settings), WrongFile)
+
+
+class WrongFile(Exception):
+    """A file that a setting names cannot be used; `str()` says which setting, and why."""
+
+
+@contextmanager
+def _told_with_its_setting(settings: Settings) -> Iterator[None]:
+    try:
+        yield
+    except (BookError, JournalError, UnusableCertificate) as error:
+        told = str(error)
+        names = (name for name in PATHS if f"{getattr(settings, name)}: " in told)
+        name = next(names, None)
+        raise WrongFile(told if name is None else f"{name}: {told} {where(name)}") from None
 
 
 async def _serve(settings: Settings) -> None:
     signals = Signals()
-    async with running(settings) as service:
+    async with AsyncExitStack() as stack:
+        with _told_with_its_setting(settings):
+            service = await stack.enter_async_context(running(settings))
         logs.started("bridge", settings.host, service.port, upstream=settings.upstream)
         logs.started("admin", settings.admin_host, service.admin_port)
         telling = asyncio.create_task(service.say_what_is_wrong())

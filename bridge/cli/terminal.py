@@ -45,7 +45,9 @@ class Given(NamedTuple):
 
 
 CONFIG = Annotated[
-    Path | None, typer.Option(help="A TOML file with settings.", envvar=f"{PREFIX}CONFIG")
+    Path | None,
+    # Whoever reads it says which setting it is.
+    typer.Option(help="A TOML file with settings.", envvar=f"{PREFIX}CONFIG", readable=False),
 ]
 
 

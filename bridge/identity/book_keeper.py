@@ -27,7 +27,7 @@ class BookState:
     """How the book stands; nothing here is secret."""
 
     loaded_at: datetime
-    """When the book in force was read, UTC."""
+    """When the book in force was read first, UTC."""
     credentials: int
     error: str | None = None
     """Why the files as they are now are not in force; None when they are. Names no login."""
@@ -61,7 +61,7 @@ class BookKeeper:
         self._now = now
         self._reading = asyncio.Lock()
         self._seen: Signatures = {}
-        self._take(load(path, os.environ, self._seen))
+        self._take(load(path, os.environ, self._seen), now())
         self._watching = watching(
             lambda: self._seen,
             self.reload,
@@ -101,11 +101,14 @@ class BookKeeper:
                     credentials=self.state.credentials,
                 )
             else:
-                self._take(book, **({"good_again": True} if self.state.error else {}))
+                was_broken, is_same = self.state.error is not None, book == self.book
+                if was_broken or not is_same:
+                    since = self.state.loaded_at if is_same else self._now()
+                    self._take(book, since, **({"good_again": True} if was_broken else {}))
             self._seen = seen
             return self.state
 
-    def _take(self, book: Book, **told: bool) -> None:
+    def _take(self, book: Book, since: datetime, **told: bool) -> None:
         self.book = book
-        self.state = BookState(self._now(), len(book.entries))
+        self.state = BookState(since, len(book.entries))
         _log.info("book_loaded", path=str(self._path), credentials=len(book.entries), **told)

@@ -70,10 +70,21 @@ _FIRST = (
     "CREATE INDEX intents_by_age ON intents (touched_at)",
 )
 
-# Whether intended_at is by v2's clock. touched_at is so wherever v2's clock was known.
-_BY_V2 = ("ALTER TABLE intents ADD COLUMN by_v2 INTEGER NOT NULL DEFAULT 0",)
+_SECOND = (
+    # Whether intended_at is by v2's clock. touched_at is so wherever v2's clock was known.
+    "ALTER TABLE intents ADD COLUMN by_v2 INTEGER NOT NULL DEFAULT 0",
+    # Of a credential that v2 has accepted, the SHA-256 of its token.
+    """
+    CREATE TABLE accepted (
+        account_id INTEGER NOT NULL,
+        token BLOB NOT NULL,
+        accepted_at INTEGER NOT NULL,
+        PRIMARY KEY (account_id, token)
+    ) WITHOUT ROWID
+    """,
+)
 
-_STEPS = (_FIRST, _BY_V2)
+_STEPS = (_FIRST, _SECOND)
 """What makes a journal of each version of one of the version before; an empty file is of none."""
 
 _VERSION = len(_STEPS)
@@ -119,16 +130,6 @@ _PRUNE = """
     )
 """
 
-# Of a credential that v2 has accepted, the SHA-256 of its token. A bridge that knows nothing of
-# this table can use the file as well.
-_ACCEPTED = """
-    CREATE TABLE IF NOT EXISTS accepted (
-        account_id INTEGER NOT NULL,
-        token BLOB NOT NULL,
-        accepted_at INTEGER NOT NULL,
-        PRIMARY KEY (account_id, token)
-    ) WITHOUT ROWID
-"""
 _ACCEPT = """
     INSERT INTO accepted VALUES (:account_id, :token, :now)
     ON CONFLICT DO UPDATE SET accepted_at = :now
@@ -232,7 +233,6 @@ class Store:
         with self.transaction():
             self.interrupt(now.at)
             self.prune(now.at - retention if now.by_v2 else None)
-            self._execute(_ACCEPTED)
             before = _microseconds(now.at - ACCEPTED_RETENTION)
             self._execute(_PRUNE_ACCEPTED, {"before": before, "most": MOST_ACCEPTED})
             self.probe()

@@ -14,6 +14,7 @@ import structlog
 from aiohttp import ClientError, ClientSession, web
 
 from bridge.identity.hosts import without_port
+from bridge.v2.unreachable import why_no_answer
 
 _log = structlog.get_logger("bridge.admin")
 
@@ -221,16 +222,17 @@ def upstream_check(
                     if len(body) > REFUSAL_LIMIT:
                         break
         except (ClientError, OSError) as error:
-            return f"unreachable: {type(error).__name__}"
+            return f"unreachable: {why_no_answer(error, base_url)}"
         if response.status == 429 or response.status >= 500:
             return None
         if response.status in {400, 401, 403} and _says_why(body):
             heard(response.headers.get("Date"))
             return None
-        return (
+        said = (
             f"no v2: {url} answered {response.status} with {response.content_type}, where v2 "
             "refuses a call without a token, in JSON"
         )
+        return said if base_url.endswith("/v2") else f"{said}: upstream should end in /v2"
 
     return check
 

@@ -83,8 +83,14 @@ REUSE = 64 * 1024 * 1024
 
 NO_BOOK = Book(())
 
-STOPPED = "Stopped"
-"""The cause of a call that was cut off because the bridge had to stop."""
+STOPPED = "Stopped: cut off by the stop of the bridge"
+"""The cause of a call that was given up because the bridge had to stop."""
+
+_LEFT_BEHIND = {
+    "POST": "; what became of it is not known: it stands in the journal",
+    "DELETE": "; it may have been done",
+}
+"""What is said besides, if a v2 call by this method was made."""
 
 _DEFECT = answer_to(RuntimeError())
 """Where not even an answer can be made of what went wrong."""
@@ -198,7 +204,9 @@ class Endpoint:
         """
         calls = list(self._under_way)
         for call in calls:
-            call.record.cause = call.record.cause or STOPPED
+            record = call.record
+            record.cause = record.cause or _stopped(record)
+            record.is_grave = call.is_write
             call.request.task.cancel()
         await asyncio.gather(*(call.request.task for call in calls), return_exceptions=True)
         self._translators.shutdown(cancel_futures=True)
@@ -502,6 +510,11 @@ class Endpoint:
             record.outlived_client = call.is_write
             return False
         return True
+
+
+def _stopped(record: CallRecord) -> str:
+    methods = {each.method for each in record.upstream_calls}
+    return STOPPED + "".join(told for method, told in _LEFT_BEHIND.items() if method in methods)
 
 
 def _shares(caller: Caller, network: str) -> list[Key]:

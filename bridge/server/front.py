@@ -23,6 +23,7 @@ from bridge.server.answers import request_id_of
 from bridge.server.connection import VERSIONS, Connection
 from bridge.server.limits import ConnectionLimits
 from bridge.server.records import CallRecord
+from bridge.server.tls import why_no_handshake
 
 _log = structlog.get_logger("bridge.calls")
 
@@ -30,7 +31,7 @@ _BACKLOG = 1024
 """Connections that the kernel holds for the next turn of the event loop."""
 
 _COMPLAINT_INTERVAL = 10.0
-"""Seconds between two log lines about too many connections."""
+"""Seconds between two log lines about too many connections, or handshakes that failed alike."""
 
 _PAUSE_AFTER_FAILURE = 1.0
 """Seconds to the next try to accept, as asyncio's own server has it."""
@@ -72,6 +73,8 @@ class Front(web.Server):
         self._ended = ended
         self._proxies = proxies
         self._complained = float("-inf")
+        self._failed_handshakes: dict[str, tuple[float, int]] = {}
+        """By their reason: when that was logged last, and how often it was not since then."""
         self._of_network: dict[str, int] = {}
         self.handshakes: dict[asyncio.Task[None], None] = {}
         self.lingering: dict[Connection, None] = {}
@@ -149,14 +152,16 @@ class Front(web.Server):
             if (admitted := self.admit(address[0])) is None:
                 wire.close()
                 continue
-            task = self._event_loop.create_task(self._shake_hands(wire, admitted, tls))
+            task = self._event_loop.create_task(self._shake_hands(wire, address[0], admitted, tls))
             self.handshakes[task] = None
             task.add_done_callback(self._shaken)
 
     def _shaken(self, task: "asyncio.Task[None]") -> None:
         del self.handshakes[task]
 
-    async def _shake_hands(self, wire: socket.socket, admitted: str, tls: ssl.SSLContext) -> None:
+    async def _shake_hands(
+        self, wire: socket.socket, address: str, admitted: str, tls: ssl.SSLContext
+    ) -> None:
         connection = self._connection(admitted)
         patience = self.limits.handshake_timeout
         try:
@@ -167,11 +172,21 @@ class Front(web.Server):
                 ssl_handshake_timeout=patience,
                 ssl_shutdown_timeout=patience,
             )
-        except OSError:  # ssl.SSLError and TimeoutError among them: no HTTP came of it
-            pass
+        except OSError as error:  # ssl.SSLError and TimeoutError among them: no HTTP came of it
+            if (reason := why_no_handshake(error)) is not None:
+                self._tell_of_handshake(address, reason)
         finally:
             if not connection.was_made:
                 self.release(admitted)
+
+    def _tell_of_handshake(self, address: str, reason: str) -> None:
+        now = self._event_loop.time()
+        told, more = self._failed_handshakes.get(reason, (float("-inf"), 0))
+        if now - told < _COMPLAINT_INTERVAL:
+            self._failed_handshakes[reason] = told, more + 1
+            return
+        self._failed_handshakes[reason] = now, 0
+        _log.warning("tls_handshake_failed", address=address, reason=reason, not_logged=more)
 
     def _request(
         self,

@@ -140,7 +140,7 @@ def call_log() -> Sink:
     def log_call(record: CallRecord) -> None:
         line = record.line()
         line["event"] = "client_gone" if record.outlived_client else "legacy_call"
-        line["level"] = "info"
+        line["level"] = "warning" if record.is_grave else "info"
         line["timestamp"] = datetime.now(UTC)
         logger.info(_encode(line))
 

@@ -46,6 +46,8 @@ class CallRecord:
     """Why the answer is not 2xx, for the operator."""
     status: int | None = None
     """That of the answer; None: the call was given up, because its client was gone."""
+    is_grave: bool = False
+    """Whether an operator should look into it: a write that was cut off."""
     outlived_client: bool = False
     """Whether it was served to its end although its client was gone."""
 

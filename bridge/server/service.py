@@ -23,7 +23,7 @@ from bridge.server.leaving import Departure
 from bridge.server.limits import LIMITS, Limits, allow_connections
 from bridge.server.serving import listening, told_if_taken
 from bridge.server.tls import CertificateReloader
-from bridge.settings import Settings
+from bridge.settings import Settings, unknown_variables
 from bridge.upstream.acquaintances import Acquaintances
 from bridge.upstream.gateway import Gateway, Policy
 from bridge.v1.xsd import compile_all
@@ -68,10 +68,14 @@ async def running(settings: Settings, limits: Limits = LIMITS) -> AsyncIterator[
         CannotListen: an address cannot be listened on.
     """
     compile_all()
+    in_the_clear = settings.upstream_warning()
+    if in_the_clear:
+        _log.warning("upstream_in_the_clear", reason=in_the_clear)
     async with AsyncExitStack() as stack:
         keeper = None
         if settings.book is not None:
             keeper = await stack.enter_async_context(BookKeeper(settings.book))
+        _tell_of_unknown_variables(keeper)
         tls = await _keep_certificate(settings, stack)
         v2_clock = V2Clock()
         window = timedelta(seconds=settings.repeat_window)
@@ -115,7 +119,10 @@ async def running(settings: Settings, limits: Limits = LIMITS) -> AsyncIterator[
             readiness,
             names=[settings.admin_host],
             phase=phase,
-            state=lambda: {"warnings": _warnings(keeper, tls), "breakers": gateway.breakers()},
+            state=lambda: {
+                "warnings": _warnings(keeper, tls, in_the_clear),
+                "breakers": gateway.breakers(),
+            },
         )
         admin_port = await stack.enter_async_context(
             listening(
@@ -227,9 +234,19 @@ def _book_problem(keeper: BookKeeper) -> str | None:
     return None if keeper.book.entries or not keeper.state.error else "no book in force"
 
 
-def _warnings(keeper: BookKeeper | None, tls: CertificateReloader | None) -> Mapping[str, str]:
-    """Return what serves yet, but not for long, not after the next start, or not in full."""
+def _tell_of_unknown_variables(keeper: BookKeeper | None) -> None:
+    entries = keeper.book.entries if keeper is not None else ()
+    known = {entry.reference.removeprefix("env:") for entry in entries}
+    if unknown := sorted(set(unknown_variables()) - known):
+        _log.warning("unknown_variables", names=unknown)
+
+
+def _warnings(
+    keeper: BookKeeper | None, tls: CertificateReloader | None, in_the_clear: str | None
+) -> Mapping[str, str]:
+    """Return what serves yet, but not for long, not safely, or not after the next start."""
     told = {
+        "upstream": in_the_clear,
         "book": keeper and keeper.warning(),
         "certificate": tls and tls.warning(),
         "log": logs.problem(),

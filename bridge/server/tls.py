@@ -4,6 +4,7 @@ Which settings name the files, and what listens with them, is not said here.
 """
 
 import ssl
+import stat
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime, timedelta
@@ -46,7 +47,10 @@ def server_context(certificate: Path, key: Path) -> ssl.SSLContext:
     context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
     context.set_alpn_protocols(["http/1.1"])
     try:
-        if problem := exposure(key, key.stat(), "others may use this private key"):
+        status = key.stat()
+        # What a file holds tells more than its mode, which is right for a certificate.
+        problem = stat.S_ISREG(status.st_mode) and _swapped(certificate, key)
+        if problem := problem or exposure(key, status, "others may use this private key"):
             raise UnusableCertificate(problem)
         # The error of what follows would not say which of the two cannot be read.
         certificate.open("rb").close()
@@ -101,8 +105,55 @@ def _refuse_encrypted(key: Path) -> NoReturn:
     raise UnusableCertificate(f"{key}: the private key is encrypted: decrypt it first")
 
 
+_CERTIFICATE, _KEY = b"CERTIFICATE-----", b"PRIVATE KEY-----"
+"""What is in the first line of either (RFC 7468), however it goes on."""
+
+
+def _swapped(certificate: Path, key: Path) -> str | None:
+    """Return which file holds what the other should, None if neither does; one may hold both."""
+    for file, wanted, other, what in (
+        (key, _KEY, _CERTIFICATE, "a certificate, not a private key"),
+        (certificate, _CERTIFICATE, _KEY, "a private key, not a certificate"),
+    ):
+        held = file.read_bytes()
+        if other in held and wanted not in held:
+            return f"{file}: holds {what}: are the two swapped?"
+    return None
+
+
+_ANOTHERS = frozenset({"KEY_VALUES_MISMATCH", "NO_CERTIFICATE_ASSIGNED"})
+"""OpenSSL's reasons where key and certificate are two pairs' own, of one type or of two."""
+
+_HANDSHAKES = {
+    "HTTP_REQUEST": "it spoke plain HTTP",
+    "HTTPS_PROXY_REQUEST": "it took the bridge for a proxy",
+    "ALERT_UNKNOWN_CA": "it does not trust the certificate",
+    "ALERT_CERTIFICATE_UNKNOWN": "it does not trust the certificate",
+    "ALERT_BAD_CERTIFICATE": "it does not trust the certificate",
+    "ALERT_CERTIFICATE_EXPIRED": "it takes the certificate for expired",
+    "ALERT_PROTOCOL_VERSION": "it speaks neither TLS 1.2 nor 1.3",
+    "UNSUPPORTED_PROTOCOL": "it speaks neither TLS 1.2 nor 1.3",
+    "NO_SHARED_CIPHER": "it has no cipher in common with the bridge",
+    "WRONG_VERSION_NUMBER": "what it spoke is no TLS",
+}
+"""What a client did, by the end of OpenSSL's reason: the beginning of an alert's varies."""
+
+
+def why_no_handshake(error: OSError) -> str | None:
+    """Return why a handshake with a client failed, in words for the operator.
+
+    None for a client that only left, as those do who look whether the port is open.
+    """
+    if isinstance(error, TimeoutError):
+        return "it took too long"
+    if not isinstance(error, ssl.SSLError) or not error.reason:
+        return None
+    known = (words for end, words in _HANDSHAKES.items() if error.reason.endswith(end))
+    return next(known, error.reason.replace("_", " ").lower())
+
+
 def _reason(error: ssl.SSLError, certificate: Path, key: Path) -> str:
-    if error.reason == "KEY_VALUES_MISMATCH":
+    if error.reason in _ANOTHERS:
         return f"{key}: the private key is not that of {certificate}"
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(certificate)

@@ -372,7 +372,8 @@ class Gateway:
                         seconds=seconds,
                     )
                 except BaseException as error:
-                    call.ended(error=type(error).__name__)
+                    given_up = isinstance(error, asyncio.CancelledError)
+                    call.ended(error=(Abandoned if given_up else type(error)).__name__)
                     was_fair = seconds >= FAIR_SHARE * errand.seconds
                     reach_failed, account_failed = _verdict(error, was_fair)
                     raise

@@ -11,6 +11,7 @@ import yarl
 from bridge.secret import Secret
 from bridge.v2.clock import V2Clock
 from bridge.v2.errors import UpstreamFault, UpstreamTimeout, UpstreamUnreachable
+from bridge.v2.unreachable import why_no_answer
 from bridge.v2.wire import V2Request, V2Response
 
 CONNECT_TIMEOUT = 5.0
@@ -49,7 +50,11 @@ class _Request(aiohttp.ClientRequest):
 
 
 class _Broken(Exception):
-    """The connection broke; `str()` is the class of the error."""
+    """The connection broke."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__()
+        self.error = error
 
 
 class _OnlyOnce:
@@ -74,7 +79,7 @@ class _OnlyOnce:
         except aiohttp.ClientConnectorError:
             raise
         except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
-            raise _Broken(type(error).__name__) from None
+            raise _Broken(error) from None
 
     @property
     def has_left(self) -> bool:
@@ -135,15 +140,18 @@ class V2Client:
                 )
         # Not `from error`: aiohttp's errors quote what v2 sent, and the URL.
         except (aiohttp.ConnectionTimeoutError, aiohttp.ClientConnectorError) as error:
-            raise UpstreamUnreachable(type(error).__name__, request_left=False) from None
-        except TimeoutError as error:
-            raise UpstreamTimeout(type(error).__name__, request_left=progress.has_left) from None
+            raise UpstreamUnreachable(self._why(error), request_left=False) from None
+        except TimeoutError:
+            raise UpstreamTimeout("no answer in time", request_left=progress.has_left) from None
         except _Broken as broken:
-            raise UpstreamUnreachable(str(broken)) from None
+            raise UpstreamUnreachable(self._why(broken.error)) from None
         except (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError, OSError) as error:
-            raise UpstreamUnreachable(type(error).__name__) from None
+            raise UpstreamUnreachable(self._why(error)) from None
         except (aiohttp.ClientError, ValueError) as error:
-            raise UpstreamFault(type(error).__name__) from None
+            raise UpstreamFault(self._why(error)) from None
+
+    def _why(self, error: Exception) -> str:
+        return why_no_answer(error, self._upstream.base_url)
 
     async def _read(self, response: aiohttp.ClientResponse) -> bytes:
         limit = self._upstream.body_limit

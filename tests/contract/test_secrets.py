@@ -1284,7 +1284,7 @@ def test_serve_with_a_broken_settings_file(files: Files, tmp_path: Path, setting
 @pytest.fixture
 async def wiring(files: Files, evidence: Evidence) -> AsyncIterator[dict[str, object]]:
     """Everything that holds a secret while the bridge runs."""
-    settings = Settings(auth=frozenset(Way), account_id=1, contact="x@acme.test", book=files.book)
+    settings = Settings(auth=frozenset(Way), account_id=1, contact="x@acme.dev", book=files.book)
     client = V2Client(settings.upstream_client())
     async with BookKeeper(files.book) as keeper:
         book = keeper.book
@@ -1386,7 +1386,7 @@ async def test_a_task_that_nobody_looks_after_is_logged_without_its_variables(
 async def test_an_error_of_the_v2_client_formatted_with_its_causes(answers: Answering) -> None:
     async with upstream_that(answers) as upstream:
         settings = Settings(
-            auth=frozenset({Way.BEARER}), account_id=1, contact="x@acme.test",
+            auth=frozenset({Way.BEARER}), account_id=1, contact="x@acme.dev",
             upstream=upstream,
         )  # fmt: skip
         client = V2Client(replace(settings.upstream_client(), body_limit=1024))

@@ -115,6 +115,24 @@ def events(lines: list[EventDict]) -> list[tuple[str, str]]:
     return [(line["event"], line["log_level"]) for line in lines]
 
 
+async def test_a_book_that_is_read_again_and_is_the_same_is_in_force_since_it_was_first(
+    path: Path, interval: Interval
+) -> None:
+    async with keeping(path, interval) as keeper:
+        first = keeper.state
+        with capture_logs() as lines:
+            await keeper.reload()
+        assert (keeper.state, lines) == (first, [])
+
+        write(path, "")
+        await keeper.reload()
+        write(path, book("jane"))
+        with capture_logs() as lines:
+            await keeper.reload()
+        assert keeper.state == first
+        assert events(lines) == [("book_loaded", "info")]
+
+
 class TestStart:
     async def test_the_book_is_there_at_once(self, path: Path, interval: Interval) -> None:
         with capture_logs() as lines:

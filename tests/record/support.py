@@ -55,7 +55,8 @@ async def begun(journal: Journal, text: str = "Dear Customer", **more: int) -> I
 
 
 def as_of_version_1(path: Path) -> None:
-    """Make a journal what it was before it was known by whose clock its times are."""
+    """Make a journal what it was: it said nothing of whose clock it used, nor of tokens."""
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("ALTER TABLE intents DROP COLUMN by_v2")
+        connection.execute("DROP TABLE accepted")
         connection.execute("PRAGMA user_version = 1")

@@ -1110,8 +1110,7 @@ class TestAccepted:
     ) -> None:
         async with opened(path, clock) as journal:
             await begun(journal)
-        with closing(sqlite3.connect(path)) as connection:
-            connection.execute("DROP TABLE accepted")
+        as_of_version_1(path)
 
         assert await self.kept(path, clock) == set()
         assert outcomes(path) == ["unknown"]

@@ -6,7 +6,7 @@ import os
 import signal
 import sqlite3
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,13 +15,14 @@ from typing import Any
 import aiohttp
 import pytest
 
+from bridge.server.endpoint import STOPPED
 from bridge.server.leaving import Departure
 from bridge.server.service import Service
 from bridge.settings import PREFIX
 from bridge.v1.errors import Leaving
 from tests.support.clocks import Leaps, until
 from tests.support.held_upstream import HeldUpstream, running_held_upstream
-from tests.support.legacy import BASIC, LegacyClient
+from tests.support.legacy import BASIC, Answer, LegacyClient
 from tests.support.logged import Logged, logging
 from tests.support.running import LOOPBACK, running_service
 from tests.support.upstream import page
@@ -34,6 +35,17 @@ STARTING = 15.0
 """Seconds that a process of its own may take on top of that."""
 BRIEFLY = 0.2
 """Seconds: a time to stop in that a test waits for."""
+
+
+def deleting(client: LegacyClient) -> asyncio.Task[Answer]:
+    return asyncio.create_task(client.call("DELETE", f"{SEND}/403"))
+
+
+START: Mapping[str, Callable[[LegacyClient], asyncio.Task[Answer]]] = {
+    "GET": getting,
+    "POST": posting,
+    "DELETE": deleting,
+}
 
 
 class TestDeparture:
@@ -224,15 +236,14 @@ class TestLeaving:
         assert outcomes(journal) == ["done"]
 
     @pytest.mark.parametrize("how", ["in time", "hurried"])
-    @pytest.mark.parametrize("method", ["GET", "POST"])
+    @pytest.mark.parametrize("method", ["GET", "POST", "DELETE"])
     async def test_gives_up_what_does_not_end(
         self, held: HeldUpstream, tmp_path: Path, method: str, how: str
     ) -> None:
         journal = tmp_path / "journal.sqlite"
         stop_timeout = BRIEFLY if how == "in time" else 1000
         async with leaver(held, journal=journal, stop_timeout=stop_timeout) as bridge:
-            start = getting if method == "GET" else posting
-            answering = start(bridge.client)
+            answering = START[method](bridge.client)
             call = await held.next()
             leaving = await bridge.leave()
             if how == "hurried":
@@ -244,9 +255,9 @@ class TestLeaving:
                 await answering
 
         assert [line["unfinished"] for line in bridge.log.lines("stopped")] == [1]
-        assert [(line["cause"], line["status"]) for line in bridge.log.lines("legacy_call")] == [
-            ("Stopped", None)
-        ]
+        (line,) = bridge.log.lines("legacy_call")
+        assert (line["cause"], line["level"], line["status"]) == (*CUT_OFF[method], None)
+        assert [each["error"] for each in line["upstream"]] == ["Abandoned"]
         if method == "POST":
             assert outcomes(journal) == ["open"]
             async with leaver(held, journal=journal):
@@ -273,12 +284,22 @@ class TestLeaving:
 
         told = [json.loads(line) for line in bridge.log.getvalue().splitlines()]
         after = told[[line["event"] for line in told].index("stopping") :]
+        told_of_post, _ = CUT_OFF["POST"]
+        after[1:-1] = sorted(after[1:-1], key=lambda line: str(line["cause"]), reverse=True)
         assert [(line["event"], line.get("cause")) for line in after] == [
             ("stopping", None),
-            *[("legacy_call", "Stopped")] * 3,
+            *[("legacy_call", cause) for cause in (told_of_post, STOPPED, STOPPED)],
             ("stopped", None),
         ]
         assert after[-1]["unfinished"] == 3
+
+
+CUT_OFF = {
+    "GET": (STOPPED, "info"),
+    "POST": (f"{STOPPED}; what became of it is not known: it stands in the journal", "warning"),
+    "DELETE": (f"{STOPPED}; it may have been done", "warning"),
+}
+"""The cause that is logged, and the level, by the method of a call that is cut off."""
 
 
 class TestSignal:

@@ -178,6 +178,29 @@ class TestStart:
 
         assert log.lines("not_ready") == []
 
+    async def test_warns_of_tokens_in_the_clear(self, sandbox: str, log: Logged) -> None:
+        elsewhere = sandbox.replace(LOOPBACK, "0.0.0.0")  # this machine, but no loopback address
+        async with running_service(elsewhere, account_id=1000) as (service, _):
+            status, told = await readiness(service)
+
+        warning = f"tokens travel to {elsewhere} in the clear: it should be https"
+        assert [line["reason"] for line in log.lines("upstream_in_the_clear")] == [warning]
+        assert (status, told["warnings"]) == (200, {"upstream": warning})
+
+    async def test_names_variables_that_are_neither_settings_nor_tokens(
+        self, sandbox: str, tmp_path: Path, log: Logged, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        for name in ("LISTEN", "ACME_TOKEN"):
+            monkeypatch.setenv(f"HARVEST_BRIDGE_{name}", "t0ken")
+        book = tmp_path / "book.toml"
+        enter(book, "acme", "jane@doe.org", "word", 1, "env:HARVEST_BRIDGE_ACME_TOKEN")
+
+        async with running_service(sandbox, auth={Way.BOOK}, book=book):
+            pass
+
+        (line,) = log.lines("unknown_variables")
+        assert line["names"] == ["HARVEST_BRIDGE_LISTEN"]
+
     async def test_says_that_the_upstream_is_a_web_server(self, log: Logged) -> None:
         async with (
             running_app(aiohttp.web.Application()) as url,
@@ -188,7 +211,7 @@ class TestStart:
 
         wrong = (
             f"no v2: {url}/users/me answered 404 with text/plain, where v2 refuses a call without "
-            "a token, in JSON"
+            "a token, in JSON: upstream should end in /v2"
         )
         assert [(line["level"], line["checks"]) for line in log.lines("not_ready")] == [
             ("warning", {"upstream": wrong})
@@ -196,14 +219,17 @@ class TestStart:
         assert (status, told["checks"]["upstream"]) == (503, wrong)
 
     async def test_outlives_a_v2_that_is_not_there_yet(self, log: Logged) -> None:
-        upstream = f"http://{LOOPBACK}:{free_port()}/v2"
+        port = free_port()
+        upstream = f"http://{LOOPBACK}:{port}/v2"
         async with running_service(upstream, account_id=1000) as (service, client):
             await service.say_what_is_wrong()
             answer = await client.get("/invoice/1420/messages")
 
         assert answer.status == 502
         (line,) = log.lines("not_ready")
-        assert line["checks"] == {"upstream": "unreachable: ClientConnectorError"}
+        assert line["checks"] == {"upstream": f"unreachable: {LOOPBACK}:{port} refuses connections"}
+        (call,) = log.lines("legacy_call")
+        assert call["cause"] == f"UpstreamUnreachable: {LOOPBACK}:{port} refuses connections"
 
 
 def _nothing(_folder: Path) -> None:
@@ -252,6 +278,7 @@ async def test_a_reload_says_what_has_changed_and_what_it_leaves_alone(
     assert (line["book"], line["certificate"]) == changed
     assert line["not_read_again"] == READ_ONCE
     assert len(log.lines("certificate_renewed")) == (changed[1] == "renewed")
+    assert len(log.lines("book_loaded")) == 1 + (changed[0] == "changed")
 
 
 async def test_a_reload_says_so_where_there_is_nothing_to_read(sandbox: str, log: Logged) -> None:

@@ -3,11 +3,12 @@
 import asyncio
 import os
 import shutil
+import socket
 import ssl
 import stat
 import sys
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -253,9 +254,84 @@ class TestClients:
 Spoil = Callable[[Pair, trustme.CA], object]
 
 
+class TestFailedHandshakes:
+    """The operator is told that somebody tried, who it was, and what is to be mended."""
+
+    async def fail(self, port: int, context: ssl.SSLContext | None) -> None:
+        """Speak to the port with TLS of this kind, or with none, until the bridge hangs up."""
+        await asyncio.to_thread(self._fail, port, context)
+
+    def _fail(self, port: int, context: ssl.SSLContext | None) -> None:
+        with socket.create_connection((LOOPBACK, port)) as wire, suppress(OSError):
+            if context is not None:
+                context.wrap_socket(wire, server_hostname="localhost")
+            wire.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            wire.recv(1)
+
+    @pytest.mark.parametrize(
+        ("client", "reason"),
+        [
+            pytest.param(lambda: None, "it spoke plain HTTP", id="no-tls"),
+            pytest.param(
+                ssl.create_default_context, "it does not trust the certificate", id="no-trust"
+            ),
+        ],
+    )
+    async def test_one_is_logged_with_its_address_and_reason(
+        self, pair: Pair, client: Callable[[], ssl.SSLContext | None], reason: str
+    ) -> None:
+        context = server_context(pair.certificate, pair.key)
+        with structlog.testing.capture_logs() as logs:
+            async with running(context) as port:
+                await self.fail(port, client())
+                await _logged(logs, "tls_handshake_failed")
+
+        (line,) = logs
+        assert (line["address"], line["reason"], line["not_logged"]) == (LOOPBACK, reason, 0)
+        assert line["log_level"] == "warning"
+
+    async def test_many_alike_are_one_line(self, pair: Pair) -> None:
+        context = server_context(pair.certificate, pair.key)
+        with structlog.testing.capture_logs() as logs:
+            async with running_front({}, tls=context) as (port, front):
+                for _ in range(3):
+                    await self.fail(port, None)
+                await self.fail(port, ssl.create_default_context())
+                await until(lambda: not front.handshakes)
+
+        assert [line["reason"] for line in logs] == [
+            "it spoke plain HTTP",
+            "it does not trust the certificate",
+        ]
+
+    async def test_who_only_looks_whether_the_port_is_open_is_not_logged(self, pair: Pair) -> None:
+        context = server_context(pair.certificate, pair.key)
+        with structlog.testing.capture_logs() as logs:
+            async with running_front({}, tls=context) as (port, front):
+                _, writer = await asyncio.open_connection(LOOPBACK, port)
+                await until(lambda: len(front.handshakes) == 1)
+                writer.close()
+                await until(lambda: not front.handshakes)
+
+        assert logs == []
+
+
 def _other_key(pair: Pair, authority: trustme.CA) -> None:
     other = authority.issue_cert("localhost")
     pair.key.write_bytes(other.private_key_pem.bytes())
+
+
+def _other_kind_of_key(pair: Pair, authority: trustme.CA) -> None:
+    other = authority.issue_cert("localhost", key_type=trustme.KeyType.RSA)
+    pair.key.write_bytes(other.private_key_pem.bytes())
+
+
+def _swap(pair: Pair, _authority: trustme.CA) -> None:
+    """With the modes that are right for what was there."""
+    certificate = pair.certificate.read_bytes()
+    pair.certificate.write_bytes(pair.key.read_bytes())
+    pair.key.write_bytes(certificate)
+    pair.key.chmod(0o644)
 
 
 def _encrypt(pair: Pair, _authority: trustme.CA) -> None:
@@ -271,7 +347,10 @@ MISTAKES = [
     pytest.param(lambda pair, _: pair.certificate.write_text("garbage"), "{pair.certificate}: holds no certificate that can be used (PEM)", id="garbage for a certificate"),
     pytest.param(lambda pair, _: pair.certificate.write_text(""), "{pair.certificate}: holds no certificate that can be used (PEM)", id="an empty certificate"),
     pytest.param(lambda pair, _: pair.key.write_text("garbage"), "{pair.key}: holds no private key that can be used (PEM)", id="garbage for a key"),
-    pytest.param(lambda pair, _: pair.key.write_bytes(pair.certificate.read_bytes()), "{pair.key}: holds no private key that can be used (PEM)", id="the certificate for a key"),
+    pytest.param(lambda pair, _: pair.key.write_bytes(pair.certificate.read_bytes()), "{pair.key}: holds a certificate, not a private key: are the two swapped?", id="the certificate for a key"),
+    pytest.param(_swap, "{pair.key}: holds a certificate, not a private key: are the two swapped?", id="the two swapped"),
+    pytest.param(lambda pair, _: pair.certificate.write_bytes(pair.key.read_bytes()), "{pair.certificate}: holds a private key, not a certificate: are the two swapped?", id="the key for a certificate"),
+    pytest.param(_other_kind_of_key, "{pair.key}: the private key is not that of {pair.certificate}", id="another's key of another type"),
     pytest.param(_other_key, "{pair.key}: the private key is not that of {pair.certificate}", id="another's key"),
     pytest.param(_encrypt, "{pair.key}: the private key is encrypted: decrypt it first", id="an encrypted key"),
     *(
