@@ -11,6 +11,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any, NamedTuple
@@ -198,14 +199,22 @@ def _secret(_type: type, value: object) -> Secret:
         raise ValueError(str(error)) from None  # which gets the field's name
 
 
+_WORD = re.compile("[A-Za-z_-]+")
+
+
 def _wrong_field(complaint: str) -> WrongField:
     what, _, where = complaint.partition(" - at `$.")
     if missing := re.fullmatch("Object missing required field `(.*)`", what):
         return WrongField(f"{missing[1]}: must be given")
-    # A name or a value is not told: it may be a secret that has lost its place.
-    if what.startswith("Object contains unknown field"):
-        known = ", ".join(Row.__struct_encode_fields__)
-        return WrongField(f"it has a field that is none of {known}")
+    # A name or a value is not told: it may be a secret that has lost its place; but not a word that
+    # differs from a field's name in a letter or two.
+    if unknown := re.fullmatch("Object contains unknown field `(.*)`", what, re.DOTALL):
+        known = Row.__struct_encode_fields__
+        if _WORD.fullmatch(unknown[1]) and (
+            near := get_close_matches(unknown[1].lower(), known, 1, 0.75)
+        ):
+            return WrongField(f"{unknown[1]}: there is no such field: did you mean {near[0]}?")
+        return WrongField(f"it has a field that is none of {', '.join(known)}")
     if what.startswith("Invalid enum value"):
         return WrongField(f"dialect: must be {' or '.join(Dialect)}")
     name = where.removesuffix("`")

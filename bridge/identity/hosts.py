@@ -5,6 +5,7 @@ that the operator trusts.
 """
 
 import ipaddress
+import re
 import socket
 from collections.abc import Collection, Sequence
 from typing import NamedTuple
@@ -66,6 +67,18 @@ def subdomain(host: str, domains: Collection[str]) -> str | None:
     """Return the one label that `host` has before one of `domains`, in lower case."""
     label, _, rest = host.lower().partition(":")[0].rstrip(".").partition(".")
     return label if label and rest in domains else None
+
+
+_PLAIN = re.compile(r"(?=.{1,253}\Z)[a-z0-9-]{1,63}(?:\.[a-z0-9-]{1,63})*")
+
+
+def for_a_log(host: str) -> str:
+    """Return the name of a host in lower case, or `…` for what may be something else.
+
+    A client can write anything into it; a v2 token has a part that is longer than one of a name.
+    """
+    name = without_port(host).lower().rstrip(".")
+    return name if _PLAIN.fullmatch(name) else "…"
 
 
 def without_port(place: str) -> str:

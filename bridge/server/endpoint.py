@@ -18,7 +18,7 @@ from aiohttp import web
 from bridge.identity.book import Book
 from bridge.identity.callers import Caller, Identification, Way
 from bridge.identity.credentials import ACCESS_TOKEN, credentials
-from bridge.identity.hosts import origin, scheme, subdomain
+from bridge.identity.hosts import for_a_log, origin, scheme, subdomain
 from bridge.identity.masking import without_token
 from bridge.identity.passwords import PasswordChecker
 from bridge.record.journal import Journal
@@ -272,14 +272,20 @@ class Endpoint:
             peer, request.scheme, request.headers.getall("X-Forwarded-Proto", ()), proxies
         )
         call.base_uri = f"{spoken}://{host}"
-        caller = await self._identification.identify(
-            credentials(
-                request.headers.get("Authorization"),
-                request.query if request.rel_url.raw_query_string else _NO_QUERY,
-            ),
-            subdomain(host, self._settings.domains) or self._settings.subdomain,
-            network,
-        )
+        asked = subdomain(host, self._settings.domains) or self._settings.subdomain
+        try:
+            caller = await self._identification.identify(
+                credentials(
+                    request.headers.get("Authorization"),
+                    request.query if request.rel_url.raw_query_string else _NO_QUERY,
+                ),
+                asked,
+                network,
+            )
+        except NotIdentified as error:
+            if asked is None:
+                error.reason += f" ({self._why_no_subdomain(host)})"
+            raise
         if caller.way is Way.BOOK or self._gateway.knows(_credential(caller)):
             call.connection.serves_known()
         record.told_of(caller)
@@ -461,6 +467,10 @@ class Endpoint:
         if self._gateway.knows(credential):
             keys.append((Share.ACCOUNT, caller.account_id))
         return self._calls.place(keys)
+
+    def _why_no_subdomain(self, host: str) -> str:
+        domains = ", ".join(self._settings.domains) or "none"
+        return f"host name {for_a_log(host)}, domains {domains}"
 
     def _answer_to(self, call: Call, error: Exception) -> V1Response:
         """Return the answer to a call that failed, and note why."""

@@ -149,7 +149,7 @@ async def test_a_refused_login_names_the_subdomain_that_it_was_looked_for_at(
             assert "globex" not in answer.body.decode()
 
     assert [line["cause"] for line in log.lines() if line["event"] == "legacy_call"] == [
-        "NotIdentified: no subdomain: the host name is below none of the domains, and subdomain is not set",
+        "NotIdentified: no subdomain: the host name is below none of the domains, and subdomain is not set (host name bridge.internal, domains harvestapp.com)",
         "NotIdentified: the book has no subdomain globex",
     ]
 

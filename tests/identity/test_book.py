@@ -189,8 +189,13 @@ WRONG: dict[str, tuple[dict[str, object], str]] = {
     "too-dear": ({"password": HASH.replace("m=8", "m=4194304")}, "password: costs more than"),
     "too-slow": ({"password": HASH.replace("t=1", "t=1000000")}, "password: costs more than"),
     "too-many-lanes": ({"password": HASH.replace("p=1", "p=2")}, "password: has an m below"),
-    "unknown-field": (
+    "misspelt-field": (
         {"pasword": "s3cret"},
+        "pasword: there is no such field: did you mean password?",
+    ),
+    "field-with-a-dash": ({"Account-ID": 1}, "Account-ID: there is no such field: did you mean"),
+    "unknown-field": (
+        {"s3cret": "s3cret"},
         "it has a field that is none of subdomain, login, password",
     ),
 }

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.identity.hosts import Origin, network_of, origin, scheme, subdomain
+from bridge.identity.hosts import Origin, for_a_log, network_of, origin, scheme, subdomain
 
 TRUSTED = (ip_network("10.0.0.0/8"), ip_network("::1/128"))
 PROXY, STRANGER = "10.0.0.1", "192.0.2.7"
@@ -144,3 +144,19 @@ def test_who_is_not_trusted_cannot_say_anything(
 )
 def test_the_subdomain_is_the_one_label_before_a_known_domain(host: str, label: str | None) -> None:
     assert subdomain(host, ("harvestapp.com", "bridge.internal")) == label
+
+
+@pytest.mark.parametrize(
+    ("host", "told"),
+    [
+        ("Bridge.Internal:8443", "bridge.internal"),
+        ("harvestapp.com.", "harvestapp.com"),
+        ("10.0.0.1", "10.0.0.1"),
+        ("", "…"),
+        ("jane@doe.org", "…"),
+        (f"1234567.pt.{'a' * 64}", "…"),
+        (".".join(["a" * 60] * 5), "…"),
+    ],
+)
+def test_of_a_host_name_a_log_has_what_can_be_nothing_else(host: str, told: str) -> None:
+    assert for_a_log(host) == told
