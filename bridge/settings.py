@@ -385,7 +385,7 @@ _MEANINGS: Mapping[str, str] = {
 }
 """What is said of a value, by pydantic's name for what is wrong with it."""
 
-_PLAIN = re.compile("[A-Za-z0-9._:/-]{1,24}")
+_PLAIN = re.compile("[A-Za-z0-9._:/-]{1,16}")
 """What may be quoted of a value: a token that has lost its place is longer."""
 
 

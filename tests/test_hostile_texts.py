@@ -42,6 +42,7 @@ from tests.support.regex_steps import AnyPattern, Engine, hostile_texts
 USED = {
     "identity.callers._LABEL": "fullmatch",
     "identity.credentials._TOKEN": "fullmatch",
+    "identity.hosts._PLAIN": "fullmatch",
     "identity.masking._AT": "search",
     "identity.masking._WORD": "finditer",
     "resources.account._HOST": "fullmatch",
@@ -82,7 +83,10 @@ USED = {
 }
 """How each expression is used that meets a text of a client's, or of v2's."""
 
-OPERATORS = {"identity.book_editing._CREDENTIAL", "settings._DAY", "settings._NOBODY"}
+OPERATORS = {
+    "identity.book._WORD", "identity.book_editing._CREDENTIAL", "settings._DAY", "settings._NEAR",
+    "settings._NOBODY", "settings._PLAIN",
+}  # fmt: skip
 """Those that meet only what the operator has written."""
 
 OF_THE_BRIDGE = {"v1.encoding._TEXT_CODEC"}

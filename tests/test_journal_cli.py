@@ -104,7 +104,7 @@ class TestFile:
         assert list(path.parent.iterdir()) == []
 
     def test_reconciling_makes_none_either(self, path: Path) -> None:
-        done = run("--journal", path, "--reconcile", "--contact=ops@acme.test")
+        done = run("--journal", path, "--reconcile", "--contact=ops@acme.dev")
 
         assert refusal(done).endswith("there is no such file")
         assert list(path.parent.iterdir()) == []
@@ -149,7 +149,7 @@ class TestFile:
     @pytest.mark.parametrize(
         ("text", "expected"),
         [
-            pytest.param("journal = 7", "journal: Input is not a valid path", id="number"),
+            pytest.param("journal = 7", "journal: must be a path", id="number"),
             pytest.param("journal =", "bridge.toml: Invalid value", id="no-toml"),
             pytest.param(None, "bridge.toml: No such file", id="no-file"),
         ],
@@ -257,7 +257,7 @@ async def reconcile(path: Path, upstream: str, *more: object, token: str = SANDB
             path,
             "--upstream",
             upstream,
-            "--contact=ops@acme.test",
+            "--contact=ops@acme.dev",
             *(more or ("--token=env:SOME_TOKEN",)),
             environ={"SOME_TOKEN": token},
         )
@@ -571,7 +571,7 @@ class TestReconcile:
     )
     def test_what_is_wrong_is_told(self, path: Path, arguments: list[str], expected: str) -> None:
         interrupted(path, "one")
-        done = run("--journal", path, "--reconcile", "--contact=ops@acme.test", *arguments)
+        done = run("--journal", path, "--reconcile", "--contact=ops@acme.dev", *arguments)
 
         assert refusal(done).startswith(expected)
         assert "s3cret" not in done.stderr
