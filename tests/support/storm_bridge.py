@@ -3,11 +3,13 @@
 import asyncio
 import json
 import os
+import random
 import signal
+import socket
 import sqlite3
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, closing, contextmanager
+from contextlib import asynccontextmanager, closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,6 +22,7 @@ from bridge.sandbox.app import (
 )
 from bridge.settings import PREFIX
 from tests.support.books import enter
+from tests.support.running import LOOPBACK
 
 Line = dict[str, Any]
 
@@ -57,6 +60,17 @@ def _parsed(text: bytes) -> Line:
     return line
 
 
+def _lasting_port() -> int:
+    """Find a free port that the system gives to nobody who asks for any: it is kept between lives.
+
+    What listens there meanwhile would be called by clients of the bridge.
+    """
+    while True:
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind((LOOPBACK, port := random.randrange(10_000, 30_000)))
+            return port
+
+
 class BridgeProcess:
     """One bridge: life after life, on one port and with one journal."""
 
@@ -64,7 +78,7 @@ class BridgeProcess:
         self.journal = directory / "journal.sqlite"
         self.lines: list[Line] = []
         """All that it has logged."""
-        self.port = 0
+        self.port = _lasting_port()
         self._upstream = upstream
         self._book = directory / "book.toml"
         self._smaller_book = directory / "smaller-book.toml"
