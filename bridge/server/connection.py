@@ -20,8 +20,14 @@ from aiohttp.streams import StreamReader
 from bridge.resources.failures import answer_to
 from bridge.server.answers import headers_of, http_response, raw_response
 from bridge.server.heads import end_of_head, has_bare_line_feeds, repaired
-from bridge.server.limits import ConnectionLimits
-from bridge.v1.errors import InvalidRequest, LegacyCallError, MethodNotAllowed, RequestTimeout
+from bridge.server.limits import ConnectionLimits, Key, Share
+from bridge.v1.errors import (
+    InvalidRequest,
+    LegacyCallError,
+    MethodNotAllowed,
+    Overloaded,
+    RequestTimeout,
+)
 
 if TYPE_CHECKING:
     from bridge.server.front import Front
@@ -55,7 +61,6 @@ class Connection(web.RequestHandler):
     """
 
     __slots__ = (
-        "_admitted",
         "_asked_at",
         "_behind",
         "_body",
@@ -63,7 +68,9 @@ class Connection(web.RequestHandler):
         "_client_left",
         "_event_loop",
         "_front",
+        "_handshake",
         "_head_timer",
+        "_held",
         "_is_plain",
         "_last_bytes",
         "_limits",
@@ -74,8 +81,8 @@ class Connection(web.RequestHandler):
         "_takes_no_more",
         "_wire",
         "fault",
+        "network",
         "repairs",
-        "was_made",
     )
 
     def __init__(
@@ -83,19 +90,21 @@ class Connection(web.RequestHandler):
         front: "Front",
         limits: ConnectionLimits,
         loop: asyncio.AbstractEventLoop,
-        admitted: str | None = None,
+        network: str | None = None,
         **options: Any,  # noqa: ANN401 - aiohttp's own
     ) -> None:
         super().__init__(front, loop=loop, **options)
-        self._admitted = admitted
-        """The network in whose name the front has admitted it; None: it has not yet."""
+        self.network = network
+        """In whose name the front has admitted it; None: it has not yet, or it has made room."""
+        self._handshake: asyncio.Task[None] | None = None
+        """Behind TLS, what comes before it is made."""
+        self._held: tuple[list[Key], int] = [], 0
+        """Who has taken how many bytes of the front's for heads."""
         self._standing: dict[Connection, None] | None = None
         """Those that matter no more than this one; None: it serves somebody who is known."""
         self._event_loop = loop
         self._front = front
         self._limits = limits
-        self.was_made = False
-        """Whether it has got as far as to be served: past its handshake."""
         self._behind = b""
         """What has come of the next requests."""
         self._body: StreamReader | None = None
@@ -205,23 +214,51 @@ class Connection(web.RequestHandler):
         self._body = None
         if self._behind:
             self._take_head()
+            self._hold()
 
     # What the event loop says.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin to serve, unless the front has no room."""
-        if self._admitted is None:
+        if self.network is None:
             peer = transport.get_extra_info("peername")
-            self._admitted = self._front.admit(peer[0] if peer else "")
+            self.network = self._front.admit(peer[0] if peer else "")
         super().connection_made(transport)
-        self.was_made = True
         self._wire = self.transport
         self._is_plain = transport.get_extra_info("sslcontext") is None
-        if self._admitted is None:
+        if self.network is None:
             self.force_close()
         else:
             self._stand_among(self._front.waiting)
             self._start_head_timer()
+
+    def shakes_hands(self, handshake: "asyncio.Task[None]", wire: socket.socket) -> None:
+        """Wait for what comes of a handshake before it is made."""
+        self._handshake = handshake
+        self._stand_among(self._front.handshakes)
+
+        def end(_task: "asyncio.Task[None]") -> None:
+            self._handshake = None
+            if self._standing is self._front.handshakes or self.network is None:
+                self._leave()
+                wire.close()
+
+        handshake.add_done_callback(end)
+
+    def give_way(self) -> None:
+        """Close at once, whatever is under way, for another connection's sake."""
+        self._leave()
+        if self._handshake is not None:
+            self._handshake.cancel()
+        elif self._wire is not None:
+            self.force_close()
+            self._wire.abort()
+
+    def _leave(self) -> None:
+        self._stand_among(None)
+        if self.network is not None:
+            self._front.release(self.network)
+            self.network = None
 
     def _stand_among(self, others: "dict[Connection, None] | None") -> None:
         if self._standing is not None:
@@ -232,10 +269,10 @@ class Connection(web.RequestHandler):
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """Forget the connection and its timers, and tell who serves a call of it."""
-        if self._admitted is not None:
-            self._front.release(self._admitted)
         self._wire = None
-        self._stand_among(None)
+        self._behind = b""
+        self._hold()
+        self._leave()
         self._stop_head_timer()
         self._stop_send_timer()
         super().connection_lost(exc)
@@ -256,6 +293,26 @@ class Connection(web.RequestHandler):
             # Who sends so many requests without waiting for an answer gets one.
             self._behind = b""
             self._takes_no_more = True
+        if self._behind or self._held[1]:
+            self._hold()
+
+    def _hold(self) -> None:
+        """Take of the front's bytes for heads what is kept of one, and give back the rest."""
+        keys, held = self._held
+        if held:
+            self._front.heads.give_back(keys, held)
+        keys = [(Share.ADDRESS, self.network)] if self.network else []
+        kept = len(self._behind)
+        try:
+            self._front.heads.take(keys, kept)
+        except Overloaded as overload:
+            self._held = [], 0
+            self._behind = b""
+            self._takes_no_more = True
+            if self._standing is self._front.waiting:
+                self._refuse(overload)
+        else:
+            self._held = keys, kept
 
     def eof_received(self) -> bool:  # type: ignore[override]
         """Let a client that sends no more have the answer to what it has asked.

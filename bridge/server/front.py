@@ -21,7 +21,7 @@ from aiohttp.streams import StreamReader
 from bridge.identity.hosts import Network, is_trusted, network_of
 from bridge.server.answers import request_id_of
 from bridge.server.connection import VERSIONS, Connection
-from bridge.server.limits import ConnectionLimits
+from bridge.server.limits import Budget, ConnectionLimits, Share
 from bridge.server.records import CallRecord
 from bridge.server.tls import why_no_handshake
 
@@ -76,7 +76,11 @@ class Front(web.Server):
         self._failed_handshakes: dict[str, tuple[float, int]] = {}
         """By their reason: when that was logged last, and how often it was not since then."""
         self._of_network: dict[str, int] = {}
-        self.handshakes: dict[asyncio.Task[None], None] = {}
+        self.heads = Budget(
+            "heads", self.limits.heads_limit, {Share.ADDRESS: self.limits.heads_per_address}
+        )
+        """The bytes of heads that have not come whole."""
+        self.handshakes: dict[Connection, None] = {}
         self.lingering: dict[Connection, None] = {}
         """Answered, with a refused body that is passed over."""
         self.waiting: dict[Connection, None] = {}
@@ -90,20 +94,22 @@ class Front(web.Server):
         """Make the protocol of a new connection."""
         return self._connection()
 
-    def _connection(self, admitted: str | None = None) -> Connection:
-        return Connection(self, self.limits, self._event_loop, admitted, **self._options)
+    def _connection(self, network: str | None = None) -> Connection:
+        return Connection(self, self.limits, self._event_loop, network, **self._options)
 
     def admit(self, address: str) -> str | None:
         """Make room for a connection from `address`; return what to `release`, None for no room."""
         network = "" if is_trusted(address, self._proxies) else network_of(address)
-        count = self._of_network.get(network, 0)
-        if network and count >= self.limits.connections_per_address:
-            self._complain("the new one, of an address that has its share")
-            return None
-        if self.open >= self.limits.connections and not self._make_room():
+        has_its_share = (
+            network and self._of_network.get(network, 0) >= self.limits.connections_per_address
+        )
+        if (has_its_share and not self._make_room(network)) or (
+            self.open >= self.limits.connections and not self._make_room()
+        ):
+            self._complain("the new one")
             return None
         self.open += 1
-        self._of_network[network] = count + 1
+        self._of_network[network] = self._of_network.get(network, 0) + 1
         return network
 
     def release(self, network: str) -> None:
@@ -114,21 +120,19 @@ class Front(web.Server):
         else:
             self._of_network[network] -= 1
 
-    def _make_room(self) -> bool:
-        if self.handshakes:
-            next(iter(self.handshakes)).cancel()
-            self._complain("a handshake")
-            return True
+    def _make_room(self, network: str | None = None) -> bool:
+        """Close what matters least of all connections, or of those of one network."""
         for kind, closed in (
+            (self.handshakes, "a handshake"),
             (self.lingering, "one whose body was passed over"),
             (self.waiting, "the one that waited longest"),
             (self.unknown, "one of a caller who is not known"),
         ):
-            if kind:
-                next(iter(kind)).force_close()
-                self._complain(closed)
-                return True
-        self._complain("the new one")
+            for connection in kind:
+                if network is None or connection.network == network:
+                    connection.give_way()
+                    self._complain(closed)
+                    return True
         return False
 
     def _complain(self, closed: str) -> None:
@@ -149,20 +153,18 @@ class Front(web.Server):
                 _log.error("cannot_accept", error=type(error).__name__, errno=error.errno)
                 await asyncio.sleep(_PAUSE_AFTER_FAILURE)
                 continue
-            if (admitted := self.admit(address[0])) is None:
+            # There may be many that do not let the loop turn.
+            await asyncio.sleep(0)
+            if (network := self.admit(address[0])) is None:
                 wire.close()
                 continue
-            task = self._event_loop.create_task(self._shake_hands(wire, address[0], admitted, tls))
-            self.handshakes[task] = None
-            task.add_done_callback(self._shaken)
-
-    def _shaken(self, task: "asyncio.Task[None]") -> None:
-        del self.handshakes[task]
+            connection = self._connection(network)
+            shaking = self._shake_hands(wire, address[0], connection, tls)
+            connection.shakes_hands(self._event_loop.create_task(shaking), wire)
 
     async def _shake_hands(
-        self, wire: socket.socket, address: str, admitted: str, tls: ssl.SSLContext
+        self, wire: socket.socket, address: str, connection: Connection, tls: ssl.SSLContext
     ) -> None:
-        connection = self._connection(admitted)
         patience = self.limits.handshake_timeout
         try:
             await self._event_loop.connect_accepted_socket(
@@ -175,9 +177,6 @@ class Front(web.Server):
         except OSError as error:  # ssl.SSLError and TimeoutError among them: no HTTP came of it
             if (reason := why_no_handshake(error)) is not None:
                 self._tell_of_handshake(address, reason)
-        finally:
-            if not connection.was_made:
-                self.release(admitted)
 
     def _tell_of_handshake(self, address: str, reason: str) -> None:
         now = self._event_loop.time()
@@ -246,8 +245,10 @@ async def listening_front(
             accepting.append(loop.create_task(front.accept(listener, tls)))
 
     def stop() -> None:
-        for task in (*accepting, *front.handshakes):
+        for task in accepting:
             task.cancel()
+        for connection in [*front.handshakes]:
+            connection.give_way()
         for listener in listeners:
             listener.close()
         server.close()

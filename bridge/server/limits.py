@@ -52,6 +52,9 @@ class ConnectionLimits:
     """Headers of one request."""
     head_size: int = 64 * 1024
     """Of a head that comes in pieces."""
+    heads_limit: int = 64 * 1024 * 1024
+    """Of all such heads at once."""
+    heads_per_address: int = 16 * 1024 * 1024
 
 
 DESCRIPTORS_BESIDE = 500
@@ -223,6 +226,8 @@ class Budget:
                 )
         if self.used + count > self._total:
             raise Overloaded(f"Too many {self._what} at once: try again soon.", self._retry_after)
+        if not count:
+            return
         self.used += count
         for key in keys:
             used[key] = used.get(key, 0) + count

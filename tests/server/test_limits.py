@@ -390,12 +390,52 @@ class TestTooManyConnections:
             await quick_answer(first)
             await quick_answer(second)
 
-            assert await server.all_of(b"") == b""
-            server.lost.clear()
-            first[1].close()
-            await server.lost.wait()
             async with server.connection() as third:
                 await quick_answer(third)
+                assert await first[0].read() == b""
+                await quick_answer(second)
+                assert server.open == 2
+
+    async def test_at_its_share_an_address_makes_room_among_its_own(self) -> None:
+        async with (
+            front(connections=20, connections_per_address=1) as server,
+            server.connection(CALL.replace(b"quick", b"slow")) as (reader, _),
+        ):
+            await server.busy.wait()
+
+            assert await server.all_of(b"") == b""
+            server.go_on.set()
+            assert (await reader.readuntil(QUICK)).startswith(b"HTTP/1.1 200 ")
+
+    async def test_a_burst_is_held_to_the_limit_as_well(self) -> None:
+        async with front(connections=20) as server:
+            for _ in range(3):
+                burst = await asyncio.gather(*(server.connect() for _ in range(100)))
+                await asyncio.sleep(0)
+                assert server.open <= 20
+                for _, writer in burst:
+                    writer.close()
+            await until(lambda: server.open == 0)
+
+    async def test_heads_that_come_in_pieces_have_a_bound_in_all(self) -> None:
+        piece = b"GET / HTTP/1.1\r\nX: " + b"x" * 60_000
+        async with (
+            front(heads_limit=100_000) as server,
+            server.connection(piece),
+            server.connection(piece) as (reader, _),
+        ):
+            assert_xml(await reader.read(), 503, "Too many heads at once: try again soon.")
+
+    async def test_what_was_held_of_a_head_is_given_back(self) -> None:
+        async with front(heads_limit=100) as server, server.connection() as (reader, writer):
+            for _ in range(5):
+                writer.write(CALL[:30])
+                await until(lambda: server.front and server.front.heads.used)
+                writer.write(CALL[30:] + CALL)
+                await reader.readuntil(QUICK)
+                await reader.readuntil(QUICK)
+            assert server.front
+            assert server.front.heads.used == 0
 
     async def test_the_share_of_an_address_is_not_that_of_a_proxy(self) -> None:
         async with (

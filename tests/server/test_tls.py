@@ -239,13 +239,29 @@ class TestClients:
                 writer.close()
             await until(lambda: front.open == 0)
 
+    async def test_a_burst_of_handshakes_is_held_to_the_limit_and_forgotten(
+        self, pair: Pair
+    ) -> None:
+        tls = server_context(pair.certificate, pair.key)
+        async with running_front({"/": named}, tls=tls, connections=20) as (port, front):
+            for _ in range(3):
+                burst = await asyncio.gather(
+                    *(asyncio.open_connection(LOOPBACK, port) for _ in range(100))
+                )
+                await until(lambda: front.open == 20)
+                for _, writer in burst:
+                    writer.close()
+                await until(lambda: front.open == 0)
+
+            assert front.handshakes == {}
+
     async def test_handshakes_have_the_share_of_their_address(self, pair: Pair) -> None:
         tls = server_context(pair.certificate, pair.key)
         async with running_front({"/": named}, tls=tls, connections_per_address=2) as (port, front):
             silent = [await asyncio.open_connection(LOOPBACK, port) for _ in range(3)]
 
-            assert await silent[2][0].read() == b""
-            assert len(front.handshakes) == 2
+            assert await silent[0][0].read() == b""
+            assert len(front.handshakes) == front.open == 2
             for _, writer in silent:
                 writer.close()
             await until(lambda: front.open == 0)
