@@ -236,7 +236,14 @@ RESOURCE = Resource(
     name="account",
     successor="/users/me",
     calls=(
-        Call("who_am_i", "GET", "/account/who_am_i", Dialect.CLASSIC, who_am_i),
+        Call(
+            "who_am_i",
+            "GET",
+            "/account/who_am_i",
+            Dialect.CLASSIC,
+            who_am_i,
+            tells_host=True,
+        ),
         Call(
             "rate_limit_status",
             "GET",

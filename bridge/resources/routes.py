@@ -29,11 +29,15 @@ class Call:
     """Those of the query that it reads."""
     json_flow: Callable[[V1Request], Flow] | None = None
     """Serves who takes JSON and no XML; None: nothing does."""
+    tells_host: bool = False
+    """Whether its answer says which host was called."""
     asks_v2: bool = True
     """Whether its flow may make v2 calls. If not, it is served whatever else is under way."""
 
     def read_query(self, query: Mapping[str, str], notes: Notes) -> dict[str, str]:
         """Return what the call reads of a query, and note the names of all else."""
+        if not query:
+            return {}
         for name in query:
             if name not in self.parameters:
                 notes.add(NoteCode.PARAMETER_IGNORED, name if _PLAIN_NAME.fullmatch(name) else "…")

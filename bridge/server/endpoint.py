@@ -35,7 +35,6 @@ from bridge.server.limits import (
     Budget,
     Key,
     Limits,
-    Place,
     Share,
     read_body,
 )
@@ -103,11 +102,14 @@ class Call(Worker):
         "base_uri",
         "client_is_gone",
         "connection",
+        "credential",
         "is_last",
         "is_write",
+        "network",
         "record",
         "request",
         "response",
+        "shares",
     )
 
     def __init__(
@@ -117,6 +119,12 @@ class Call(Worker):
         self.request = request
         self.connection = connection
         self.record = record
+        self.credential: Credential
+        """With what v2 is asked, once it is known who calls."""
+        self.shares: list[Key]
+        """With whom it shares what everybody may have a part of, known as soon."""
+        self.network = ""
+        """Whence it came."""
         self.base_uri: str | None = None
         """What was called: scheme and host, as the client knows them."""
         self.is_write = False
@@ -186,6 +194,7 @@ class Endpoint:
             {
                 Share.LOGIN: max(limits.bodies_per_login, longest),
                 Share.ADDRESS: max(limits.bodies_per_address, longest),
+                Share.ACCOUNT: limits.bodies_limit,
             },
         )
         self._body_limits = BodyLimits(settings.body_limit, limits.body_timeout)
@@ -268,10 +277,6 @@ class Endpoint:
             request.headers.getall("X-Forwarded-Host", ()),
             proxies,
         )
-        spoken = scheme(
-            peer, request.scheme, request.headers.getall("X-Forwarded-Proto", ()), proxies
-        )
-        call.base_uri = f"{spoken}://{host}"
         asked = subdomain(host, self._settings.domains) or self._settings.subdomain
         try:
             caller = await self._identification.identify(
@@ -286,31 +291,42 @@ class Endpoint:
             if asked is None:
                 error.reason += f" ({self._why_no_subdomain(host)})"
             raise
-        if caller.way is Way.BOOK or self._gateway.knows(_credential(caller)):
+        call.network = network
+        call.credential = Credential(
+            caller.account_id, caller.token, vouched=caller.way is Way.BOOK
+        )
+        call.shares = [(Share.LOGIN, caller.key)]
+        if self._gateway.knows(call.credential):
             call.connection.serves_known()
+            call.shares.append((Share.ACCOUNT, caller.account_id))
+        else:
+            # Tokens are the callers' to make up, one for each call if they like.
+            call.shares.append((Share.ADDRESS, network))
         record.told_of(caller)
         record.dialect = caller.dialect or record.dialect
         match = _in_format(match, list_field(request.headers, "Accept"))
+        if match.call.tells_host:
+            lines = request.headers.getall("X-Forwarded-Proto", ())
+            call.base_uri = f"{scheme(peer, request.scheme, lines, proxies)}://{host}"
         if not match.call.asks_v2:
             await self._tell(call, match, caller)
             return
         serve = self._read if match.call.method == "GET" else self._write
-        await serve(call, match, caller, network)
+        await serve(call, match, caller)
 
     async def _tell(self, call: Call, match: Match, caller: Caller) -> None:
         """Answer what the bridge knows by itself: at once, so that it needs no place."""
-        credential = _credential(caller)
 
         async def perform(_step: Step) -> Rate:
-            return self._gateway.rate(credential)
+            return self._gateway.rate(call.credential)
 
         legacy = self._v1_request(call, match, b"", call.record.notes)
         await self._send(call, await self._run(legacy, match, caller, perform))
 
-    async def _read(self, call: Call, match: Match, caller: Caller, network: str) -> None:
+    async def _read(self, call: Call, match: Match, caller: Caller) -> None:
         """Answer a call that changes nothing, together with all who ask the same just now."""
         record = call.record
-        errand = self._errand(call, caller, network)
+        errand = self._errand(call)
         # Notes of its own, for they go to all who share the answer.
         legacy = self._v1_request(
             call, match, b"", Notes(), lambda: self._loop.time() >= errand.deadline
@@ -339,29 +355,29 @@ class Endpoint:
                     raise
         else:
             record.shared_with = None
-            translating = self._translate(legacy, match, caller, network, errand)
+            translating = self._translate(call, legacy, match, caller, errand)
             answer, notes = await self._reads.work(key, call, translating, record.request_id)
         record.notes.merge(notes)
         await self._send(call, answer)
 
     async def _translate(
-        self, legacy: V1Request, match: Match, caller: Caller, network: str, errand: Errand
+        self, call: Call, legacy: V1Request, match: Match, caller: Caller, errand: Errand
     ) -> tuple[V1Response, Notes]:
         perform = partial(self._gateway.send, errand=errand)
         # Only who works takes a place: to share costs nothing.
-        with self._place(caller, network, errand.credential):
+        with self._calls.place(call.shares):
             answer = await self._run(legacy, match, caller, perform, errand.deadline)
             return answer, legacy.notes
 
-    async def _write(self, call: Call, match: Match, caller: Caller, network: str) -> None:
+    async def _write(self, call: Call, match: Match, caller: Caller) -> None:
         """Answer a call that changes something, and go on with it even if its client hangs up."""
         request, posts = call.request, match.call.method == "POST"
-        with self._bodies.growing(_shares(caller, network)) as take:
+        with self._bodies.growing(call.shares) as take:
             # Before a place is taken: a client that sends slowly would keep it from those who have
             # asked.
             body = await self._read_body(request, take) if posts else b""
-            errand = self._errand(call, caller, network)
-            with self._place(caller, network, errand.credential):
+            errand = self._errand(call)
+            with self._calls.place(call.shares):
                 call.is_write = True
                 legacy = self._v1_request(call, match, body, call.record.notes)
                 writing = Writing(
@@ -452,21 +468,15 @@ class Endpoint:
             out_of_time=out_of_time,
         )
 
-    def _errand(self, call: Call, caller: Caller, network: str) -> Errand:
+    def _errand(self, call: Call) -> Errand:
         return Errand(
-            _credential(caller),
+            call.credential,
             self._settings.call_timeout,
             self._loop.time() + self._settings.call_timeout,
             call,
-            network,
+            call.network,
             call.record.upstream_calls,
         )
-
-    def _place(self, caller: Caller, network: str, credential: Credential) -> Place:
-        keys = _shares(caller, network)
-        if self._gateway.knows(credential):
-            keys.append((Share.ACCOUNT, caller.account_id))
-        return self._calls.place(keys)
 
     def _why_no_subdomain(self, host: str) -> str:
         domains = ", ".join(self._settings.domains) or "none"
@@ -525,19 +535,6 @@ class Endpoint:
 def _stopped(record: CallRecord) -> str:
     methods = {each.method for each in record.upstream_calls}
     return STOPPED + "".join(told for method, told in _LEFT_BEHIND.items() if method in methods)
-
-
-def _shares(caller: Caller, network: str) -> list[Key]:
-    """Return with whom a call shares what everybody may have a part of."""
-    keys: list[Key] = [(Share.LOGIN, caller.key)]
-    if caller.way is not Way.BOOK:
-        # Tokens are the callers' to make up, one for each call if they like.
-        keys.append((Share.ADDRESS, network))
-    return keys
-
-
-def _credential(caller: Caller) -> Credential:
-    return Credential(caller.account_id, caller.token, vouched=caller.way is Way.BOOK)
 
 
 def _in_format(match: Match, accept: str | None) -> Match:

@@ -227,9 +227,7 @@ class TestRateLimitStatus:
         assert answer.texts("max-calls") == ["100"]
         assert 890 <= int(answer.texts("lockout-seconds")[0]) <= 900
 
-    @pytest.mark.parametrize(
-        "limit", ["calls", "calls_per_login", "calls_per_address", "calls_per_account"]
-    )
+    @pytest.mark.parametrize("limit", ["calls", "calls_per_login", "calls_per_account"])
     async def test_is_answered_when_other_calls_are_too_many(
         self, held: HeldUpstream, limit: str
     ) -> None:

@@ -30,9 +30,11 @@ from bridge.v1.errors import (
 )
 from tests.support.clocks import until
 from tests.support.fronts import running_front
+from tests.support.held_upstream import running_held_upstream
 from tests.support.legacy import hang_up
 from tests.support.running import LOOPBACK, running_bridge
-from tests.support.upstream import ScriptedUpstream, running_raw_upstream
+from tests.support.upstream import ScriptedUpstream, page, running_raw_upstream
+from tests.support.writing import getting
 
 SHORT = 0.05
 """Seconds: a limit that a test waits for."""
@@ -713,6 +715,22 @@ class TestCallsOfOneAddress:
             )
 
         assert sorted(answer.status for answer in answers) == [503, 503, 504]
+
+    async def test_keep_none_out_whose_token_v2_has_accepted(self) -> None:
+        async with (
+            running_held_upstream() as held,
+            running_bridge(held.base_url, calls_per_address=1) as client,
+        ):
+            first = getting(client)
+            (await held.next()).answer(page())
+            assert (await first).status == 200
+            stranger = getting(client, authorization="Bearer made-up")
+            await held.next()
+            known = getting(client, "/invoice/7/messages")
+            (await held.next()).answer(page())
+
+            assert (await known).status == 200
+            stranger.cancel()
 
     @pytest.mark.parametrize(
         ("forwarded_for", "statuses"),
