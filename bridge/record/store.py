@@ -16,6 +16,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
+from zlib import crc32
 
 from bridge.v2.clock import Moment
 from bridge.v2.writes import Intent, Outcome, Write
@@ -143,6 +144,9 @@ _PRUNE_ACCEPTED = """
 # What an intent has just as it is in its row.
 _KEPT = ("id", "account_id", "resource", "path", "likeness", "made_id")
 
+_PIECE = 1024 * 1024
+"""Bytes that are read at once."""
+
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
@@ -216,6 +220,8 @@ class Store:
         self._path = path
         self._files = path, _beside(path, "-wal")
         self._in_place = [*map(_identity, self._files)]
+        self._reading: int | None = None
+        """The file, for a bridge to read. To close it drops SQLite's locks, so that comes last."""
         self._kept: _Kept | None = None
         """How the files of a bridge are while nobody else changes them."""
 
@@ -237,6 +243,7 @@ class Store:
             self._execute(_PRUNE_ACCEPTED, {"before": before, "most": MOST_ACCEPTED})
             self.probe()
         # From here on, what is in the -wal gets to the file when `checkpoint` says so.
+        self._reading = os.open(self._path, os.O_RDONLY)
         self._kept = self._as_they_are()
 
     def checkpoint(self) -> None:
@@ -250,6 +257,8 @@ class Store:
     def close(self) -> None:
         """Close the file; the last to do so moves what is in its -wal into it."""
         self._connection.close()
+        if self._reading is not None:
+            os.close(self._reading)
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
@@ -397,28 +406,48 @@ class Store:
             raise JournalError(
                 self._path, "it has been removed or replaced: put it back, or restart the bridge"
             )
-        if self._kept is not None and not self._kept.still(self._as_they_are()):
+        if not self._as_left():
             raise JournalError(
                 self._path,
                 "it has been cut, or written to by another program: put it right, and restart the "
                 "bridge",
             )
 
+    def _as_left(self) -> bool:
+        """Tell whether nobody else has changed the files: a -wal is overwritten, but never cut."""
+        if (kept := self._kept) is None:
+            return True
+        file, wal = (each.stat() for each in self._files)
+        if file.st_size != kept.size or wal.st_size < kept.wal_size:
+            return False
+        if file.st_mtime_ns != kept.written_at:
+            # Not so by SQLite's change counter: with a -wal, that stays as it is.
+            if self._checksum() != kept.checksum:
+                return False
+            self._kept = kept._replace(written_at=file.st_mtime_ns)
+        return True
+
     def _as_they_are(self) -> "_Kept":
         file, wal = (each.stat() for each in self._files)
-        return _Kept((file.st_size, file.st_mtime_ns), wal.st_size)
+        return _Kept(file.st_size, file.st_mtime_ns, self._checksum(), wal.st_size)
+
+    def _checksum(self) -> int:
+        assert self._reading is not None  # noqa: S101 - asked by a bridge only
+        checksum = position = 0
+        while piece := os.pread(self._reading, _PIECE, position):
+            checksum = crc32(piece, checksum)
+            position += len(piece)
+        return checksum
 
 
 class _Kept(NamedTuple):
     """How the files of a bridge are, which alone moves anything into the file."""
 
-    file: tuple[int, int]
-    """Its size, and when it was written to."""
+    size: int
+    written_at: int
+    """When the file was written to, in nanoseconds. A `touch` changes that, too."""
+    checksum: int
     wal_size: int
-
-    def still(self, later: "_Kept") -> bool:
-        """Tell whether nobody else has changed them: a -wal is overwritten, but never cut."""
-        return later.file == self.file and later.wal_size >= self.wal_size
 
 
 def make_file(path: Path) -> None:

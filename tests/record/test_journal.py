@@ -897,6 +897,7 @@ CHANGES: dict[str, Callable[[Path], object]] = {
     "cut": lambda path: os.truncate(path, 4096),
     "emptied": lambda path: os.truncate(path, 0),
     "overwritten": lambda path: path.write_bytes(path.with_name("backup").read_bytes()),
+    "a bit of it": lambda path: path.write_bytes(path.read_bytes()[:-1] + b"x"),
     "its wal cut": lambda path: os.truncate(path.with_name(f"{path.name}-wal"), 4096),
 }
 """What may be done to a journal in place."""
@@ -949,6 +950,18 @@ class TestFailures:
 
             await self.fails(journal)
             await self.fails(journal)
+
+    async def test_a_file_that_has_only_been_touched_is_as_it_was(
+        self, path: Path, clock: Clock
+    ) -> None:
+        async with opened(path, clock) as journal:
+            await begun(journal)
+            os.utime(path, ns=(0, 0))
+            await begun(journal, "another")
+            path.write_bytes(path.read_bytes())
+            await begun(journal, "last")
+
+            assert journal.problem() is None
 
     async def test_what_it_moves_into_the_file_itself_is_no_such_change(
         self, path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch, statements: list[str]
