@@ -149,7 +149,8 @@ _PLACE_INTENDED = """
 _PRUNE = """
     DELETE FROM intents
     WHERE outcome = 'not-done' OR (
-        touched_by_v2 AND touched_at < :before AND outcome NOT IN ('open', 'unknown') AND NOT EXISTS (
+        touched_by_v2 AND touched_at < :before AND outcome NOT IN ('open', 'unknown')
+        AND NOT EXISTS (
             SELECT 1 FROM intents AS unsettled
             WHERE unsettled.outcome IN ('open', 'unknown')
                 AND unsettled.account_id = intents.account_id

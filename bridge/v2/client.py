@@ -134,12 +134,14 @@ class V2Client:
                 middlewares=(progress,),
                 timeout=_timeout(max(0.01, round(seconds, 2)), self._upstream.connect_timeout),
             ) as response:
-                came_at, headers = steady_time(), response.headers
+                came_at = steady_time()
                 body = await self._read(response)
                 # What answers in v2's place has a clock of its own.
                 if response.status // 100 == 2 and body.startswith(b"{"):
-                    self._clock.heard(headers.get("Date"), came_at)
-                return V2Response(response.status, body, str(url), headers, came_at=came_at)
+                    self._clock.heard(response.headers.get("Date"), came_at)
+                return V2Response(
+                    response.status, body, str(url), response.headers, came_at=came_at
+                )
         # Not `from error`: aiohttp's errors quote what v2 sent, and the URL.
         except (aiohttp.ConnectionTimeoutError, aiohttp.ClientConnectorError) as error:
             raise UpstreamUnreachable(self._why(error), request_left=False) from None

@@ -61,4 +61,4 @@ class Intent:
     by_v2: bool = False
     """Whether `intended_at` is by v2's clock; else it is by the bridge's."""
     steady: float | None = field(default=None, compare=False)
-    """The count of seconds then (`bridge.v2.clock`); None if an earlier life of the bridge counted."""
+    """The count of seconds then (`bridge.v2.clock`); None if it was in an earlier life."""
