@@ -6,10 +6,10 @@ What comes of looking at v2, and how that is told, is not known here.
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
 from bridge.record.store import Entry, JournalError, Store, is_locked, locked, reported
+from bridge.v2.clock import V2Clock
 from bridge.v2.writes import Outcome
 
 
@@ -38,7 +38,7 @@ class Inspection:
         Raises:
             TakenUp: something has been recorded of it since.
         """
-        now = datetime.now(UTC)
+        now = V2Clock().now()
         with reported(self.path), self.store.transaction():
             self.store.require_same(entry)
             return self.store.settle(entry.intent.id, outcome, made_id, now, found=found)
@@ -63,5 +63,5 @@ def inspecting(path: Path, *, take: bool = False) -> Iterator[Inspection]:
             store = stack.enter_context(closing(Store(path, upgrade=not in_use)))
             if taken:
                 with store.transaction():
-                    store.interrupt(datetime.now(UTC))
+                    store.interrupt(V2Clock().now())
         yield Inspection(path, store, in_use)

@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 import structlog
 
 from bridge.record.store import LEAST_RETENTION, JournalError, Store, locked
-from bridge.v2.clock import Moment, V2Clock
+from bridge.v2.clock import V2Clock
 from bridge.v2.writes import Intent, Outcome, Write
 
 __all__ = ["Journal", "JournalError", "open_journal"]
@@ -36,9 +36,6 @@ PRUNE_EVERY = 1000
 
 CHECKPOINT_EVERY = 200
 """Operations between two times that what is in the -wal, some 20 KiB each, gets to the file."""
-
-MOST_UNPLACED = 10_000
-"""Intents of which it is remembered when they were, until v2 tells the time."""
 
 AT_ONCE = 1000
 """Operations of one commit, at most: what came first does not wait for ever more."""
@@ -82,10 +79,6 @@ class Journal:
         self._overdue: list[_Change] = []
         self._since_pruning = 0
         self._since_checkpoint = 0
-        self._begun_early: dict[int, Moment] = {}
-        """Intents that are about to be recorded, by id, before v2's clock is known."""
-        self._unplaced: dict[int, Moment] = {}
-        """Those that have been."""
 
     async def begin(self, write: Write, *, account_id: int, request_id: str) -> Intent:
         """Put the intent to make `write` on record: durably, when this returns.
@@ -117,14 +110,12 @@ class Journal:
         def begin(store: Store) -> Intent | None:
             intent = store.begin(write, account_id, request_id, now, self._window, take_up=take_up)
             begun.extend([intent] if intent else [])
-            if intent and intent.outcome is Outcome.OPEN and not now.by_v2:
-                self._begun_early[intent.id] = now
             return intent
 
         def withdraw(store: Store) -> None:
             for intent in begun:
                 known = Outcome.NOT_DONE if intent.outcome is Outcome.OPEN else intent.outcome
-                store.put_back(intent.id, known, now.at)
+                store.put_back(intent.id, known, now)
 
         try:
             # Not recorded, it is forgotten: the id that it would have had becomes another's.
@@ -147,7 +138,7 @@ class Journal:
         """
         if outcome is Outcome.OPEN or (found and made_id is None):
             raise ValueError("an intent is not settled by that")
-        now = self._clock.now().at
+        now = self._clock.now()
 
         def settle(store: Store) -> bool:
             return store.settle(intent_id, outcome, made_id, now, found=found)
@@ -164,7 +155,7 @@ class Journal:
         Of an intent that is not done, nothing is noted. It is applied in its turn, and durable with
         the next commit: at the latest `LINGER` later, or at closing.
         """
-        deliver = partial(Store.deliver, intent_id=intent_id, now=self._clock.now().at)
+        deliver = partial(Store.deliver, intent_id=intent_id, now=self._clock.now())
         self._put(_Operation(deliver, deliver))
 
     def note_accepted(self, account_id: int, token: bytes) -> None:
@@ -278,12 +269,11 @@ class Journal:
         now = self._clock.now()
         try:
             with store.transaction():
+                store.place(now)
                 self._since_pruning += len(batch)
                 if self._since_pruning >= PRUNE_EVERY and now.by_v2:
                     store.prune(now.at - self._retention)
                     self._since_pruning = 0
-                if now.by_v2:
-                    self._place(store)
                 for change in self._overdue:
                     self._attempt(change, store)
                 answers = [self._attempt(operation.change, store) for operation in batch]
@@ -295,34 +285,18 @@ class Journal:
                 _log.error("journal_failed", error=str(failure))
             self._problem = str(failure)
             answers = [failure] * len(batch)
-            self._begun_early = {}
             self._overdue += [each.otherwise for each in batch if each.otherwise]
         else:
             if self._problem:
                 _log.info("journal_works_again")
             self._problem = None
             self._overdue = []
-            self._placed(now)
         self._hand([(each.answer, answer) for each, answer in zip(batch, answers, strict=True)])
         self._since_checkpoint += len(batch)
         if self._since_checkpoint >= CHECKPOINT_EVERY and self._problem is None:
             with suppress(sqlite3.Error, JournalError, OSError):  # the next commit has the same
                 store.checkpoint()
                 self._since_checkpoint = 0
-
-    def _place(self, store: Store) -> None:
-        """Record when intents were by v2's clock, since that is known."""
-        for intent_id, begun in self._unplaced.items():
-            if (intended_at := self._clock.told_later(begun)) is not None:
-                store.place(intent_id, intended_at)
-
-    def _placed(self, now: Moment) -> None:
-        """Remember which intents are yet to be placed, after what was done `now` is durable."""
-        if now.by_v2:
-            self._unplaced = {}
-        if self._begun_early and len(self._unplaced) < MOST_UNPLACED:
-            self._unplaced.update(self._begun_early)
-        self._begun_early = {}
 
     def _attempt(self, change: _Change, store: Store) -> Any:  # noqa: ANN401 - of any kind
         """Return what came of a change; what ails it alone is no other one's business."""

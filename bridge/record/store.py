@@ -11,11 +11,12 @@ import sqlite3
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
+from zlib import crc32
 
 from bridge.v2.clock import Moment
 from bridge.v2.writes import Intent, Outcome, Write
@@ -71,7 +72,7 @@ _FIRST = (
 )
 
 _SECOND = (
-    # Whether intended_at is by v2's clock. touched_at is so wherever v2's clock was known.
+    # Whether intended_at is by v2's clock.
     "ALTER TABLE intents ADD COLUMN by_v2 INTEGER NOT NULL DEFAULT 0",
     # Of a credential that v2 has accepted, the SHA-256 of its token.
     """
@@ -84,7 +85,15 @@ _SECOND = (
     """,
 )
 
-_STEPS = (_FIRST, _SECOND)
+_THIRD = (
+    # Whether touched_at is by v2's clock.
+    "ALTER TABLE intents ADD COLUMN touched_by_v2 INTEGER NOT NULL DEFAULT 0",
+    # The count of seconds at intended_at and touched_at; null where an earlier life counted.
+    "ALTER TABLE intents ADD COLUMN intended_steady REAL",
+    "ALTER TABLE intents ADD COLUMN touched_steady REAL",
+)
+
+_STEPS = (_FIRST, _SECOND, _THIRD)
 """What makes a journal of each version of one of the version before; an empty file is of none."""
 
 _VERSION = len(_STEPS)
@@ -92,15 +101,22 @@ _VERSION = len(_STEPS)
 _INSERT = """
     INSERT INTO intents (
         account_id, resource, path, fingerprint, likeness, intended_at, touched_at, outcome,
-        delivered, request_id, by_v2
+        delivered, request_id, by_v2, touched_by_v2, intended_steady, touched_steady
     ) VALUES (
         :account_id, :resource, :path, :fingerprint, :likeness, :now, :now, 'open', 0, :request_id,
-        :by_v2
+        :by_v2, :by_v2, :steady, :steady
     )
 """
+# Times are compared by one clock only. Where there is none, an equal write is taken for a
+# repetition, and a claim for good: a look then finds out, and v2 uses no id twice.
 _FIND_EARLIER = """
     SELECT * FROM intents
-    WHERE account_id = :account_id AND fingerprint = :fingerprint AND touched_at >= :since
+    WHERE account_id = :account_id AND fingerprint = :fingerprint
+        AND CASE
+            WHEN touched_steady IS NOT NULL THEN touched_steady >= :steady - :window
+            WHEN touched_by_v2 AND :by_v2 THEN touched_at >= :since
+            ELSE TRUE
+        END
         AND (outcome IN ('unknown', 'absent') OR (outcome = 'done' AND NOT delivered))
         AND NOT (:sets_state AND EXISTS (
             SELECT 1 FROM intents AS later
@@ -113,19 +129,33 @@ _FIND_CLAIM = """
     SELECT 1 FROM intents AS other JOIN intents AS mine
         ON other.account_id = mine.account_id AND other.resource = mine.resource
     WHERE mine.id = :id AND other.id <> :id AND other.made_id = :made_id
-        AND other.touched_at > mine.intended_at - :margin
+        AND (
+            other.touched_at > mine.intended_at - :margin
+            OR NOT (other.touched_by_v2 AND mine.by_v2)
+        )
+"""
+# What an earlier life touched may have been touched just before this one.
+_PLACE_TOUCHED = """
+    UPDATE intents SET touched_by_v2 = 1,
+        touched_at = :now - round((:steady - coalesce(touched_steady, :steady)) * 1e6)
+    WHERE NOT touched_by_v2
+"""
+_PLACE_INTENDED = """
+    UPDATE intents SET by_v2 = 1, intended_at = :now - round((:steady - intended_steady) * 1e6)
+    WHERE NOT by_v2 AND intended_steady IS NOT NULL
 """
 # What an equal write has made must stay known for as long as a look might take it for another's.
 # What was not done is of no use to anybody, and strangers whom v2 refuses can cause much of it.
 _PRUNE = """
     DELETE FROM intents
     WHERE outcome = 'not-done' OR (
-        touched_at < :before AND outcome NOT IN ('open', 'unknown') AND NOT EXISTS (
+        touched_by_v2 AND touched_at < :before AND outcome NOT IN ('open', 'unknown')
+        AND NOT EXISTS (
             SELECT 1 FROM intents AS unsettled
             WHERE unsettled.outcome IN ('open', 'unknown')
                 AND unsettled.account_id = intents.account_id
                 AND unsettled.path = intents.path
-                AND unsettled.intended_at - :margin <= intents.touched_at
+                AND (unsettled.intended_at - :margin <= intents.touched_at OR NOT unsettled.by_v2)
         )
     )
 """
@@ -142,6 +172,9 @@ _PRUNE_ACCEPTED = """
 
 # What an intent has just as it is in its row.
 _KEPT = ("id", "account_id", "resource", "path", "likeness", "made_id")
+
+_PIECE = 1024 * 1024
+"""Bytes that are read at once."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -216,6 +249,10 @@ class Store:
         self._path = path
         self._files = path, _beside(path, "-wal")
         self._in_place = [*map(_identity, self._files)]
+        self._reading: int | None = None
+        """The file, for a bridge to read. To close it drops SQLite's locks, so that comes last."""
+        self._unplaced = True
+        """Whether there may be times that are not by v2's clock."""
         self._kept: _Kept | None = None
         """How the files of a bridge are while nobody else changes them."""
 
@@ -231,12 +268,18 @@ class Store:
             raise JournalError(self._path, f"it is damaged: {damage}")
         self._in_place = [*map(_identity, self._files)]
         with self.transaction():
-            self.interrupt(now.at)
+            self._execute(
+                "UPDATE intents SET intended_steady = NULL, touched_steady = NULL "
+                "WHERE touched_steady IS NOT NULL"
+            )
+            self.interrupt(now)
+            self.place(now)
             self.prune(now.at - retention if now.by_v2 else None)
             before = _microseconds(now.at - ACCEPTED_RETENTION)
             self._execute(_PRUNE_ACCEPTED, {"before": before, "most": MOST_ACCEPTED})
             self.probe()
         # From here on, what is in the -wal gets to the file when `checkpoint` says so.
+        self._reading = os.open(self._path, os.O_RDONLY)
         self._kept = self._as_they_are()
 
     def checkpoint(self) -> None:
@@ -250,6 +293,8 @@ class Store:
     def close(self) -> None:
         """Close the file; the last to do so moves what is in its -wal into it."""
         self._connection.close()
+        if self._reading is not None:
+            os.close(self._reading)
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
@@ -267,6 +312,7 @@ class Store:
         except BaseException:
             if self._connection.in_transaction:  # some failures end it by themselves
                 self._execute("ROLLBACK")
+            self._unplaced = True
             raise
 
     def probe(self) -> None:
@@ -291,9 +337,9 @@ class Store:
         given = {
             "account_id": account_id,
             "fingerprint": write.fingerprint,
+            **_given(now),
             "since": _microseconds(now.at - window),
-            "now": _microseconds(now.at),
-            "by_v2": now.by_v2,
+            "window": window.total_seconds(),
             "resource": write.resource,
             "path": write.request.path,
             "likeness": write.likeness,
@@ -302,32 +348,37 @@ class Store:
         }
         row = self._execute(_FIND_EARLIER, given).fetchone() if window else None
         if row is None:
+            self._unplaced |= not now.by_v2
             made = self._execute(_INSERT, given).lastrowid
             row = self._execute("SELECT * FROM intents WHERE id = ?", (made,)).fetchone()
         elif not take_up:
             return None
         else:
             outcome = Outcome.DONE if row["outcome"] == Outcome.DONE else Outcome.OPEN
-            self._update(now.at, "outcome = :outcome", "id = :id", outcome=outcome, id=row["id"])
-        return _entry(row).intent
+            self._update(now, "outcome = :outcome", "id = :id", outcome=outcome, id=row["id"])
+        return replace(_entry(row).intent, steady=row["intended_steady"])
 
-    def place(self, intent_id: int, intended_at: datetime) -> None:
-        """Record when an intent was by v2's clock, which was not known at the time."""
-        self._update(
-            intended_at, "intended_at = :now, by_v2 = 1", "id = :id AND NOT by_v2", id=intent_id
-        )
+    def place(self, now: Moment) -> None:
+        """Record when things were by v2's clock, as soon as that is known.
 
-    def put_back(self, intent_id: int, outcome: Outcome, now: datetime) -> None:
+        When an earlier life intended something, only a look can ask.
+        """
+        if now.by_v2 and self._unplaced:
+            for statement in (_PLACE_TOUCHED, _PLACE_INTENDED):
+                self._execute(statement, _given(now))
+            self._unplaced = False
+
+    def put_back(self, intent_id: int, outcome: Outcome, now: Moment) -> None:
         """Give an intent that is still open the outcome that it has without having been sent."""
         still_open = "id = :id AND outcome = 'open'"
         self._update(now, "outcome = :outcome", still_open, outcome=outcome, id=intent_id)
 
-    def interrupt(self, now: datetime) -> None:
+    def interrupt(self, now: Moment) -> None:
         """Make every open intent unknown."""
         self._update(now, "outcome = 'unknown'", "outcome = 'open'")
 
     def settle(
-        self, intent_id: int, outcome: Outcome, made_id: int | None, now: datetime, *, found: bool
+        self, intent_id: int, outcome: Outcome, made_id: int | None, now: Moment, *, found: bool
     ) -> bool:
         """Do as `Journal.settle`; raises `JournalError` if there is no such intent."""
         given = {"id": intent_id, "made_id": made_id, "margin": CLAIM_MARGIN // _MICROSECOND}
@@ -345,7 +396,7 @@ class Store:
         if not self._execute(same, listed).fetchone():
             raise TakenUp
 
-    def deliver(self, intent_id: int, now: datetime) -> None:
+    def deliver(self, intent_id: int, now: Moment) -> None:
         """Record that the client has been told what was made.
 
         What it was told of an intent that is not done says nothing of what comes out later.
@@ -381,14 +432,12 @@ class Store:
         given = {"before": since, "margin": CLAIM_MARGIN // _MICROSECOND}
         self._execute(_PRUNE, given)
 
-    def _update(self, now: datetime, change: str, where: str, **given: object) -> int:
-        """Change the intents that are so, and return how many that was.
-
-        A clock that goes back makes none of them older than it was.
-        """
-        touched = "touched_at = max(touched_at, :now)"
+    def _update(self, now: Moment, change: str, where: str, **given: object) -> int:
+        """Change the intents that are so, and return how many that was."""
+        self._unplaced |= not now.by_v2
+        touched = "touched_at = :now, touched_by_v2 = :by_v2, touched_steady = :steady"
         statement = f"UPDATE intents SET {change}, {touched} WHERE {where}"  # noqa: S608
-        return self._execute(statement, {"now": _microseconds(now), **given}).rowcount
+        return self._execute(statement, {**_given(now), **given}).rowcount
 
     def _require_in_place(self) -> None:
         # SQLite would go on writing to a file that nobody finds after a restart, or that is not
@@ -397,28 +446,48 @@ class Store:
             raise JournalError(
                 self._path, "it has been removed or replaced: put it back, or restart the bridge"
             )
-        if self._kept is not None and not self._kept.still(self._as_they_are()):
+        if not self._as_left():
             raise JournalError(
                 self._path,
                 "it has been cut, or written to by another program: put it right, and restart the "
                 "bridge",
             )
 
+    def _as_left(self) -> bool:
+        """Tell whether nobody else has changed the files: a -wal is overwritten, but never cut."""
+        if (kept := self._kept) is None:
+            return True
+        file, wal = (each.stat() for each in self._files)
+        if file.st_size != kept.size or wal.st_size < kept.wal_size:
+            return False
+        if file.st_mtime_ns != kept.written_at:
+            # Not so by SQLite's change counter: with a -wal, that stays as it is.
+            if self._checksum() != kept.checksum:
+                return False
+            self._kept = kept._replace(written_at=file.st_mtime_ns)
+        return True
+
     def _as_they_are(self) -> "_Kept":
         file, wal = (each.stat() for each in self._files)
-        return _Kept((file.st_size, file.st_mtime_ns), wal.st_size)
+        return _Kept(file.st_size, file.st_mtime_ns, self._checksum(), wal.st_size)
+
+    def _checksum(self) -> int:
+        assert self._reading is not None  # noqa: S101 - asked by a bridge only
+        checksum = position = 0
+        while piece := os.pread(self._reading, _PIECE, position):
+            checksum = crc32(piece, checksum)
+            position += len(piece)
+        return checksum
 
 
 class _Kept(NamedTuple):
     """How the files of a bridge are, which alone moves anything into the file."""
 
-    file: tuple[int, int]
-    """Its size, and when it was written to."""
+    size: int
+    written_at: int
+    """When the file was written to, in nanoseconds. A `touch` changes that, too."""
+    checksum: int
     wal_size: int
-
-    def still(self, later: "_Kept") -> bool:
-        """Tell whether nobody else has changed them: a -wal is overwritten, but never cut."""
-        return later.file == self.file and later.wal_size >= self.wal_size
 
 
 def make_file(path: Path) -> None:
@@ -560,6 +629,10 @@ def _entry(row: sqlite3.Row) -> Entry:
     by_v2 = bool(row["by_v2"])
     intent = Intent(**kept, outcome=outcome, intended_at=intended_at, by_v2=by_v2)
     return Entry(intent, _time(row["touched_at"]), row["request_id"])
+
+
+def _given(now: Moment) -> dict[str, object]:
+    return {"now": _microseconds(now.at), "by_v2": now.by_v2, "steady": now.steady}
 
 
 def _microseconds(time: datetime) -> int:

@@ -14,7 +14,7 @@ import msgspec
 
 from bridge.resources.flow import Look, Made, Steps
 from bridge.resources.table import Identified
-from bridge.v2.clock import MOST_SKEW
+from bridge.v2.clock import GOOD_FOR, MOST_SKEW
 from bridge.v2.decoding import decode
 from bridge.v2.errors import UpstreamFault
 from bridge.v2.paging import Pager
@@ -106,19 +106,24 @@ def given_digest(text: str | None) -> str | None:
 def _began(intent: Intent, response: V2Response) -> datetime:
     """Return when the write was intended, by v2's clock, less the leeway.
 
-    Where that was not known then, it is by what the `Date` of the look's answer tells.
+    That is as long ago, by the look's own `Date`, as seconds have been counted since; what was
+    known of v2's clock before counts only after a restart.
 
     Raises:
         UpstreamFault: that cannot be said, and with it not what is new.
     """
+    date = read_http_date(response.headers.get("Date", ""))
+    if date is not None and abs(date - response.received_at) > MOST_SKEW:
+        date = None
+    if date is not None and intent.steady is not None:
+        since = timedelta(seconds=response.came_at - intent.steady)
+        if since <= GOOD_FOR:
+            return date - since - LEEWAY
     if intent.by_v2:
         return intent.intended_at - LEEWAY
-    if (date := read_http_date(response.headers.get("Date", ""))) is None:
-        raise UpstreamFault("v2 does not say what time it is")
-    skew = date - response.received_at
-    if abs(skew) > MOST_SKEW:
-        raise UpstreamFault("v2's clock and the bridge's are more than a day apart")
-    return intent.intended_at + skew - LEEWAY
+    if date is not None:
+        return intent.intended_at + (date - response.received_at) - LEEWAY
+    raise UpstreamFault("v2 does not say what time it is, or its clock and ours are a day apart")
 
 
 def _utc(moment: datetime) -> datetime:

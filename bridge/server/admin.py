@@ -209,7 +209,7 @@ def upstream_check(
     No credential is sent, so v2 refuses, with a JSON object that says why; what is no v2 has no
     reason to. No call of anybody's rate limit is used. A v2 that is down or throttles (429, 5xx)
     cannot be told from something else, and passes: how it serves calls is the breakers' to say.
-    The `Date` of v2's refusal is `heard`.
+    The `Date` of a 401 of v2's is `heard`; a 403 in JSON may be a gateway's.
     """
     url = base_url + PROBE
 
@@ -226,7 +226,8 @@ def upstream_check(
         if response.status == 429 or response.status >= 500:
             return None
         if response.status in {400, 401, 403} and _says_why(body):
-            heard(response.headers.get("Date"))
+            if response.status == 401:
+                heard(response.headers.get("Date"))
             return None
         said = (
             f"no v2: {url} answered {response.status} with {response.content_type}, where v2 "

@@ -18,15 +18,17 @@ FLUSH_TIME = 1.0
 """Seconds that the end of the process waits for what still waits."""
 
 WAITS_NEVER = min(select.PIPE_BUF, 4096)
-"""Bytes that a pipe, terminal or socket which says that it can be written to takes at once."""
+"""Bytes that a pipe or socket which says that it can be written to takes at once; a terminal says
+so with room for one byte."""
 
 
 class Lines:
     """Writes lines in their order; a reader that does not keep up costs lines, not time.
 
     As long as the stream takes a line at once, it is written at once, so that a process that dies
-    has written what it said: that is also the cheapest. Else lines wait for a thread that can.
-    One that cannot be written at all, as to a full disk, is lost, for no call is to fail by it.
+    has written what it said: that is also the cheapest. Else lines wait for a thread that can, and
+    to a terminal they always do. One that cannot be written at all, as to a full disk, is lost, for
+    no call is to fail by it.
     """
 
     def __init__(self, stream: TextIO, tell_lost: Callable[[int], bytes]) -> None:
@@ -46,6 +48,7 @@ class Lines:
         try:
             self._number = stream.fileno()
             self._is_file = stat.S_ISREG(os.fstat(self._number).st_mode)
+            self._at_once = 0 if os.isatty(self._number) else WAITS_NEVER
         except (OSError, ValueError):
             self._number = -1  # text in memory
         else:
@@ -56,14 +59,14 @@ class Lines:
         """Take one more line."""
         line += b"\n"
         with self._lock:
-            if rest := line if self._behind else self._write_now(line):
+            if rest := line if self._behind or self._waiting else self._write_now(line):
                 self._put(rest)
 
     debug = info = warning = error = critical = exception = msg
 
     def problem(self) -> str | None:
         """Return, in a few words, what is wrong with the log; None: nothing."""
-        if self._behind and self._waiting:
+        if self._waiting:
             return f"nobody reads it: {len(self._waiting)} lines wait, {self.lost} are lost"
         return f"{self.lost} lines are lost: they could not be written" if self.lost else None
 
@@ -79,7 +82,7 @@ class Lines:
                 self._stream.write(line.decode())
             elif self._is_file:
                 _write_all(self._number, line)
-            elif len(line) > WAITS_NEVER or not self._room.poll(0):
+            elif len(line) > self._at_once or not self._room.poll(0):
                 return line
             else:
                 return line[os.write(self._number, line) :]
@@ -100,7 +103,7 @@ class Lines:
             self._behind = True
             try:
                 threading.Thread(target=self._write_waiting, name="log", daemon=True).start()
-            except RuntimeError:  # the process is ending
+            except RuntimeError:  # there are too many: the next line tries again
                 self._behind = False
 
     def _tell(self) -> None:

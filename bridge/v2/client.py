@@ -9,7 +9,7 @@ import aiohttp
 import yarl
 
 from bridge.secret import Secret
-from bridge.v2.clock import V2Clock
+from bridge.v2.clock import V2Clock, steady_time
 from bridge.v2.errors import UpstreamFault, UpstreamTimeout, UpstreamUnreachable
 from bridge.v2.unreachable import why_no_answer
 from bridge.v2.wire import V2Request, V2Response
@@ -134,9 +134,13 @@ class V2Client:
                 middlewares=(progress,),
                 timeout=_timeout(max(0.01, round(seconds, 2)), self._upstream.connect_timeout),
             ) as response:
-                self._clock.heard(response.headers.get("Date"))
+                came_at = steady_time()
+                body = await self._read(response)
+                # What answers in v2's place has a clock of its own.
+                if response.status // 100 == 2 and body.startswith(b"{"):
+                    self._clock.heard(response.headers.get("Date"), came_at)
                 return V2Response(
-                    response.status, await self._read(response), str(url), response.headers
+                    response.status, body, str(url), response.headers, came_at=came_at
                 )
         # Not `from error`: aiohttp's errors quote what v2 sent, and the URL.
         except (aiohttp.ConnectionTimeoutError, aiohttp.ClientConnectorError) as error:

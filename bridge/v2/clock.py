@@ -55,20 +55,19 @@ class V2Clock:
         self._heard: tuple[str, float] | None = None
         self._known: tuple[datetime, float] | None = None
 
-    def heard(self, date: str | None) -> None:
-        """Take the `Date` of an answer that has just come (RFC 9110, section 6.6.1)."""
-        if date is not None:
-            self._heard = date, self._steady()  # most are never asked for, so not read yet
+    def heard(self, date: str | None, came_at: float | None = None) -> None:
+        """Take the `Date` of an answer of v2 itself (RFC 9110, section 6.6.1).
+
+        `came_at` is when that began, by the machine's count of seconds; None: just now.
+        """
+        if date is not None:  # most are never asked for, so not read yet
+            self._heard = date, self._steady() if came_at is None else came_at
 
     def now(self) -> Moment:
         """Return the time by v2's clock if that is known, else by the machine's."""
         steady = self._steady()
         by_v2 = self._at(steady)
         return Moment(self._machine() if by_v2 is None else by_v2, by_v2 is not None, steady)
-
-    def told_later(self, moment: Moment) -> datetime | None:
-        """Return when `moment` was by v2's clock, as is known by now; None if it still is not."""
-        return self._at(moment.steady)
 
     def _at(self, steady: float) -> datetime | None:
         self._read()

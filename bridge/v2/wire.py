@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 
 import msgspec
 
+from bridge.v2.clock import steady_time
 from bridge.v2.errors import UpstreamRefusal
 from bridge.v2.refusals import words_of
 from bridge.v2.retry_after import read_retry_after
@@ -35,6 +36,8 @@ class V2Response(msgspec.Struct, frozen=True):
     """By names of any case."""
     received_at: datetime = msgspec.field(default_factory=lambda: datetime.now(UTC))
     """By the bridge's clock, UTC."""
+    came_at: float = msgspec.field(default_factory=steady_time)
+    """When it began, by the count of seconds that nobody sets."""
     repeated: bool = False
     """Whether the call was tried before, and may have been served then."""
 

@@ -1,7 +1,7 @@
 """A write to v2 and what is known of it, as values. What keeps them is `bridge.record.journal`."""
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
@@ -60,3 +60,5 @@ class Intent:
     """The id of what v2 made, where that is known."""
     by_v2: bool = False
     """Whether `intended_at` is by v2's clock; else it is by the bridge's."""
+    steady: float | None = field(default=None, compare=False)
+    """The count of seconds then (`bridge.v2.clock`); None if it was in an earlier life."""

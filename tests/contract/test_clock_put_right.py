@@ -38,11 +38,14 @@ async def read(held: HeldUpstream, client: LegacyClient, skew: float) -> None:
     assert (await reading).status == 200
 
 
-async def lose(held: HeldUpstream, client: LegacyClient, skew: float) -> None:
-    """Make a write whose answer is lost, and so is what the look would have found."""
+async def lose(held: HeldUpstream, client: LegacyClient) -> None:
+    """Make a write whose answer is lost, and so is what the look would have found.
+
+    What answers the look has a clock of its own.
+    """
     answering = posting(client)
     (await held.next()).reset()
-    (await held.next()).answer(b"", 500, date(skew))
+    (await held.next()).answer(b"", 500, date(-4 * FIVE_MINUTES))
     assert (await answering).status == 504
 
 
@@ -60,9 +63,10 @@ async def test_five_minutes_fast_and_put_right_is_no_second_mail(
     held: HeldUpstream, journal: Path
 ) -> None:
     async with running_bridge(held.base_url, journal=journal) as client:
-        await lose(held, client, -FIVE_MINUTES)
+        await lose(held, client)
         again = posting(client)
-        (await the_look(held)).answer(page(hello(seconds=-FIVE_MINUTES)), headers=date(0))
+        own, now = hello(seconds=-FIVE_MINUTES), date(-FIVE_MINUTES)
+        (await the_look(held)).answer(page(own), headers=now)
 
         assert (await again).headers["Location"] == f"{SEND}/501"
         assert outcomes(journal) == ["done"]
@@ -73,9 +77,9 @@ async def test_five_minutes_slow_and_put_right_takes_no_others_message_for_it(
 ) -> None:
     elsewhere = hello(id=500, seconds=FIVE_MINUTES - 120)
     async with running_bridge(held.base_url, journal=journal) as client:
-        await lose(held, client, FIVE_MINUTES)
+        await lose(held, client)
         again = posting(client)
-        (await the_look(held)).answer(page(elsewhere), headers=date(0))
+        (await the_look(held)).answer(page(elsewhere), headers=date(FIVE_MINUTES))
         post = await held.next()
         assert post.received.method == "POST"
         post.answer(hello(id=502), 201)
@@ -89,7 +93,7 @@ async def test_nor_if_the_bridge_starts_again_meanwhile(
 ) -> None:
     async with running_bridge(held.base_url, journal=journal) as client:
         await read(held, client, skew)
-        await lose(held, client, skew)
+        await lose(held, client)
     async with running_bridge(held.base_url, journal=journal) as client:
         await read(held, client, 0)
         again = posting(client)
@@ -110,3 +114,39 @@ async def test_what_v2_had_told_before_is_known_though_it_says_nothing_at_the_lo
         (await held.next()).answer(page(hello()), headers={"Date": "yesterday"})
 
         assert (await answering).status == 201
+
+
+@pytest.mark.parametrize("skew", [-20 * 60, 20 * 60])
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [(403, b"<html>Forbidden</html>"), (403, b'{"message": "Forbidden"}'), (200, b"<html></html>")],
+)
+async def test_the_clock_of_a_proxy_that_answers_instead_of_v2_is_not_v2s(
+    held: HeldUpstream, journal: Path, status: int, body: bytes, skew: float
+) -> None:
+    async with running_bridge(held.base_url, journal=journal) as client:
+        await read(held, client, 0)
+        reading = getting(client)
+        (await held.next()).answer(body, status, date(skew))
+        assert (await reading).status in {403, 502}
+        answering = posting(client)
+        (await held.next()).reset()
+        own, elsewhere = hello(), hello(id=500, seconds=-120)
+        # A `Date` that says nothing, so that what was known before has to do.
+        (await held.next()).answer(page(own, elsewhere), headers={"Date": "yesterday"})
+
+        assert (await answering).headers["Location"] == f"{SEND}/501"
+
+
+@pytest.mark.parametrize("skew", [-20 * 60, 20 * 60])
+async def test_what_the_look_itself_says_counts_before_what_was_said_earlier(
+    held: HeldUpstream, journal: Path, skew: float
+) -> None:
+    async with running_bridge(held.base_url, journal=journal) as client:
+        await read(held, client, skew)
+        answering = posting(client)
+        (await held.next()).reset()
+        own, elsewhere = hello(), hello(id=500, seconds=-120)
+        (await held.next()).answer(page(own, elsewhere), headers=date(0))
+
+        assert (await answering).headers["Location"] == f"{SEND}/501"

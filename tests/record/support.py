@@ -32,7 +32,8 @@ class Told(V2Clock):
         self._clock = clock
 
     def now(self) -> Moment:
-        return Moment(self._clock.now, by_v2=True, steady=0.0)
+        steady = (self._clock.now - NOON).total_seconds()
+        return Moment(self._clock.now, by_v2=True, steady=steady)
 
 
 def a_write(text: str = "Dear Customer", *, invoice_id: int = 1420) -> Write:
@@ -57,6 +58,7 @@ async def begun(journal: Journal, text: str = "Dear Customer", **more: int) -> I
 def as_of_version_1(path: Path) -> None:
     """Make a journal what it was: it said nothing of whose clock it used, nor of tokens."""
     with closing(sqlite3.connect(path)) as connection:
-        connection.execute("ALTER TABLE intents DROP COLUMN by_v2")
+        for column in ("by_v2", "touched_by_v2", "intended_steady", "touched_steady"):
+            connection.execute(f"ALTER TABLE intents DROP COLUMN {column}")
         connection.execute("DROP TABLE accepted")
         connection.execute("PRAGMA user_version = 1")

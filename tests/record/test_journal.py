@@ -278,6 +278,70 @@ class TestClocks:
 
             assert (await begun(journal)).intended_at == NOON_BY_V2 + 60 * SECOND
 
+    @pytest.mark.parametrize("outcome", [None, Outcome.UNKNOWN, Outcome.ABSENT])
+    @pytest.mark.parametrize("told", ["before", "after"])
+    @pytest.mark.parametrize("slow", [timedelta(minutes=20), timedelta(days=4000)])
+    async def test_one_of_an_earlier_life_that_v2_told_no_time_may_be_repeated(
+        self,
+        path: Path,
+        machine: Clock,
+        v2: V2Clock,
+        outcome: Outcome | None,
+        told: str,
+        slow: timedelta,
+    ) -> None:
+        machine.advance(-slow)
+        async with open_journal(path, window=10 * SECOND, clock=v2) as journal:
+            first = await begun(journal)
+            if outcome is not None:
+                await journal.settle(first.id, outcome)
+        machine.advance(slow)
+        if told == "before":
+            v2.heard("Sun, 01 Mar 2026 12:00:00 GMT")
+        async with open_journal(path, window=10 * SECOND, clock=v2) as journal:
+            v2.heard("Sun, 01 Mar 2026 12:00:00 GMT")
+
+            assert (await begun(journal)).id == first.id
+
+    async def test_that_window_ends_too(self, path: Path, v2: V2Clock) -> None:
+        async with open_journal(path, window=10 * SECOND, clock=v2) as journal:
+            first = await begun(journal)
+            await journal.settle(first.id, Outcome.ABSENT)
+        async with open_journal(path, window=10 * SECOND, clock=v2) as journal:
+            v2.heard("Sun, 01 Mar 2026 12:00:00 GMT")
+            await begun(journal, "another")
+            self.steady += 11
+
+            assert (await begun(journal)).id != first.id
+
+    async def test_in_one_life_a_window_needs_no_clock(
+        self, path: Path, machine: Clock, v2: V2Clock
+    ) -> None:
+        async with open_journal(path, window=10 * SECOND, clock=v2) as journal:
+            first = await begun(journal)
+            await journal.settle(first.id, Outcome.ABSENT)
+            self.steady += 10
+            machine.advance(timedelta(minutes=20))
+            assert (await begun(journal)).id == first.id
+            await journal.settle(first.id, Outcome.ABSENT)
+            self.steady += 11
+
+            assert (await begun(journal)).id != first.id
+
+    async def test_what_an_earlier_life_made_by_no_known_clock_is_still_its_own(
+        self, path: Path, machine: Clock, v2: V2Clock
+    ) -> None:
+        machine.advance(timedelta(minutes=-20))
+        async with open_journal(path, window=WINDOW, clock=v2) as journal:
+            first = await begun(journal)
+            await journal.settle(first.id, Outcome.DONE, 409)
+            await journal.delivered(first.id)
+        machine.advance(timedelta(minutes=20))
+        async with open_journal(path, window=WINDOW, clock=v2) as journal:
+            second = await begun(journal)
+
+            assert not await journal.settle(second.id, Outcome.DONE, 409, found=True)
+
     @pytest.mark.parametrize("leap", [10 * WINDOW, -10 * WINDOW])
     async def test_a_leap_of_the_machines_moves_no_window(
         self, path: Path, machine: Clock, v2: V2Clock, leap: timedelta
@@ -314,9 +378,11 @@ class TestClocks:
     async def test_what_is_old_is_deleted_once_v2_has_told_the_time(
         self, path: Path, machine: Clock, v2: V2Clock
     ) -> None:
+        v2.heard("Sun, 01 Mar 2026 12:00:00 GMT")
         async with open_journal(path, window=WINDOW, clock=v2) as journal:
             first = await begun(journal)
             await journal.settle(first.id, Outcome.ABSENT)
+        v2 = V2Clock(machine=lambda: machine.now, steady=lambda: self.steady)
         machine.advance(timedelta(days=8))
         async with open_journal(path, window=WINDOW, clock=v2) as journal:
             await begun(journal, "one")
@@ -494,7 +560,7 @@ class TestOpening:
         with closing(sqlite3.connect(path)) as connection:
             connection.execute("PRAGMA user_version = 99")
 
-        assert refusal(path) == "it is of version 99, and this bridge knows 2 only"
+        assert refusal(path) == "it is of version 99, and this bridge knows 3 only"
 
     async def test_an_older_bridges_journal_goes_on_as_it_was(
         self, path: Path, clock: Clock
@@ -897,6 +963,7 @@ CHANGES: dict[str, Callable[[Path], object]] = {
     "cut": lambda path: os.truncate(path, 4096),
     "emptied": lambda path: os.truncate(path, 0),
     "overwritten": lambda path: path.write_bytes(path.with_name("backup").read_bytes()),
+    "a bit of it": lambda path: path.write_bytes(path.read_bytes()[:-1] + b"x"),
     "its wal cut": lambda path: os.truncate(path.with_name(f"{path.name}-wal"), 4096),
 }
 """What may be done to a journal in place."""
@@ -949,6 +1016,16 @@ class TestFailures:
 
             await self.fails(journal)
             await self.fails(journal)
+
+    async def test_a_file_that_has_only_been_touched_is_as_it_was(
+        self, path: Path, clock: Clock
+    ) -> None:
+        async with opened(path, clock) as journal:
+            await begun(journal)
+            os.utime(path, ns=(0, 0))
+            await begun(journal, "another")
+
+            assert journal.problem() is None
 
     async def test_what_it_moves_into_the_file_itself_is_no_such_change(
         self, path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch, statements: list[str]

@@ -223,6 +223,17 @@ class TestUpstream:
         assert [(call.method, call.path) for call in upstream.received] == [("GET", "/v2/users/me")]
         assert "Authorization" not in upstream.received[0].headers
 
+    @pytest.mark.parametrize(("status", "heard"), [(400, 0), (401, 1), (403, 0), (502, 0)])
+    async def test_what_may_be_a_gateways_refusal_tells_no_time(
+        self, session: aiohttp.ClientSession, upstream: ScriptedUpstream, status: int, heard: int
+    ) -> None:
+        upstream.says(Reply(V2_REFUSES, status))
+        dates: list[str | None] = []
+
+        await upstream_check(upstream.base_url, session, dates.append)()
+
+        assert len(dates) == heard
+
     @pytest.mark.parametrize("status", [429, 500, 502, 503, 504])
     async def test_one_that_is_down_or_throttles_is_not_judged(
         self, session: aiohttp.ClientSession, upstream: ScriptedUpstream, status: int

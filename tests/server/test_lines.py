@@ -95,6 +95,20 @@ def test_a_long_line_is_not_overtaken(pipe: Pipe) -> None:
     assert pipe.read() == written
 
 
+def test_one_for_which_no_thread_could_start_is_not_overtaken(
+    pipe: Pipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_more(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as full:
+        full.setattr(threading.Thread, "start", no_more)
+        written = numbered(pipe.lines, 1, width=2 * PIPE)
+    written += numbered(pipe.lines, 10)
+
+    assert pipe.read() == written
+
+
 def test_what_is_too_much_is_lost_counted_and_told_where_it_would_stand(
     pipe: Pipe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -194,3 +208,18 @@ def test_a_process_ends_though_nobody_reads() -> None:
     code = "[structlog.get_logger().info('x' * 10_000) for _ in range(100)]"
     with logging_process(code) as process:
         assert process.wait(PATIENCE) == 0
+
+
+def test_a_terminal_that_nobody_reads_holds_nobody_up() -> None:
+    script = """
+import os, pty
+from bridge.server.lines import Lines
+_reader, terminal = pty.openpty()
+lines = Lines(os.fdopen(terminal, "w"), lambda count: b"lost")
+for _ in range(10_000):
+    lines.msg(b"x" * 300)
+os._exit(0)
+"""
+    done = subprocess.run([sys.executable, "-c", script], timeout=PATIENCE, check=False)
+
+    assert done.returncode == 0

@@ -62,16 +62,12 @@ def test_setting_the_machines_clock_changes_nothing(
     assert clock.now()[:2] == (NOON + 12 * SECOND, True)
 
 
-def test_what_was_before_v2_told_the_time_can_be_said_afterwards(
-    clock: V2Clock, machine: Machine
-) -> None:
-    before = clock.now()
-    assert clock.told_later(before) is None
-    machine.wall -= timedelta(minutes=5)
+def test_what_was_said_counts_from_when_it_came(clock: V2Clock, machine: Machine) -> None:
+    came_at = machine.steady
     machine.passes(10)
-    clock.heard(date(NOON + 10 * SECOND))
+    clock.heard(date(NOON), came_at)
 
-    assert clock.told_later(before) == NOON
+    assert clock.now()[:2] == (NOON + 10 * SECOND, True)
 
 
 @pytest.mark.parametrize(
