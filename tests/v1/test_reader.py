@@ -189,6 +189,13 @@ def test_text_outside_of_elements_is_ignored_with_a_note() -> None:
     assert read(document("\n  <body>x</body>\n"))[1] == set()
 
 
+def test_no_element_has_more_attributes_than_any_client_wrote() -> None:
+    attributes = "".join(f" b{number}=''" for number in range(201))
+
+    for inner in (f"<body{attributes}/>", f"<x{attributes}/>", f"<x><y{attributes}/></x>"):
+        assert refusal(document(inner)) == "An element has more than 200 attributes."
+
+
 def test_no_more_notes_are_told_apart_than_a_log_line_holds() -> None:
     notes = Notes()
     elements = "".join(f"<a{number}/>" for number in range(200))
