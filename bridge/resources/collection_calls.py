@@ -74,7 +74,7 @@ def read(call: V1Request, form: Form) -> Steps[dict[str, str | None]]:
     """Read the elements of a request (`bridge.v1.reader`): elsewhere, unless it is short and plain.
 
     Raises:
-        UnsupportedMediaType, InvalidRequest: see `read_request`.
+        UnsupportedMediaType, InvalidRequest: see `read_at_once`.
     """
     values = read_at_once(call.body, call.content_type, form, call.notes)
     if values is None:

@@ -109,29 +109,18 @@ _KNOWN_REFERENCE = r"& (?: amp | lt | gt | quot | apos | \# [0-9]++ | \#x [0-9a-
 _KNOWN_NAMESPACE = r"(?: http://www\.w3\.org/2001/XMLSchema (?: -instance )?+ )?+"
 
 
-def read_request(
+def read_at_once(
     body: bytes, content_type: str | None, form: Form, notes: Notes
-) -> dict[str, str | None]:
-    """Read the elements of a request by name, null ones as None (schemas/README.md, "Requests").
+) -> dict[str, str | None] | None:
+    """Read a short and plain request, in some 50 µs; None: it is not, and to be read apart.
 
-    Booleans come as `true` or `false`. Time is linear in the body; what else bounds the work is
-    that the body itself is bounded.
+    Returns its elements by name, null ones as None, booleans as `true` or `false`
+    (schemas/README.md, "Requests").
 
     Raises:
         UnsupportedMediaType: the Content-Type says that this is not XML, or nothing known.
         InvalidRequest: the body is not a well-formed document of this form, has a DTD, or gives
             an element twice or a boolean that is none.
-    """
-    values = read_at_once(body, content_type, form, notes)
-    return read_apart(body, content_type, form, notes) if values is None else values
-
-
-def read_at_once(
-    body: bytes, content_type: str | None, form: Form, notes: Notes
-) -> dict[str, str | None] | None:
-    """Read a request like `read_request` if it is short and plain; None: it is not.
-
-    That takes some 50 µs, and no thread.
     """
     if len(body) > SHORT_BODY:
         return None
@@ -142,9 +131,10 @@ def read_at_once(
 def read_apart(
     body: bytes, content_type: str | None, form: Form, notes: Notes
 ) -> dict[str, str | None]:
-    """Read a request like `read_request`, in a thread that ends with it; to be waited for.
+    """Read any request like `read_at_once`, but in a thread that ends with it, and wait for that.
 
-    A thread's libxml2 remembers every name that it has met, and more, until the thread ends.
+    A thread's libxml2 remembers every name that it has met, and more, until the thread ends. Time
+    is linear in the body; what else bounds the work is that the body itself is bounded.
     """
     text = decode_xml(body, content_type)
     with ThreadPoolExecutor(1, "reader") as reader:

@@ -11,7 +11,8 @@ from bridge.resources.invoice_messages import MESSAGE_FORM
 from bridge.resources.invoice_payments import PAYMENT_FORM
 from bridge.v1.errors import InvalidRequest
 from bridge.v1.notes import MOST, NoteCode, Notes
-from bridge.v1.reader import MAX_ADDRESSES, read_request
+from bridge.v1.reader import MAX_ADDRESSES
+from tests.support.reading import read_request
 from tests.v1.test_recipients import addresses
 
 TEN_MEGABYTES = 10_000_000

@@ -13,7 +13,7 @@ from lxml import etree
 from bridge.resources.invoice_messages import MESSAGE_FORM
 from bridge.v1.errors import InvalidRequest
 from bridge.v1.notes import Notes
-from bridge.v1.reader import read_request
+from tests.support.reading import read_request
 
 NAMES = 40_000
 SCRIPT = """
@@ -21,7 +21,7 @@ from pathlib import Path
 from bridge.resources.invoice_messages import MESSAGE_FORM
 from bridge.v1.errors import InvalidRequest
 from bridge.v1.notes import Notes
-from bridge.v1.reader import read_request
+from tests.support.reading import read_request
 
 def resident():
     return int(Path("/proc/self/statm").read_text().split()[1])
