@@ -33,10 +33,11 @@ from bridge.v1.dialects import Dialect
 from bridge.v1.encoding import decode_xml
 from bridge.v1.errors import LegacyCallError
 from bridge.v1.notes import Notes
-from bridge.v1.reader import Form, read_request
+from bridge.v1.reader import Form
 from bridge.v1.recipients import InvalidRecipient, read
 from bridge.v1.values import read_boolean, read_clock, read_datetime, read_decimal
 from bridge.v1.wire import V1Request
+from tests.support.reading import read_request
 from tests.support.regex_steps import AnyPattern, Engine, hostile_texts
 
 USED = {

@@ -7,9 +7,10 @@ from collections.abc import Mapping
 
 import msgspec
 
-from bridge.resources.flow import Flow, Look, write_once
+from bridge.resources.flow import Flow, GoElsewhere, Look, Steps, write_once
 from bridge.resources.table import Collection, Entity, Identified
 from bridge.v1.errors import InvalidAnswer, NotFound
+from bridge.v1.reader import Form, read_apart, read_at_once
 from bridge.v1.wire import V1Request, V1Response
 from bridge.v2.decoding import decode
 from bridge.v2.errors import OutcomeUnknown, UpstreamFault
@@ -67,6 +68,19 @@ def delete_one(collection: Collection, call: V1Request) -> Flow:
             # v2 has nothing to say to this. A web page is somebody else's, and deletes nothing.
             decode(response.body, msgspec.Raw)
     return V1Response(200)
+
+
+def read(call: V1Request, form: Form) -> Steps[dict[str, str | None]]:
+    """Read the elements of a request (`bridge.v1.reader`): elsewhere, unless it is short and plain.
+
+    Raises:
+        UnsupportedMediaType, InvalidRequest: see `read_at_once`.
+    """
+    values = read_at_once(call.body, call.content_type, form, call.notes)
+    if values is None:
+        yield GoElsewhere()
+        values = read_apart(call.body, call.content_type, form, call.notes)
+    return values
 
 
 def create(write: Write, look: Look, entity: Entity, call: V1Request) -> Flow:

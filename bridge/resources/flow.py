@@ -65,7 +65,12 @@ class CountCalls:
     """A step of a flow: say how near the caller's token is to v2's limit, which is a `Rate`."""
 
 
-Step = V2Request | Begin | Settle | Pause | CountCalls
+@dataclass(frozen=True, slots=True)
+class GoElsewhere:
+    """A step of a flow: go on where it holds up nobody, for the way to the next step is long."""
+
+
+Step = V2Request | Begin | Settle | Pause | CountCalls | GoElsewhere
 
 T = TypeVar("T")
 
@@ -92,8 +97,7 @@ async def run(
     steps: Steps[T],
     perform: Callable[[Step], Awaitable[Any]],
     elsewhere: Elsewhere | None = None,
-    *,
-    begins_elsewhere: bool = False,
+    apart: Elsewhere | None = None,
 ) -> T:
     """Take `steps` to their end, and return what they come to; raises what they raise.
 
@@ -102,24 +106,28 @@ async def run(
         perform: does what a step says and returns the answer to it; what it raises is thrown in
             instead.
         elsewhere: where to go on with an answer of v2 that is long; None: here.
-        begins_elsewhere: whether the way to the first step is long, too.
+        apart: where to go on when the steps say so; None: here.
     """
     resume: Callable[[Any], Step] = steps.send
     answer: Any = None
-    away = begins_elsewhere
+    away: Elsewhere | None = None
     while True:
-        if away and elsewhere is not None:
-            step, end = await elsewhere(partial(_resume, resume, answer))
-        else:
+        if away is None:
             step, end = _resume(resume, answer)
+        else:
+            step, end = await away(partial(_resume, resume, answer))
         if step is None:
             value: T = end
             return value
+        if isinstance(step, GoElsewhere):
+            resume, answer, away = steps.send, None, apart
+            continue
         try:
             resume, answer = steps.send, await perform(step)
         except Exception as error:  # noqa: BLE001 - a defect, too, is for the steps to settle
             resume, answer = steps.throw, error
-        away = isinstance(answer, V2Response) and len(answer.body) > LONG_BODY
+        is_long = isinstance(answer, V2Response) and len(answer.body) > LONG_BODY
+        away = elsewhere if is_long else None
 
 
 def _resume(resume: Callable[[Any], Step], answer: object) -> tuple[Step | None, Any]:

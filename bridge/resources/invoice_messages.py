@@ -11,7 +11,7 @@ from urllib.parse import urlencode
 
 import msgspec
 
-from bridge.resources.collection_calls import create, delete_one, list_all, show_one
+from bridge.resources.collection_calls import create, delete_one, list_all, read, show_one
 from bridge.resources.flow import Flow
 from bridge.resources.look import Found, digest, given_digest, look_for
 from bridge.resources.routes import INVOICES, Resource, below, calls
@@ -35,7 +35,7 @@ from bridge.v1.dialects import Dialect
 from bridge.v1.elements import ElementType, NotCanonical, PerDialect, Remark
 from bridge.v1.errors import InvalidRequest
 from bridge.v1.notes import NoteCode, Notes
-from bridge.v1.reader import read_request
+from bridge.v1.reader import SHORT_BODY
 from bridge.v1.recipients import InvalidRecipient, Mailbox
 from bridge.v1.values import boolean_text, datetime_text, read_boolean, read_datetime
 from bridge.v1.wire import V1Request, V1Response
@@ -192,7 +192,7 @@ def show_template(call: V1Request) -> Flow:
 
 def send_message(call: V1Request) -> Flow:
     """Create and send a message (schemas/README.md, "Send a message")."""
-    values = read_request(call.body, call.content_type, MESSAGE_FORM, call.notes)
+    values = yield from read(call, MESSAGE_FORM)
     return (yield from _create(call, _parameters(values, call.notes)))
 
 
@@ -202,8 +202,8 @@ def change_state(event_type: str, call: V1Request) -> Flow:
     if event_type == RE_OPEN:
         if call.body:
             call.notes.add(NoteCode.BODY_DROPPED, "document")
-    elif call.body.strip():
-        values = read_request(call.body, call.content_type, EVENT_FORM, call.notes)
+    elif len(call.body) > SHORT_BODY or call.body.strip():
+        values = yield from read(call, EVENT_FORM)
     on_collection = msgspec.structs.replace(call, path=call.path.rpartition("/")[0])
     created = yield from _create(on_collection, {"event_type": event_type, **values})
     return msgspec.structs.replace(created, status=200)

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from bridge.resources.collection_calls import create, delete_one, list_all, show_one
+from bridge.resources.collection_calls import create, delete_one, list_all, read, show_one
 from bridge.resources.flow import Flow
 from bridge.resources.look import Found, digest, given_digest, look_for
 from bridge.resources.routes import INVOICES, Resource, below, calls
@@ -36,7 +36,6 @@ from bridge.resources.table import (
 from bridge.v1 import elements
 from bridge.v1.elements import PerDialect
 from bridge.v1.errors import InvalidRequest
-from bridge.v1.reader import read_request
 from bridge.v1.values import datetime_text, decimal_text, read_clock, read_datetime, read_decimal
 from bridge.v1.wire import V1Request
 from bridge.v2.wire import V2Request
@@ -110,7 +109,7 @@ delete_payment = partial(delete_one, PAYMENTS)
 
 def create_payment(call: V1Request) -> Flow:
     """Record a payment (schemas/README.md, "Record a payment")."""
-    values = read_request(call.body, call.content_type, PAYMENT_FORM, call.notes)
+    values = yield from read(call, PAYMENT_FORM)
     parameters = _parameters(values)
     request = V2Request("POST", PAYMENTS.path_of(call), body=_encode(parameters))
     write = Write(RESOURCE.name, request, likeness(parameters))

@@ -74,9 +74,6 @@ TRANSLATORS = 1
 """Threads that translate long lists. Each more is one more to wait for the interpreter with: small
 calls then take three times as long, and long lists no less, for half of their time is Python's."""
 
-SHORT_BODY = 4096
-"""Bytes of a request that are read at once: what is longer, and made to be, can take a second."""
-
 REUSE = 64 * 1024 * 1024
 """Bytes of translations that are kept for lists that are asked for again and have not changed."""
 
@@ -420,11 +417,9 @@ class Endpoint:
         deadline: float | None = None,
     ) -> V1Response:
         """Take a call's flow to its end; past a `deadline`, no long answer of v2 is waited for."""
-        long = len(legacy.body) > SHORT_BODY
-        in_translators = partial(self._translate_elsewhere, deadline)
-        elsewhere = self._read_elsewhere if long else in_translators
+        elsewhere = partial(self._translate_elsewhere, deadline)
         try:
-            return await run(match.call.flow(legacy), perform, elsewhere, begins_elsewhere=long)
+            return await run(match.call.flow(legacy), perform, elsewhere, self._read_elsewhere)
         except UpstreamRefusal as refusal:
             if refusal.message is not None:
                 # Of the book's token, its client must not learn even from v2.

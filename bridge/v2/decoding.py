@@ -15,15 +15,21 @@ T = TypeVar("T")
 MOST_OBJECTS = 200_000
 """In one answer: a hundred for each item of a full page. Braces in texts count, too."""
 
+MOST_VALUES = 1_000_000
+"""In one answer: as many as data that is not counted can have. Commas in texts count, too."""
+
 COUNTED = 2 * 1024 * 1024
-"""Bytes: in longer data, objects are counted before they are made. A full page is shorter, most of
-the time, and to count takes a fiftieth of the time that it takes to translate."""
+"""Bytes: in longer data, objects and values are counted before they are made. A full page is
+shorter, most of the time, and to count takes a fiftieth of the time that it takes to translate."""
 
 REPAIRABLE = 16 * 1024 * 1024
 """Bytes: longer data is not searched for lone surrogates, which takes a second at this length."""
 
 MOST_REPAIRS = 100_000
 """Lone surrogates of one answer: each takes a microsecond to replace."""
+
+_COUNTED_BY = ((b"{", MOST_OBJECTS, "objects"), (b",", MOST_VALUES, "values"))
+"""Every value stands behind one of these, or is the first of its list; and lists nest not deep."""
 
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 _ESCAPE = re.compile(
@@ -41,13 +47,15 @@ def decode(data: bytes | msgspec.Raw, type_: type[T]) -> T:
     """Decode a JSON document, or a part of one, as `type_`.
 
     Raises:
-        UpstreamFault: the data is not JSON, or not of this type, or has more than `MOST_OBJECTS`.
-            Names the place, not the value.
+        UpstreamFault: the data is not JSON, or not of this type, or has more than `MOST_OBJECTS`
+            or `MOST_VALUES`. Names the place, not the value.
     """
     octets = bytes(data)
     # Before they are made, which nothing interrupts.
-    if len(octets) > COUNTED and octets.count(b"{") > MOST_OBJECTS:
-        raise UpstreamFault(f"v2 sent more than {MOST_OBJECTS} objects at once")
+    if len(octets) > COUNTED:
+        for sign, most, what in _COUNTED_BY:
+            if octets.count(sign) > most:
+                raise UpstreamFault(f"v2 sent more than {most} {what} at once")
     try:
         decoded: T = _decoder(type_).decode(octets)  # type: ignore[arg-type] # classes are hashable
     except msgspec.ValidationError as error:

@@ -8,8 +8,10 @@ import encodings
 import gzip
 import io
 import json
+import threading
 import zlib
 from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,7 @@ import structlog
 from aiohttp.compression_utils import ZLibDecompressor
 
 from bridge.server import logs
+from bridge.v1 import reader
 from tests.support.legacy import BASIC, Answer, LegacyClient, assert_valid
 from tests.support.running import LOOPBACK, running_bridge
 from tests.support.upstream import Reply, ScriptedUpstream, message
@@ -424,6 +427,24 @@ async def test_a_root_that_keeps_one_waiting_is_400(
     answer = await post(bridge, body)
 
     assert_refused(answer, upstream, 400, "More than 65536 characters stand before the root.")
+
+
+async def test_the_loop_waits_for_no_thread_that_reads(
+    bridge: LegacyClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waiting: list[threading.Thread] = []
+
+    class Watched(ThreadPoolExecutor):
+        def __exit__(self, *error: object) -> Any:
+            waiting.append(threading.current_thread())
+            return super().__exit__(*error)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(reader, "ThreadPoolExecutor", Watched)
+    for foreign in ("<foreign/>", "<foreign>", " " * reader.SHORT_BODY):
+        await post(bridge, document(f"<body>x</body>{foreign}"))
+
+    assert len(waiting) == 3
+    assert threading.current_thread() not in waiting
 
 
 @pytest.mark.parametrize("body", [b"", b" \r\n\t", b"\xef\xbb\xbf", b"\xff\xfe"])

@@ -23,7 +23,8 @@ from typing import Any
 import pytest
 
 from bridge.cli.journal import NOTHING
-from bridge.server.endpoint import SHORT_BODY, Endpoint
+from bridge.server.endpoint import Endpoint
+from bridge.v1.reader import SHORT_BODY
 from tests.support.legacy import Answer, LegacyClient
 from tests.support.running import running_bridge
 from tests.support.storm import Storm, brewing_storm

@@ -950,7 +950,7 @@ DEFECTS = [
     "bridge.identity.callers.Identification._by_password",
     "bridge.identity.passwords.PasswordChecker._digest",
     "bridge.identity.passwords._matches",
-    "bridge.resources.invoice_messages.read_request",
+    "bridge.resources.invoice_messages.read",
     "bridge.resources.invoice_messages.recipients.read",
     "bridge.v2.client.V2Client.send",
     "bridge.v2.client.V2Client._read",

@@ -33,9 +33,9 @@ from bridge.resources.failures import answer_to
 from bridge.v1 import encoding, reader, recipients, values
 from bridge.v1.errors import InvalidRequest, UnsupportedMediaType
 from bridge.v1.notes import Notes
-from bridge.v1.reader import read_request
 from tests.support.addresses import is_mailable
 from tests.support.legacy import assert_valid
+from tests.support.reading import read_request
 
 INSTRUMENTED = (encoding, reader, recipients, values, invoice_messages)
 

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from bridge.resources.flow import Flow
+from bridge.resources.flow import Begin, Flow, GoElsewhere
 from bridge.resources.invoice_messages import (
     change_state,
     delete_message,
@@ -17,6 +17,7 @@ from bridge.resources.invoice_messages import (
     show_message,
 )
 from bridge.v1.errors import NotFound
+from bridge.v1.reader import SHORT_BODY
 from bridge.v1.reuse import Reuse
 from bridge.v1.wire import V1Request
 from bridge.v2.errors import (
@@ -44,6 +45,23 @@ def test_list_asks_for_every_page() -> None:
     ]
     assert answer.status == 200
     assert texts(answer, "id") == ["27835209", "1"]
+
+
+@pytest.mark.parametrize("flow", [send_message, partial(change_state, "send")])
+@pytest.mark.parametrize(
+    ("markup", "step"),
+    [
+        pytest.param("", Begin, id="short and plain"),
+        pytest.param("<foreign/>", GoElsewhere, id="foreign"),
+        pytest.param(" " * SHORT_BODY + "\n", GoElsewhere, id="long"),
+    ],
+)
+def test_only_what_is_short_and_plain_is_read_at_once(
+    flow: Callable[[V1Request], Flow], markup: str, step: type
+) -> None:
+    body = f"<invoice-message><body>x</body>{markup}</invoice-message>".encode()
+
+    assert isinstance(next(flow(msgspec.structs.replace(call(invoice_id=7), body=body))), step)
 
 
 def test_a_short_list_is_one_part_and_a_long_one_is_sent_in_several() -> None:

@@ -30,7 +30,7 @@ from bridge.v2.errors import OutcomeUnknown, UpstreamFault
 from bridge.v2.wire import V2Request, V2Response
 from bridge.v2.writes import Outcome
 from tests.resources import driving
-from tests.resources.driving import BASE, call, feed, texts
+from tests.resources.driving import BASE, call, feed, first, texts
 from tests.support.payments import PAID, PAY, paid, payment
 
 MADE = paid(id=5, created_at="2026-11-21T12:00:01Z")
@@ -364,7 +364,7 @@ class TestRecording:
             b"<send-thank-you>true</send-thank-you></payment>",
         )
 
-        begin: Any = next(create_payment(request))
+        begin = first(create_payment(request))
 
         assert json.loads(begin.write.request.body) == {"amount": 1, "send_thank_you": False}
         assert [(*note, count) for note, count in request.notes] == [

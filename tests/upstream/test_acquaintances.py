@@ -16,9 +16,9 @@ class Keeper:
         self.kept: list[Key] = []
         self.dropped: list[Key] = []
 
-    def knowing(self, *kept: Key) -> Acquaintances:
+    def knowing(self, *kept: Key, **options: Any) -> Acquaintances:
         told: dict[str, Any] = {"keep": self.kept.append, "drop": self.dropped.append}
-        return Acquaintances(self.clock, kept, **told)
+        return Acquaintances(self.clock, kept, **told, **options)
 
 
 def test_who_was_accepted_is_known_and_nobody_else() -> None:
@@ -63,6 +63,23 @@ def test_who_is_refused_is_a_stranger_again_and_no_longer_kept() -> None:
 
     assert ONE not in known
     assert keeper.dropped == [ONE]
+
+
+def test_of_too_many_the_one_that_has_not_been_accepted_for_longest_is_forgotten() -> None:
+    """A v2 that answers well to all would make a friend of every invention."""
+    keeper = Keeper()
+    known = keeper.knowing(OTHER, ONE, most=3)
+    known.accepted(OTHER)
+    for number in range(5):
+        known.accepted((1000, b"%d" % number))
+        known.accepted(OTHER)
+
+    assert [key for key in (ONE, OTHER, *keeper.kept[1:]) if key in known] == [
+        OTHER,
+        (1000, b"3"),
+        (1000, b"4"),
+    ]
+    assert keeper.dropped == [ONE, *((1000, b"%d" % number) for number in range(3))]
 
 
 def test_of_a_stranger_who_is_refused_nobody_is_told() -> None:

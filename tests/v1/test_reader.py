@@ -11,7 +11,8 @@ from bridge.resources.invoice_messages import MESSAGE_FORM
 from bridge.resources.invoice_payments import PAYMENT_FORM
 from bridge.v1.errors import InvalidRequest
 from bridge.v1.notes import MOST, NoteCode, Notes
-from bridge.v1.reader import MAX_ADDRESSES, read_request
+from bridge.v1.reader import MAX_ADDRESSES
+from tests.support.reading import read_request
 from tests.v1.test_recipients import addresses
 
 TEN_MEGABYTES = 10_000_000
@@ -187,6 +188,13 @@ def test_text_outside_of_elements_is_ignored_with_a_note() -> None:
     for text in (document("Hello"), document("<body>x</body> Hello")):
         assert (NoteCode.TEXT_IGNORED, "invoice-message") in read(text)[1]
     assert read(document("\n  <body>x</body>\n"))[1] == set()
+
+
+def test_no_element_has_more_attributes_than_any_client_wrote() -> None:
+    attributes = "".join(f" b{number}=''" for number in range(201))
+
+    for inner in (f"<body{attributes}/>", f"<x{attributes}/>", f"<x><y{attributes}/></x>"):
+        assert refusal(document(inner)) == "An element has more than 200 attributes."
 
 
 def test_no_more_notes_are_told_apart_than_a_log_line_holds() -> None:

@@ -76,6 +76,12 @@ class TestShape:
             decode(b'{"name": "Jane", "age": ' + b"9" * 100_000 + b"}", Person)
 
 
+@pytest.mark.parametrize("item", [b"1", b'""', b"[]", b"null"])
+def test_too_many_things_are_a_fault_before_they_are_made(item: bytes) -> None:
+    with pytest.raises(UpstreamFault):
+        decode(b"[" + (item + b",") * 1_500_000 + item + b"]", list[msgspec.Raw])
+
+
 class Told(msgspec.Struct):
     name: Any = None
     age: Any = None
