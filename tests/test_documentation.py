@@ -196,3 +196,11 @@ def test_the_list_of_xsds() -> None:
         for path in schemas.rglob("*.xsd")
         if not path.name.endswith("types.xsd")
     }
+
+
+@pytest.mark.parametrize("page", ["SECURITY.md", "tests/attacks.md"])
+def test_every_test_that_a_promise_names_is_there(page: str) -> None:
+    named = set(re.findall(r"`(tests/[\w/]+\.py)`", (REPOSITORY / page).read_text()))
+
+    assert named
+    assert [path for path in sorted(named) if not (REPOSITORY / path).is_file()] == []

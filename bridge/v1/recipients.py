@@ -198,11 +198,23 @@ def _ends_line(entry: re.Match[str]) -> bool:
     return entry["separator"].isspace() and entry.end() < len(entry.string)
 
 
+def _stands_alone(entry: re.Match[str]) -> bool:
+    """Tell whether an address is all that is on the line before the angle brackets.
+
+    A line that is folded begins with a blank (RFC 5322, section 2.2.3).
+    """
+    begins_line = entry.string[entry.start("address") - 2] in "\r\n"
+    return begins_line and is_address(entry["phrase"].strip())
+
+
 def _read_entry(entry: re.Match[str]) -> RecipientList:
     """The one mailbox of an entry, with the notes it takes."""
     if not entry["phrase"] and entry["address"] is None:
         return RecipientList((), (RecipientNote.GROUP_NAME_DROPPED,))
     phrase, address = entry["phrase"], entry["address"]
+    if address is not None and _stands_alone(entry) and phrase.strip() != address.strip():
+        # To be a name, it would be on the line of its address.
+        raise InvalidRecipient(entry[0], "Another address is on the line before the brackets.")
     if address is None and (link := _LINK.search(phrase)):
         phrase, address = phrase[: link.start()], link[1]
     words, comments = _parts(phrase)

@@ -522,3 +522,11 @@ def test_plain_addresses_are_written_as_all_others(
         slowly = write([Mailbox(address, name)], always_quote=always_quote)
 
     assert write([Mailbox(address, name)], always_quote=always_quote) == slowly
+
+
+def test_an_address_on_the_line_before_the_brackets_of_another_is_no_name() -> None:
+    with pytest.raises(InvalidRecipient, match="on the line before"):
+        read("jane@doe.org\n<bob@doe.org>")
+
+    for same in ("jane@doe.org\n<jane@doe.org>", "Jane\n <jane@doe.org>"):
+        assert [each.address for each in read(same).mailboxes] == ["jane@doe.org"]
