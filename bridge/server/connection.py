@@ -270,8 +270,7 @@ class Connection(web.RequestHandler):
     def connection_lost(self, exc: BaseException | None) -> None:
         """Forget the connection and its timers, and tell who serves a call of it."""
         self._wire = None
-        self._behind = b""
-        self._hold()
+        self._let_go()
         self._leave()
         self._stop_head_timer()
         self._stop_send_timer()
@@ -298,21 +297,24 @@ class Connection(web.RequestHandler):
 
     def _hold(self) -> None:
         """Take of the front's bytes for heads what is kept of one, and give back the rest."""
-        keys, held = self._held
-        if held:
-            self._front.heads.give_back(keys, held)
-        keys = [(Share.ADDRESS, self.network)] if self.network else []
+        self._let_go()
+        keys: list[Key] = [(Share.ADDRESS, self.network)] if self.network else []
         kept = len(self._behind)
         try:
             self._front.heads.take(keys, kept)
         except Overloaded as overload:
-            self._held = [], 0
             self._behind = b""
             self._takes_no_more = True
             if self._standing is self._front.waiting:
                 self._refuse(overload)
         else:
             self._held = keys, kept
+
+    def _let_go(self) -> None:
+        keys, held = self._held
+        if held:
+            self._front.heads.give_back(keys, held)
+            self._held = [], 0
 
     def eof_received(self) -> bool:  # type: ignore[override]
         """Let a client that sends no more have the answer to what it has asked.

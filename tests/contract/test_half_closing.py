@@ -9,7 +9,7 @@ import pytest
 
 from tests.support.clocks import Leaps, until
 from tests.support.held_upstream import HeldUpstream, running_held_upstream
-from tests.support.legacy import BASIC, LegacyClient
+from tests.support.legacy import BASIC, LegacyClient, hang_up
 from tests.support.logged import Logged, logging
 from tests.support.running import running_bridge
 from tests.support.upstream import page
@@ -185,6 +185,25 @@ class TestAcknowledging:
         (await held.next()).answer(page(hello()))
         assert (await again).status == 201
         assert [call.received.method for call in held.calls] == ["POST", "GET"]
+
+    async def test_who_goes_on_and_is_reset_has_been_told(
+        self, held: HeldUpstream, client: LegacyClient, log: Logged
+    ) -> None:
+        async with client.connection() as (reader, writer):
+            writer.write(WRITE)
+            (await held.next()).answer(hello(), 201)
+            await reader.readuntil(b'<id type="integer">501</id>')
+            writer.write(READ)
+            await writer.drain()
+            hang_up(writer)
+        await until(lambda: log.lines("legacy_call"))
+        again = posting(client)
+
+        second = await held.next()
+        while second.received.method == "GET":
+            second = await held.next()
+        second.answer(hello(id=502), 201)
+        assert (await again).status == 201
 
     async def test_who_goes_on_to_another_call_has_been_told(
         self, held: HeldUpstream, client: LegacyClient, log: Logged
