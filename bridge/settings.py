@@ -30,6 +30,7 @@ from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDic
 
 from bridge import __version__
 from bridge.identity.callers import Way
+from bridge.identity.hosts import LABEL
 from bridge.v1.dialects import Dialect
 from bridge.v2.client import Upstream
 
@@ -95,7 +96,6 @@ def _like(pattern: str, meaning: str) -> AfterValidator:
     return AfterValidator(check)
 
 
-_LABEL = "[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
 _LOWER = StringConstraints(strip_whitespace=True, to_lower=True)
 
 _NAME = "(?:[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?\\.)+[A-Za-z][A-Za-z0-9-]*"
@@ -111,10 +111,10 @@ Contact = Annotated[
     ),
 ]
 Label = Annotated[
-    str, _LOWER, _like(_LABEL, "what stands before the first dot of a host name, such as acme")
+    str, _LOWER, _like(LABEL, "what stands before the first dot of a host name, such as acme")
 ]
 Domain = Annotated[
-    str, _LOWER, _like(rf"{_LABEL}(?:\.{_LABEL})*", "a host name such as harvestapp.com")
+    str, _LOWER, _like(rf"{LABEL}(?:\.{LABEL})*", "a host name such as harvestapp.com")
 ]
 Proxy = Annotated[IPvAnyNetwork, BeforeValidator(_text)]
 Host = str

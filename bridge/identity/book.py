@@ -21,6 +21,7 @@ from argon2 import extract_parameters
 
 from bridge.identity.credentials import TOKEN_LIMIT, is_token
 from bridge.identity.files import Signatures, exposure, signature
+from bridge.identity.hosts import LABEL
 from bridge.secret import Secret
 from bridge.v1.dialects import Dialect
 
@@ -135,7 +136,7 @@ _COUNT = "[1-9][0-9]{0,9}"
 
 _FORMS: Mapping[str, tuple[re.Pattern[str], str]] = {
     "subdomain": (
-        re.compile("[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"),
+        re.compile(LABEL),
         "must be what stands before the first dot of the host name: acme for acme.harvestapp.com",
     ),
     # RFC 7617, section 2: a colon ends the login, so none can be in it.

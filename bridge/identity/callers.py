@@ -7,12 +7,13 @@ from enum import StrEnum
 
 from bridge.identity.book import Book, login_key
 from bridge.identity.credentials import Basic, Bearer, Credential, is_token
+from bridge.identity.hosts import LABEL
 from bridge.identity.passwords import PasswordChecker
 from bridge.secret import Secret
 from bridge.v1.dialects import Dialect
 from bridge.v1.errors import NotIdentified
 
-_LABEL = re.compile("[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
+_LABEL = re.compile(LABEL)
 """What a subdomain may be, and a log may have: it is no secret, and no v2 token, which is longer. A
 client can write anything into its host name."""
 

@@ -12,6 +12,9 @@ from typing import NamedTuple
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
+LABEL = "[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
+"""A label of a host name in lower case (RFC 1123, section 2.1), such as a subdomain is."""
+
 
 class Origin(NamedTuple):
     """Who calls which host."""

@@ -169,6 +169,8 @@ def list_messages(call: V1Request) -> Flow:
     if updated_since := call.query.get(UPDATED_SINCE):
         since = read_datetime(updated_since, UPDATED_SINCE)
         parameters[UPDATED_SINCE] = datetime_text(since)
+    elif UPDATED_SINCE in call.query:
+        call.notes.add(NoteCode.PARAMETER_IGNORED, UPDATED_SINCE)
     return (yield from list_all(MESSAGES, call, parameters))
 
 

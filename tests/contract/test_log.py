@@ -83,6 +83,7 @@ async def test_notes_name_code_and_element_and_are_counted(
     [
         ("/invoice/1420/messages?updated_sinse=2010-09-25&page=2", ["updated_sinse", "page"]),
         ("/invoice/1420/messages?updated_since=2010-09-25", []),
+        ("/invoice/1420/messages?updated_since=", ["updated_since"]),
         ("/invoice/1420/messages/new?reminder=true&updated_since=x", ["updated_since"]),
         ("/invoice/1420/messages/409?updatedSince=x", ["updatedSince"]),
         ("/invoice/1420/payments?access_token=x&updated_since=x", ["updated_since"]),
