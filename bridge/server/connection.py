@@ -9,7 +9,7 @@ import fcntl
 import socket
 import struct
 import termios
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import HttpVersion10, HttpVersion11, web, web_protocol
@@ -20,7 +20,7 @@ from aiohttp.streams import StreamReader
 from bridge.resources.failures import answer_to
 from bridge.server.answers import headers_of, http_response, raw_response
 from bridge.server.heads import end_of_head, has_bare_line_feeds, repaired
-from bridge.server.limits import ConnectionLimits, Key, Share
+from bridge.server.limits import ConnectionLimits, Key
 from bridge.v1.errors import (
     InvalidRequest,
     LegacyCallError,
@@ -81,8 +81,8 @@ class Connection(web.RequestHandler):
         "_takes_no_more",
         "_wire",
         "fault",
-        "network",
         "repairs",
+        "shares",
     )
 
     def __init__(
@@ -90,15 +90,15 @@ class Connection(web.RequestHandler):
         front: "Front",
         limits: ConnectionLimits,
         loop: asyncio.AbstractEventLoop,
-        network: str | None = None,
+        shares: Sequence[Key] | None = None,
         **options: Any,  # noqa: ANN401 - aiohttp's own
     ) -> None:
         super().__init__(front, loop=loop, **options)
-        self.network = network
-        """In whose name the front has admitted it; None: it has not yet, or it has made room."""
+        self.shares = shares
+        """With whom the front has admitted it; None: it has not yet, or it has made room."""
         self._handshake: asyncio.Task[None] | None = None
         """Behind TLS, what comes before it is made."""
-        self._held: tuple[list[Key], int] = [], 0
+        self._held: tuple[Sequence[Key], int] = (), 0
         """Who has taken how many bytes of the front's for heads."""
         self._standing: dict[Connection, None] | None = None
         """Those that matter no more than this one; None: it serves somebody who is known."""
@@ -220,13 +220,13 @@ class Connection(web.RequestHandler):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin to serve, unless the front has no room."""
-        if self.network is None:
+        if self.shares is None:
             peer = transport.get_extra_info("peername")
-            self.network = self._front.admit(peer[0] if peer else "")
+            self.shares = self._front.admit(peer[0] if peer else "")
         super().connection_made(transport)
         self._wire = self.transport
         self._is_plain = transport.get_extra_info("sslcontext") is None
-        if self.network is None:
+        if self.shares is None:
             self.force_close()
         else:
             self._stand_among(self._front.waiting)
@@ -239,7 +239,7 @@ class Connection(web.RequestHandler):
 
         def end(_task: "asyncio.Task[None]") -> None:
             self._handshake = None
-            if self._standing is self._front.handshakes or self.network is None:
+            if self._standing is self._front.handshakes or self.shares is None:
                 self._leave()
                 wire.close()
 
@@ -256,9 +256,9 @@ class Connection(web.RequestHandler):
 
     def _leave(self) -> None:
         self._stand_among(None)
-        if self.network is not None:
-            self._front.release(self.network)
-            self.network = None
+        if self.shares is not None:
+            self._front.release(self.shares)
+            self.shares = None
 
     def _stand_among(self, others: "dict[Connection, None] | None") -> None:
         if self._standing is not None:
@@ -298,7 +298,7 @@ class Connection(web.RequestHandler):
     def _hold(self) -> None:
         """Take of the front's bytes for heads what is kept of one, and give back the rest."""
         self._let_go()
-        keys: list[Key] = [(Share.ADDRESS, self.network)] if self.network else []
+        keys = self.shares or ()
         kept = len(self._behind)
         try:
             self._front.heads.take(keys, kept)
@@ -314,7 +314,7 @@ class Connection(web.RequestHandler):
         keys, held = self._held
         if held:
             self._front.heads.give_back(keys, held)
-            self._held = [], 0
+            self._held = (), 0
 
     def eof_received(self) -> bool:  # type: ignore[override]
         """Let a client that sends no more have the answer to what it has asked.

@@ -21,7 +21,7 @@ from aiohttp.streams import StreamReader
 from bridge.identity.hosts import Network, is_trusted, network_of
 from bridge.server.answers import request_id_of
 from bridge.server.connection import VERSIONS, Connection
-from bridge.server.limits import Budget, ConnectionLimits, Share
+from bridge.server.limits import Budget, ConnectionLimits, Key, Share
 from bridge.server.records import CallRecord
 from bridge.server.tls import why_no_handshake
 
@@ -41,9 +41,9 @@ class Front(web.Server):
     """Gives every connection its protocol, and room, as long as there is any.
 
     Where there is none, a connection that matters less makes room: first a handshake, then one
-    whose refused body is passed over, then one that waits for a request (a
-    server may close those at any time, RFC 9112, section 9.5), last one whose caller is not known
-    yet; of each kind, the oldest. So a flood of strangers keeps nobody out who is known.
+    whose refused body is passed over, then one that waits for a request (a server may close those
+    at any time, RFC 9112, section 9.5), last one whose caller is not known yet; of each kind, the
+    oldest. So a flood of strangers keeps nobody out who is known.
     """
 
     def __init__(
@@ -75,7 +75,11 @@ class Front(web.Server):
         self._complained = float("-inf")
         self._failed_handshakes: dict[str, tuple[float, int]] = {}
         """By their reason: when that was logged last, and how often it was not since then."""
-        self._of_network: dict[str, int] = {}
+        self._places = Budget(
+            "connections",
+            self.limits.connections,
+            {Share.ADDRESS: self.limits.connections_per_address},
+        )
         self.heads = Budget(
             "heads", self.limits.heads_limit, {Share.ADDRESS: self.limits.heads_per_address}
         )
@@ -87,41 +91,40 @@ class Front(web.Server):
         """Between two requests, or with at most a part of a head."""
         self.unknown: dict[Connection, None] = {}
         """With a request under way whose caller's credential is not known to be right."""
-        self.open = 0
+
+    @property
+    def open(self) -> int:
         """How many connections there are, handshakes included."""
+        return self._places.used
 
     def __call__(self) -> web.RequestHandler:
         """Make the protocol of a new connection."""
         return self._connection()
 
-    def _connection(self, network: str | None = None) -> Connection:
-        return Connection(self, self.limits, self._event_loop, network, **self._options)
+    def _connection(self, shares: Sequence[Key] | None = None) -> Connection:
+        return Connection(self, self.limits, self._event_loop, shares, **self._options)
 
-    def admit(self, address: str) -> str | None:
-        """Make room for a connection from `address`; return what to `release`, None for no room."""
-        network = "" if is_trusted(address, self._proxies) else network_of(address)
-        has_its_share = (
-            network and self._of_network.get(network, 0) >= self.limits.connections_per_address
-        )
-        if (has_its_share and not self._make_room(network)) or (
+    def admit(self, address: str) -> Sequence[Key] | None:
+        """Make room for a connection from `address`; return what to `release`, None for no room.
+
+        That is with whom it shares what everybody may have a part of.
+        """
+        is_everybodys = is_trusted(address, self._proxies)
+        shares = () if is_everybodys else ((Share.ADDRESS, network_of(address)),)
+        if (self._places.is_used_up(shares) and not self._make_room(shares)) or (
             self.open >= self.limits.connections and not self._make_room()
         ):
             self._complain("the new one")
             return None
-        self.open += 1
-        self._of_network[network] = self._of_network.get(network, 0) + 1
-        return network
+        self._places.take(shares)
+        return shares
 
-    def release(self, network: str) -> None:
+    def release(self, shares: Sequence[Key]) -> None:
         """Give back the room of a connection that is no more."""
-        self.open -= 1
-        if self._of_network[network] == 1:
-            del self._of_network[network]
-        else:
-            self._of_network[network] -= 1
+        self._places.give_back(shares)
 
-    def _make_room(self, network: str | None = None) -> bool:
-        """Close what matters least of all connections, or of those of one network."""
+    def _make_room(self, shares: Sequence[Key] | None = None) -> bool:
+        """Close what matters least of all connections, or of those with these shares."""
         for kind, closed in (
             (self.handshakes, "a handshake"),
             (self.lingering, "one whose body was passed over"),
@@ -129,7 +132,7 @@ class Front(web.Server):
             (self.unknown, "one of a caller who is not known"),
         ):
             for connection in kind:
-                if network is None or connection.network == network:
+                if shares is None or connection.shares == shares:
                     connection.give_way()
                     self._complain(closed)
                     return True
@@ -155,10 +158,10 @@ class Front(web.Server):
                 continue
             # There may be many that do not let the loop turn.
             await asyncio.sleep(0)
-            if (network := self.admit(address[0])) is None:
+            if (shares := self.admit(address[0])) is None:
                 wire.close()
                 continue
-            connection = self._connection(network)
+            connection = self._connection(shares)
             shaking = self._shake_hands(wire, address[0], connection, tls)
             connection.shakes_hands(self._event_loop.create_task(shaking), wire)
 

@@ -242,6 +242,10 @@ class Budget:
             else:
                 self._used[key] -= count
 
+    def is_used_up(self, keys: Sequence[Key]) -> bool:
+        """Tell whether one of these keys has its whole share in use."""
+        return any(self._used.get(key, 0) >= self._shares[key[0]] for key in keys)
+
     def place(self, keys: Sequence[Key]) -> "Place":
         """Return one of them, which is taken for as long as its block runs.
 
