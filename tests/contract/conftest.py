@@ -1,8 +1,14 @@
 """What all tests of the contract have in common."""
 
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.support.held_upstream import HeldUpstream, running_held_upstream
+from tests.support.legacy import LegacyClient
+from tests.support.logged import Logged, logging
+from tests.support.running import running_bridge
 
 
 @pytest.fixture(autouse=True)
@@ -14,3 +20,21 @@ def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def journal(tmp_path: Path) -> Path:
     return tmp_path / "journal.sqlite"
+
+
+@pytest.fixture
+def log() -> Iterator[Logged]:
+    with logging() as logged:
+        yield logged
+
+
+@pytest.fixture
+async def held() -> AsyncIterator[HeldUpstream]:
+    async with running_held_upstream() as upstream:
+        yield upstream
+
+
+@pytest.fixture
+async def client(log: Logged, held: HeldUpstream, journal: Path) -> AsyncIterator[LegacyClient]:
+    async with running_bridge(held.base_url, journal=journal) as legacy:
+        yield legacy

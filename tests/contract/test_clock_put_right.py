@@ -4,26 +4,20 @@ Told the other way round, as only how v2's clock and the bridge's differ can be 
 goes on, and v2's says by so much another time.
 """
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from pathlib import Path
 
 import pytest
 
-from tests.support.held_upstream import HeldCall, HeldUpstream, running_held_upstream
+from tests.support.held_upstream import HeldCall, HeldUpstream
 from tests.support.legacy import LegacyClient
 from tests.support.running import running_bridge
 from tests.support.upstream import page
 from tests.support.writing import SEND, getting, hello, outcomes, posting
 
 FIVE_MINUTES = 300
-
-
-@pytest.fixture
-async def held() -> AsyncIterator[HeldUpstream]:
-    async with running_held_upstream() as upstream:
-        yield upstream
 
 
 def date(seconds: float) -> Mapping[str, str]:

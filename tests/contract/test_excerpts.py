@@ -1,24 +1,17 @@
 """No answer, header or log line grows with what it quotes, whoever said it."""
 
 import json
-from collections.abc import Iterator
 
 import pytest
 
 from tests.support.legacy import LegacyClient
-from tests.support.logged import Logged, logging
+from tests.support.logged import Logged
 from tests.support.upstream import Reply, ScriptedUpstream, page
 
 LIST = "/invoice/7/messages"
 LONG = "b" * 3000
 CLOSED_WRONGLY = f"<invoice-message><{LONG}></invoice-message>"
 XML = {"Content-Type": "application/xml"}
-
-
-@pytest.fixture
-def log() -> Iterator[Logged]:
-    with logging() as stream:
-        yield stream
 
 
 @pytest.mark.parametrize(

@@ -2,16 +2,14 @@
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.support.clocks import Leaps, until
-from tests.support.held_upstream import HeldUpstream, running_held_upstream
+from tests.support.held_upstream import HeldUpstream
 from tests.support.legacy import BASIC, LegacyClient, hang_up
-from tests.support.logged import Logged, logging
-from tests.support.running import running_bridge
+from tests.support.logged import Logged
 from tests.support.upstream import page
 from tests.support.writing import HELLO, SEND, caught_up, hello, outcomes, posting
 
@@ -23,24 +21,6 @@ WRITE = b"POST %s %sContent-Type: text/xml\r\nContent-Length: %d\r\n\r\n%s" % (
     len(HELLO),
     HELLO,
 )
-
-
-@pytest.fixture
-def log() -> Iterator[Logged]:
-    with logging() as logged:
-        yield logged
-
-
-@pytest.fixture
-async def held() -> AsyncIterator[HeldUpstream]:
-    async with running_held_upstream() as upstream:
-        yield upstream
-
-
-@pytest.fixture
-async def client(log: Logged, held: HeldUpstream, journal: Path) -> AsyncIterator[LegacyClient]:
-    async with running_bridge(held.base_url, journal=journal) as legacy:
-        yield legacy
 
 
 def half_closing(client: LegacyClient, *pieces: bytes) -> asyncio.Task[bytes]:

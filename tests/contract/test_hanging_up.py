@@ -1,7 +1,7 @@
 """Clients that do not wait for their answer: what becomes of what they have asked."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -11,32 +11,14 @@ from aiohttp import web
 from bridge.server.answers import send
 from bridge.server.connection import Connection
 from tests.support.clocks import until
-from tests.support.held_upstream import HeldUpstream, running_held_upstream
+from tests.support.held_upstream import HeldUpstream
 from tests.support.legacy import BASIC, LegacyClient, hang_up
-from tests.support.logged import Logged, logging
+from tests.support.logged import Logged
 from tests.support.running import running_bridge
 from tests.support.upstream import page
 from tests.support.writing import HELLO, SEND, caught_up, getting, hello, outcomes, posting
 
 DELETE = f"{SEND}/403"
-
-
-@pytest.fixture
-def log() -> Iterator[Logged]:
-    with logging() as logged:
-        yield logged
-
-
-@pytest.fixture
-async def held() -> AsyncIterator[HeldUpstream]:
-    async with running_held_upstream() as upstream:
-        yield upstream
-
-
-@pytest.fixture
-async def client(log: Logged, held: HeldUpstream, journal: Path) -> AsyncIterator[LegacyClient]:
-    async with running_bridge(held.base_url, journal=journal) as legacy:
-        yield legacy
 
 
 def request(method: str, path: str, body: bytes = b"", *, length: int | None = None) -> bytes:

@@ -695,6 +695,16 @@ class TestTimeThatIsLeft:
         await asyncio.gather(*(each.response() for each in behind))
         return asked
 
+    @staticmethod
+    async def slow(held: HeldUpstream, asker: Asker, leaps: Leaps, seconds: float) -> None:
+        """Have v2 take so long for its answers, again and again."""
+        for _ in range(50):
+            asking = asker.ask(OTHER)
+            call = await held.next()
+            leaps.ahead(seconds)
+            call.answer()
+            await asking.response()
+
     async def test_a_timeout_of_what_had_waited_does_not_count(
         self, held: HeldUpstream, leaps: Leaps
     ) -> None:
@@ -726,12 +736,7 @@ class TestTimeThatIsLeft:
     ) -> None:
         async with running_gateway(held.base_url, Policy(calls_per_account=1)) as gateway:
             asker = Asker(gateway)
-            for _ in range(50):
-                asking = asker.ask(OTHER)
-                call = await held.next()
-                leaps.ahead(8)
-                call.answer()
-                await asking.response()
+            await self.slow(held, asker, leaps, 8)
             before = len(held.calls)
             (asking,) = await self.waiting(held, asker, leaps, 24)
 
@@ -744,12 +749,7 @@ class TestTimeThatIsLeft:
     ) -> None:
         async with running_gateway(held.base_url, Policy(calls_per_account=1)) as gateway:
             asker = Asker(gateway)
-            for _ in range(50):
-                asking = asker.ask(OTHER)
-                call = await held.next()
-                leaps.ahead(25)
-                call.answer()
-                await asking.response()
+            await self.slow(held, asker, leaps, 25)
             (asking,) = await self.waiting(held, asker, leaps, 19)
             (await held.next()).answer()
 
