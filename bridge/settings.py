@@ -10,6 +10,7 @@ import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, date, datetime, time
 from difflib import get_close_matches
+from enum import StrEnum
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Self, TypeVar
@@ -100,6 +101,39 @@ _LOWER = StringConstraints(strip_whitespace=True, to_lower=True)
 
 _NAME = "(?:[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?\\.)+[A-Za-z][A-Za-z0-9-]*"
 """A host name that others can look up: it has a dot."""
+
+_DATABASE = _like(
+    r"(?!postgres(?:ql)?(?:\+\w+)?:)(?!\w+://).+|postgresql://[!-~]+",
+    "the path of a file, or a URL such as postgresql://user@host/name",
+)
+_REFERENCE = _like(
+    "env:[A-Za-z_][A-Za-z0-9_]*|file:/.+", "env:NAME or file:/absolute/path, and not a token itself"
+)
+
+
+class LogFormat(StrEnum):
+    """The form of log lines."""
+
+    AUTO = "auto"
+    JSON = "json"
+    CONSOLE = "console"
+
+
+class LogLevel(StrEnum):
+    """How serious a log line is."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+class Traces(StrEnum):
+    """Where traces go."""
+
+    OFF = "off"
+    OTLP = "otlp"
+
 
 CommaList = BeforeValidator(_comma_list)
 Contact = Annotated[
@@ -220,6 +254,12 @@ class FileSettings(_Part):
     """The credential book, a TOML file."""
     journal: Path = Path("harvest-bridge-journal.sqlite")
     """The file that keeps what is known of writes, an SQLite database."""
+    database: Annotated[str, StringConstraints(strip_whitespace=True), _DATABASE] = (
+        "harvest-bridge.sqlite"
+    )
+    """The translation log: an SQLite file, or a URL such as postgresql://user@host/name."""
+    database_key: Path | None = None
+    """The file with the key of the log's digests; by default, beside the SQLite file."""
 
 
 class Settings(FileSettings, UpstreamSettings):
@@ -267,6 +307,18 @@ class Settings(FileSettings, UpstreamSettings):
     """Seconds in which a write counts as a repetition of one like it whose outcome was not told."""
     stop_timeout: SecondsOrZero = 30.0
     """Seconds that calls under way are given when told to stop."""
+    calls_kept_days: Count = 30
+    """Days that the translation log keeps single calls; what is counted stays."""
+    calls_kept_bytes: Count = 10 * 1024**3
+    """Bytes that the translation log may take; the oldest calls make room."""
+    log_format: LogFormat = LogFormat.AUTO
+    """The form of the log lines: json, console, or auto: console on a terminal."""
+    log_level: LogLevel = LogLevel.INFO
+    """The least serious log lines to write: debug, info, warning or error."""
+    admin_bearer_token: Annotated[str, _REFERENCE] | None = None
+    """Where the admin side's token is, env:NAME or file:/path; needed off the loopback."""
+    traces: Traces = Traces.OFF
+    """Whether to send OpenTelemetry traces: off, or otlp, as the OTEL_ variables say."""
 
     @model_validator(mode="after")
     def _make_sense_together(self) -> Self:
@@ -316,7 +368,7 @@ def load(part: type[Part], flags: Mapping[str, Any], file: Path | None) -> Part:
     return settings
 
 
-PATHS = ("book", "journal", "tls_certificate", "tls_key")
+PATHS = ("book", "journal", "database_key", "tls_certificate", "tls_key")
 
 
 def _read(file: Path) -> dict[str, Any]:
@@ -324,6 +376,9 @@ def _read(file: Path) -> dict[str, Any]:
     for name in PATHS:
         if isinstance(path := read.get(name), str):
             read[name] = file.parent / path
+    database = read.get("database")
+    if isinstance(database, str) and database.strip() and "://" not in database:
+        read["database"] = str(file.parent / database)
     return read
 
 

@@ -23,6 +23,7 @@ from tests.support.legacy import LegacyClient
 
 REPOSITORY = Path(__file__).parent.parent
 README = (REPOSITORY / "README.md").read_text()
+CONFIGURATION = (REPOSITORY / "docs" / "configuration.md").read_text()
 SAMPLE_FILE = REPOSITORY / "deploy" / "harvest-bridge.toml"
 SAMPLE = SAMPLE_FILE.read_text()
 WHO_WE_ARE = {"contact": "ops@acme.dev", "account_id": 1000}
@@ -50,7 +51,7 @@ def default_of(field: FieldInfo) -> str:
 
 
 def test_the_table_of_settings() -> None:
-    told = re.findall(r"^\| `(\w+)` \| (.+?) \| (.+) \|$", README, re.MULTILINE)
+    told = re.findall(r"^\| `(\w+)` \| (.+?) \| (.+) \|$", CONFIGURATION, re.MULTILINE)
 
     assert told == [
         (name, default_of(field), field.description)

@@ -131,6 +131,16 @@ GIVEN: dict[str, list[tuple[str, str, str, object]]] = {
     "calls_per_account": [("1", "1", "1", 1), ("2", "2", "2", 2), ("3", "3", "3", 3)],
     "throttle_wait": [("1.5", "1.5", "1.5", 1.5), ("2", "2", "2", 2.0), ("3", "3", "3", 3.0)],
     "journal": [(text, text, f'"{text}"', Path(text)) for text in ("/a", "b", "/c.sqlite")],
+    "database": [(text, text, f'"{text}"', text) for text in ("/a", "postgresql://b/c", "/c.db")],
+    "database_key": [(text, text, f'"{text}"', Path(text)) for text in ("/a", "b", "/c.key")],
+    "calls_kept_days": [("1", "1", "1", 1), ("2", "2", "2", 2), ("3", "3", "3", 3)],
+    "calls_kept_bytes": [("1", "1", "1", 1), ("2", "2", "2", 2), ("3", "3", "3", 3)],
+    "log_format": [(text, text, f'"{text}"', text) for text in ("json", "console", "auto")],
+    "log_level": [(text, text, f'"{text}"', text) for text in ("debug", "warning", "error")],
+    "admin_bearer_token": [
+        (text, text, f'"{text}"', text) for text in ("env:A", "file:/b", "env:C")
+    ],
+    "traces": [(text, text, f'"{text}"', text) for text in ("otlp", "off", "otlp")],
     "repeat_window": [("1.5", "1.5", "1.5", 1.5), ("2", "2", "2", 2.0), ("0", "0", "0", 0.0)],
     "stop_timeout": [("1.5", "1.5", "1.5", 1.5), ("2", "2", "2", 2.0), ("0", "0", "0", 0.0)],
 }
@@ -156,6 +166,14 @@ DEFAULTS = {
     "calls_per_account": 100,
     "throttle_wait": 0.0,
     "journal": Path("harvest-bridge-journal.sqlite"),
+    "database": "harvest-bridge.sqlite",
+    "database_key": None,
+    "calls_kept_days": 30,
+    "calls_kept_bytes": 10 * 1024**3,
+    "log_format": "auto",
+    "log_level": "info",
+    "admin_bearer_token": None,
+    "traces": "off",
     "repeat_window": 12 * 3600.0,
     "stop_timeout": 30.0,
 }
