@@ -11,6 +11,7 @@ from bridge.cli.terminal import Given, with_settings
 from bridge.identity.book import BookError
 from bridge.record.store import JournalError
 from bridge.server import logs
+from bridge.server.admin.token import UnusableToken
 from bridge.server.service import running
 from bridge.server.serving import Signals
 from bridge.server.tls import UnusableCertificate
@@ -36,6 +37,8 @@ class WrongFile(Exception):
 def _told_with_its_setting(settings: Settings) -> Iterator[None]:
     try:
         yield
+    except UnusableToken as error:
+        raise WrongFile(f"admin_bearer_token: {error} {where('admin_bearer_token')}") from None
     except (BookError, JournalError, UnusableCertificate) as error:
         told = str(error)
         names = (name for name in PATHS if f"{getattr(settings, name)}: " in told)

@@ -7,7 +7,7 @@ import atexit
 import json
 import logging
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Any, TextIO
@@ -16,6 +16,7 @@ import msgspec
 import structlog
 
 from bridge.excerpt import excerpt
+from bridge.record.log.events import ConnectionEvent
 from bridge.server.lines import Lines
 from bridge.server.records import CallRecord, Sink
 
@@ -145,6 +146,17 @@ def call_log() -> Sink:
         logger.info(_encode(line))
 
     return log_call
+
+
+def connection_log() -> Callable[[ConnectionEvent], None]:
+    """Return the sink that writes a line for connections that have failed, likewise."""
+    logger = structlog.get_config()["logger_factory"]()
+
+    def log_failed(failed: ConnectionEvent) -> None:
+        told = msgspec.structs.asdict(failed)
+        logger.info(_encode({name: value for name, value in told.items() if value is not None}))
+
+    return log_failed
 
 
 def started(what: str, host: str, port: int, **details: str) -> None:

@@ -153,7 +153,8 @@ class ConnectionEvent(msgspec.Struct, frozen=True, gc=False, omit_defaults=True,
     """Connections that failed alike, from one network: no call came of them."""
 
     event: str
-    """`tls_handshake_failed`, `not_http` or `connection_refused`."""
+    """`tls_handshake_failed`, `not_http`, `connection_refused`, or on the admin side, for a wrong
+    token, `admin_refused`."""
     level: str = "warning"
     timestamp: datetime
     network: str
