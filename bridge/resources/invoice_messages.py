@@ -35,6 +35,7 @@ from bridge.v1.dialects import Dialect
 from bridge.v1.elements import ElementType, NotCanonical, PerDialect, Remark
 from bridge.v1.errors import InvalidRequest
 from bridge.v1.notes import NoteCode, Notes
+from bridge.v1.problems import Problem
 from bridge.v1.reader import SHORT_BODY
 from bridge.v1.recipients import InvalidRecipient, Mailbox
 from bridge.v1.values import boolean_text, datetime_text, read_boolean, read_datetime
@@ -212,9 +213,14 @@ def change_state(event_type: str, call: V1Request) -> Flow:
 
 
 def _create(call: V1Request, parameters: Mapping[str, object]) -> Flow:
-    request = V2Request("POST", MESSAGES.path_of(call), body=msgspec.json.encode(parameters))
-    sets_state = "event_type" in parameters
-    write = Write(RESOURCE.name, request, likeness(parameters), sets_state=sets_state)
+    event = parameters.get("event_type")
+    request = V2Request(
+        "POST",
+        MESSAGES.path_of(call),
+        body=msgspec.json.encode(parameters),
+        event=None if event is None else str(event),
+    )
+    write = Write(RESOURCE.name, request, likeness(parameters), sets_state=event is not None)
     return (yield from create(write, look, MESSAGE, call))
 
 
@@ -245,11 +251,13 @@ def _parameters(values: Mapping[str, str | None], notes: Notes) -> dict[str, obj
 
 def _mailboxes(text: str, element: str, limit: int, notes: Notes) -> tuple[Mailbox, ...]:
     if len(text) > MAX_RECIPIENTS_LENGTH:
-        raise InvalidRequest(f"{element} has more than {MAX_RECIPIENTS_LENGTH} characters.")
+        raise InvalidRequest(
+            f"{element} has more than {MAX_RECIPIENTS_LENGTH} characters.", Problem.BAD_RECIPIENT
+        )
     try:
         found = recipients.read(text, limit=limit)
     except InvalidRecipient as invalid:
-        raise InvalidRequest(f"{element}: {invalid}") from None
+        raise InvalidRequest(f"{element}: {invalid}", Problem.BAD_RECIPIENT) from None
     for code in found.notes:
         notes.add(code, element)
     return found.mailboxes

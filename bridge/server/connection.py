@@ -28,6 +28,7 @@ from bridge.v1.errors import (
     Overloaded,
     RequestTimeout,
 )
+from bridge.v1.problems import Problem
 
 if TYPE_CHECKING:
     from bridge.server.front import Front
@@ -87,6 +88,7 @@ class Connection(web.RequestHandler):
         "fault",
         "repairs",
         "shares",
+        "tls",
     )
 
     def __init__(
@@ -125,6 +127,8 @@ class Connection(web.RequestHandler):
         """When the request under way was whole, as far as it is, by the event loop's clock."""
         self._is_plain = True
         """Whether it is not behind TLS."""
+        self.tls: str | None = None
+        """The version of TLS that it is behind."""
         self._sends_no_more = False
         """Whether the client has closed its half of the connection."""
         self._takes_no_more = False
@@ -184,10 +188,14 @@ class Connection(web.RequestHandler):
         """Find the `fault` of the request under way, if it has one that its parser lets pass."""
         self.fault = None
         if message.version not in VERSIONS:
-            self.fault = InvalidRequest("Only HTTP/1.0 and HTTP/1.1 are spoken here.")
+            self.fault = InvalidRequest(
+                "Only HTTP/1.0 and HTTP/1.1 are spoken here.", Problem.HTTP_VERSION
+            )
         elif message.chunked and message.headers["Transfer-Encoding"].lower() != "chunked":
             # The other codings would have to be undone (RFC 9112, section 6.1).
-            self.fault = InvalidRequest("Of transfer codings, only chunked is understood.")
+            self.fault = InvalidRequest(
+                "Of transfer codings, only chunked is understood.", Problem.TRANSFER_CODING
+            )
         elif message.method == "CONNECT":
             self.fault = MethodNotAllowed("CONNECT", ("GET", "HEAD", "POST", "DELETE"))
         else:
@@ -233,6 +241,8 @@ class Connection(web.RequestHandler):
         super().connection_made(transport)
         self._wire = self.transport
         self._is_plain = transport.get_extra_info("sslcontext") is None
+        if not self._is_plain:
+            self.tls = transport.get_extra_info("ssl_object").version()
         if self.shares is None:
             self.force_close()
         else:
@@ -335,7 +345,7 @@ class Connection(web.RequestHandler):
         if self._standing is self._front.waiting:
             if self._behind:
                 self._front.count_unread(self.address, "broken-off")
-                self._refuse(InvalidRequest("The head of the request broke off."))
+                self._refuse(InvalidRequest("The head of the request broke off.", Problem.BAD_HEAD))
             return False
         if (
             self._asked_at is None
@@ -360,14 +370,16 @@ class Connection(web.RequestHandler):
             if len(data) > self._limits.head_size:
                 self._front.count_unread(self.address, "long-head")
                 self._refuse(
-                    InvalidRequest(f"The head has more than {self._limits.head_size} bytes.")
+                    InvalidRequest(
+                        f"The head has more than {self._limits.head_size} bytes.", Problem.BAD_HEAD
+                    )
                 )
             elif self._head_timer is None:
                 self._start_head_timer()
             return
         if end < 0 and data.startswith(_TLS_HANDSHAKE):
             self._front.count_unread(self.address, "tls", "it spoke TLS, and this is plain HTTP")
-            self._refuse(InvalidRequest(_NOT_HTTP))
+            self._refuse(InvalidRequest(_NOT_HTTP, Problem.BAD_HEAD))
             return
         # What is no HTTP need not come to an end.
         head, self._behind = (data, b"") if end < 0 else (data[:end], data[end:])
@@ -383,7 +395,7 @@ class Connection(web.RequestHandler):
         super().data_received(head)
         if (announced := _announced(self)) is None:
             self._front.count_unread(self.address, "bad-head")
-            self._refuse(InvalidRequest(_NOT_HTTP))
+            self._refuse(InvalidRequest(_NOT_HTTP, Problem.BAD_HEAD))
             return
         self._body, self._body_left = announced
         self._last_bytes = b""
@@ -509,12 +521,13 @@ class Connection(web.RequestHandler):
         if isinstance(exc, LineTooLong):
             line, field = self._limits.line_size, self._limits.field_size
             return "long-head", InvalidRequest(
-                f"The URL has more than {line} bytes, or a header more than {field}."
+                f"The URL has more than {line} bytes, or a header more than {field}.",
+                Problem.BAD_HEAD,
             )
         if message is not None and message.startswith("Too many headers"):
             said = f"There are more than {self._limits.fields} headers."
-            return "many-fields", InvalidRequest(said)
-        return "bad-head", InvalidRequest(_NOT_HTTP)
+            return "many-fields", InvalidRequest(said, Problem.BAD_HEAD)
+        return "bad-head", InvalidRequest(_NOT_HTTP, Problem.BAD_HEAD)
 
 
 def _unacknowledged(wire: asyncio.Transport) -> int | None:

@@ -7,12 +7,14 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import partial
+from secrets import token_bytes
 from typing import Any
 
 import aiohttp
 import structlog
 
 from bridge.identity.book_keeper import BookKeeper
+from bridge.identity.digests import KEY_LENGTH, Digests
 from bridge.record.journal import Journal, open_journal
 from bridge.server import logs
 from bridge.server.admin.guard import Guard
@@ -24,6 +26,7 @@ from bridge.server.failed_connections import FailedConnections
 from bridge.server.front import Front, listening_front
 from bridge.server.leaving import Departure
 from bridge.server.limits import LIMITS, Limits, allow_connections
+from bridge.server.records import Recorder
 from bridge.server.serving import told_if_taken
 from bridge.server.tls import CertificateReloader
 from bridge.settings import Settings, unknown_variables
@@ -121,7 +124,6 @@ async def running(settings: Settings, limits: Limits = LIMITS) -> AsyncIterator[
         if tls is not None:
             checks["certificate"] = _at_once(tls.problem)
         readiness = Readiness(checks)
-        log_call = logs.call_log()
         failed = FailedConnections([logs.connection_log()])
         stack.callback(failed.close)
         admin = AdminSide(
@@ -144,13 +146,14 @@ async def running(settings: Settings, limits: Limits = LIMITS) -> AsyncIterator[
                 tls.context if tls is not None and over_tls else None,
             )
         )
+        recorder = Recorder((logs.call_log(),), Digests(token_bytes(KEY_LENGTH)))
         endpoint = Endpoint(
             settings,
             gateway,
             journal,
             departure=departure,
             book=(lambda: NO_BOOK) if keeper is None else lambda: keeper.book,
-            sinks=(log_call,),
+            recorder=recorder,
             limits=limits,
         )
         stack.push_async_callback(endpoint.close)

@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any, cast
 
 import structlog
-from aiohttp import web
+from aiohttp import web, web_protocol
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http_parser import RawRequestMessage
 from aiohttp.streams import StreamReader
@@ -114,6 +114,8 @@ class AdminSide(web.Server):
         task: "asyncio.Task[None]",
     ) -> web.BaseRequest:
         received = message, payload, connection, writer, task, self._event_loop
+        if message is web_protocol.ERROR:  # which `_Connection.handle_error` answers
+            return web.BaseRequest(*received)
         return AdminRequest(*received, proxies=self.guard.proxies)
 
     # Connections.
