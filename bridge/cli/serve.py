@@ -25,7 +25,8 @@ app = typer.Typer()
 def serve(given: Given) -> None:
     """Answer legacy calls."""
     settings = given.load(Settings)
-    logs.configure()
+    logs.configure(form=settings.log_format, level=settings.log_level)
+    logs.starting("bridge")
     run(_serve(settings), WrongFile)
 
 
