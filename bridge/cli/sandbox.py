@@ -58,7 +58,7 @@ def sandbox(
         fail(f"{faults}: {error}")
     if standing_copy is not None and not is_address(standing_copy):
         fail("--standing-copy: must be an address such as archive@example.com")
-    _configure_log(given, "sandbox")
+    _configure_log(given)
     v2 = create_sandbox(
         database=database,
         throttle=throttle,
@@ -71,10 +71,9 @@ def sandbox(
         run(_sandbox(host, port, v2))
 
 
-def _configure_log(given: Given, what: str) -> None:
+def _configure_log(given: Given) -> None:
     settings = given.load(LogSettings)
     logs.configure(form=settings.log_format, level=settings.log_level)
-    logs.starting(what)
 
 
 REHEARSAL = """\
@@ -119,7 +118,7 @@ def demo(
     ] = 8090,
 ) -> None:
     """Serve the sandbox and a bridge to it, and print calls to try."""
-    _configure_log(given, "demo")
+    _configure_log(given)
     run(_demo(port, sandbox_port, admin_port))
 
 

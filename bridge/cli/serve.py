@@ -26,7 +26,6 @@ def serve(given: Given) -> None:
     """Answer legacy calls."""
     settings = given.load(Settings)
     logs.configure(form=settings.log_format, level=settings.log_level)
-    logs.starting("bridge")
     run(_serve(settings), WrongFile)
 
 

@@ -15,7 +15,6 @@ from typing import Any, TextIO
 import msgspec
 import structlog
 
-from bridge import __version__
 from bridge.excerpt import excerpt
 from bridge.record.log.events import ConnectionEvent, Ended, Sink
 from bridge.server.console import ConsoleForm, wants_colors
@@ -191,11 +190,6 @@ def connection_log() -> Callable[[ConnectionEvent], None]:
         _connections.warning(failed.event, **told)
 
     return log_failed
-
-
-def starting(what: str) -> None:
-    """Write the first line, before anything takes its time."""
-    structlog.get_logger("bridge").info("starting", what=what, version=__version__)
 
 
 def started(what: str, host: str, port: int, **details: str) -> None:
