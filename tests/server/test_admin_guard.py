@@ -207,7 +207,7 @@ class TestInTheClear:
 
     async def test_by_tls_cookies_are_bound_to_the_host(self, tls: Tls) -> None:
         async with running(is_loopback=False, tls=tls.server) as admin:
-            trusting = {"ssl": tls.client}
+            trusting: dict[str, Any] = {"ssl": tls.client}
             _, headers, page = await admin.ask("/login", headers=HTML, **trusting)
             fields = {"csrf_token": FORM.search(page)[1], "token": TOKEN}  # type: ignore[index]
             held = headers["Set-Cookie"].partition(";")[0]
