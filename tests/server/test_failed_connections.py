@@ -8,6 +8,7 @@ import struct
 import subprocess
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
 import structlog
@@ -16,7 +17,7 @@ import trustme
 from bridge.cli.loop import new_event_loop_factory
 from bridge.record.log.events import ConnectionEvent
 from bridge.server.failed_connections import INTERVAL, KINDS, OTHERS, FailedConnections
-from bridge.server.tls import server_context
+from bridge.server.tls import _HANDSHAKES, server_context
 from tests.support.clocks import Leaps, until
 from tests.support.fronts import running_front
 from tests.support.logged import logging
@@ -282,3 +283,14 @@ class TestMany:
             FailedConnections([failing, told.append]).count(NOT_HTTP, "192.0.2.1", "tls")
 
         assert (len(told), logs[0]["event"], "hush" in str(logs)) == (1, "not_recorded", False)
+
+
+def test_every_reason_is_documented() -> None:
+    documented = (Path(__file__).parents[2] / "docs" / "admin.md").read_text("utf-8")
+    told = {code for code, _ in _HANDSHAKES.values()} | {
+        *("reset", "timeout", "other", "tls", "bad-head", "long-head", "many-fields", "broken-off"),
+        *("slow-head", "no-room", "address-share", "heads", "wrong-token", "paused"),
+    }
+
+    assert [code for code in sorted(told) if f"`{code}`" not in documented] == []
+    assert f"Beyond {KINDS} networks" in documented
