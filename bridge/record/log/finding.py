@@ -58,8 +58,8 @@ def latest(
 ) -> tuple[Sequence[Row[Any]], int | None]:
     """Return rows of `calls`, the latest first, and the id below which to go on.
 
-    That is None where there are no more. What is looked at has bounds, so there may be fewer than `limit`, even none, and yet more to
-    come: where to go on is then what has not been looked at.
+    That is None where there are no more. What is looked at has bounds, so there may be fewer rows
+    than `limit`, even none, and yet more to come: where to go on is what has not been looked at.
     """
     low, high = _bounds(connection, filter_, before)
     if low >= high:
@@ -81,6 +81,15 @@ def latest(
                 return rows[:limit], rows[limit - 1].id
             looked_at += seen
     return rows, None
+
+
+def ends_of(connection: Connection, key: ColumnElement[int]) -> tuple[int, int] | None:
+    """Return the lowest and the highest value of what begins a key; None: the table is empty."""
+    # Each by itself: SQLite reads the whole table for both at once.
+    lowest = select(func.min(key)).scalar_subquery()
+    highest = select(func.max(key)).scalar_subquery()
+    first, last = connection.execute(select(lowest, highest)).one()
+    return None if first is None else (first, last)
 
 
 def _look(
@@ -108,9 +117,10 @@ def _look(
 
 
 def _bounds(connection: Connection, filter_: Filter, before: int | None) -> tuple[int, int]:
-    oldest, newest = connection.execute(select(func.min(CALLS.c.id), func.max(CALLS.c.id))).one()
-    if oldest is None:
+    ends = ends_of(connection, CALLS.c.id)
+    if ends is None:
         return 0, 0
+    oldest, newest = ends
     low = oldest if filter_.since is None else max(oldest, filter_.since << TIME_SHIFT)
     high = newest + 1 if before is None else min(newest + 1, before)
     return low, high if filter_.until is None else min(high, filter_.until << TIME_SHIFT)

@@ -530,9 +530,10 @@ def _periods(
     The tables' keys begin with the period. With all of them named, a database finds the rows of one
     integration without reading those of the others.
     """
-    first, last = connection.execute(select(func.min(period), func.max(period))).one()
-    if first is None:
+    ends = finding.ends_of(connection, period)
+    if ends is None:
         return false()
+    first, last = ends
     first = first if since is None else max(first, since // size)
     if one_by_one and last - first < MOST_PERIODS:
         return period.in_(range(first, last + 1))
