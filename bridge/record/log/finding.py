@@ -18,8 +18,9 @@ DAY = 24 * HOUR
 TIME_SHIFT = 22
 """Bits of an id below its milliseconds."""
 
+FIRST_SLICE = 500
 SLICE = 20_000
-"""Calls that one statement looks at, at most."""
+"""Calls that one statement looks at: few at first, for what is common is found at once."""
 MOST_LOOKED_AT = 100_000
 """Calls that are looked at for one page, but for the last slice."""
 MOST_HOURS = 48
@@ -67,6 +68,7 @@ def latest(
     conditions = _conditions(filter_)
     rows: list[Row[Any]] = []
     looked_at = 0
+    size = FIRST_SLICE
     for at, stretch in enumerate(_stretches(connection, filter_, low, high)):
         if at == MOST_HOURS or looked_at >= MOST_LOOKED_AT:
             return rows, stretch.high
@@ -74,12 +76,14 @@ def latest(
         while below > stretch.low:
             if looked_at >= MOST_LOOKED_AT:
                 return rows, below
-            wanted = limit + 1 - len(rows)
-            found, seen, below = _look(connection, stretch._replace(high=below), conditions, wanted)
+            found, seen, below = _look(
+                connection, stretch._replace(high=below), conditions, size, limit + 1 - len(rows)
+            )
             rows += found
             if len(rows) > limit:
                 return rows[:limit], rows[limit - 1].id
             looked_at += seen
+            size = min(4 * size, SLICE)
     return rows, None
 
 
@@ -93,14 +97,18 @@ def ends_of(connection: Connection, key: ColumnElement[int]) -> tuple[int, int] 
 
 
 def _look(
-    connection: Connection, stretch: _Stretch, conditions: ColumnElement[bool], limit: int
+    connection: Connection,
+    stretch: _Stretch,
+    conditions: ColumnElement[bool],
+    size: int,
+    limit: int,
 ) -> tuple[Sequence[Row[Any]], int, int]:
     """Look at a slice: return what was found, how many were looked at, and down to which id."""
     ids = (
         select(CALLS.c.id)
         .where(stretch.access, CALLS.c.id >= stretch.low, CALLS.c.id < stretch.high)
         .order_by(CALLS.c.id.desc())
-        .limit(SLICE)
+        .limit(size)
         .subquery()
     )
     found = connection.execute(
@@ -113,7 +121,7 @@ def _look(
     if len(found) == limit:
         return found, 0, found[-1].id
     seen, lowest = connection.execute(select(func.count(), func.min(ids.c.id))).one()
-    return found, seen, lowest if seen == SLICE else stretch.low
+    return found, seen, lowest if seen == size else stretch.low
 
 
 def _bounds(connection: Connection, filter_: Filter, before: int | None) -> tuple[int, int]:
