@@ -15,7 +15,7 @@ app = typer.Typer()
 
 
 @app.command("explain")
-def explain_call(  # noqa: PLR0913 - each is a flag
+def explain_call(
     method: Annotated[str, typer.Argument(help="Such as GET or POST.")],
     path: Annotated[str, typer.Argument(help="Such as '/invoice/1420/messages?updated_since=…'.")],
     body: Annotated[

@@ -61,6 +61,7 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True):
     status: int
     """Of the answer, if v2 does what it is asked."""
     headers: Mapping[str, str]
+    """Of a refusal, what says more of it."""
     error: str | None = None
     """What the client would be told, where it would be refused."""
     v2: Sequence[AskedOfV2] = ()
@@ -121,7 +122,7 @@ def explain(request: Request) -> Explanation:
         name=None if match is None else match.call.name,
         dialect=None if match is None else request.dialect or match.call.dialect,
         status=answer.status,
-        headers=answer.headers,
+        headers={} if error is None else answer.headers,
         error=None if error is None else str(error),
         v2=asked,
         notes=[Noted(note.code, note.subject, count, MEANINGS[note.code]) for note, count in told],
@@ -175,7 +176,7 @@ def _answer(step: Step, match: Match, legacy: V1Request) -> object:
 
 
 def _made_up(request: V2Request, match: Match, legacy: V1Request) -> V2Response:
-    """Answer as v2 might: what is asked for is there, and of all its facts, only the id is known."""
+    """Answer as v2 might: what is asked for is there, and has an id and nothing else."""
     item = {"id": list(legacy.ids.values())[-1] if legacy.ids else 1}
     collection = match.resource.collection
     page = {} if collection is None else {collection.key: [item], "links": {"next": None}}

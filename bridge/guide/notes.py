@@ -20,8 +20,12 @@ MEANINGS: Mapping[str, str] = {
     NoteCode.LINE_FEEDS: "the lines of the head ended in LF alone",
     NoteCode.NULL_REPLACED: "v2 had no value for a boolean, which became false",
     NoteCode.PARAMETER_IGNORED: "a parameter of the query is none that the call knows, or is blank",
-    NoteCode.RECIPIENT_DROPPED: "v2 named a recipient without an address, or with one that no list can hold",
-    NoteCode.SURROGATES_JOINED: "the document was repaired: two references to half a character were joined",
+    NoteCode.RECIPIENT_DROPPED: (
+        "v2 named a recipient without an address, or with one that no list can hold"
+    ),
+    NoteCode.SURROGATES_JOINED: (
+        "the document was repaired: two references to half a character were joined"
+    ),
     NoteCode.TEXT_IGNORED: "text stood between the elements",
     NoteCode.TRAILING_SLASH: "the path ended in a slash",
     NoteCode.XML_SUFFIX: "the path ended in `.xml`",
@@ -34,5 +38,7 @@ MEANINGS: Mapping[str, str] = {
     RecipientNote.MAILTO_DROPPED: "`mailto:` before an address was dropped",
     RecipientNote.QUOTES_DROPPED: "quotes around an address were dropped",
     RecipientNote.SEMICOLON_SEPARATOR: "a semicolon separated recipients",
-    RecipientNote.UNUSUAL_ADDRESS: "an address has dots or a length before the `@` that no RFC allows; it was taken",
+    RecipientNote.UNUSUAL_ADDRESS: (
+        "an address has dots or a length before the `@` that no RFC allows; it was taken"
+    ),
 }

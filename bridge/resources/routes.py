@@ -57,7 +57,7 @@ Paths = Sequence[tuple[str, Dialect]]
 """Paths with ids in braces, and the dialect of each."""
 
 
-def calls(
+def calls(  # noqa: PLR0913 - a row of a resource's table
     name: str,
     method: str,
     paths: Paths,
