@@ -7,15 +7,15 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import partial
-from secrets import token_bytes
 from typing import Any
 
 import aiohttp
 import structlog
 
 from bridge.identity.book_keeper import BookKeeper
-from bridge.identity.digests import KEY_LENGTH, Digests
+from bridge.identity.digests import Digests
 from bridge.record.journal import Journal, open_journal
+from bridge.record.log.writer import LogWriter, open_log_writer
 from bridge.server import logs
 from bridge.server.admin.guard import Guard
 from bridge.server.admin.health import OK, Check, Readiness, upstream_check
@@ -70,6 +70,7 @@ async def running(settings: Settings, limits: Limits = LIMITS) -> AsyncIterator[
     Raises:
         BookError: the credential book cannot be used.
         JournalError: the journal cannot be used.
+        LogError: the translation log cannot be used, and waiting will not help.
         UnusableCertificate: the certificate or its key cannot be used.
         UnusableToken: the admin side's token cannot be used.
         CannotListen: an address cannot be listened on.
@@ -90,6 +91,14 @@ async def running(settings: Settings, limits: Limits = LIMITS) -> AsyncIterator[
         window = timedelta(seconds=settings.repeat_window)
         journal = await stack.enter_async_context(
             open_journal(settings.journal, window=window, clock=v2_clock)
+        )
+        log_writer = await stack.enter_async_context(
+            open_log_writer(
+                settings.database,
+                settings.database_key,
+                days=settings.calls_kept_days,
+                size=settings.calls_kept_bytes,
+            )
         )
         upstream = replace(
             settings.upstream_client(),
@@ -124,7 +133,7 @@ async def running(settings: Settings, limits: Limits = LIMITS) -> AsyncIterator[
         if tls is not None:
             checks["certificate"] = _at_once(tls.problem)
         readiness = Readiness(checks)
-        failed = FailedConnections([logs.connection_log()])
+        failed = FailedConnections([logs.connection_log(), log_writer.failed])
         stack.callback(failed.close)
         admin = AdminSide(
             readiness,
@@ -133,20 +142,19 @@ async def running(settings: Settings, limits: Limits = LIMITS) -> AsyncIterator[
             failed=failed,
             phase=phase,
             state=lambda: {
-                "warnings": _warnings(keeper, tls, in_the_clear, admin_token),
+                "warnings": _warnings(keeper, tls, log_writer, in_the_clear, admin_token),
                 "breakers": gateway.breakers(),
             },
         )
-        over_tls = tls is not None and not settings.admin_is_on_loopback
         admin_port = await stack.enter_async_context(
             listening_admin(
                 admin,
                 settings.admin_host,
                 settings.admin_port,
-                tls.context if tls is not None and over_tls else None,
+                None if tls is None or settings.admin_is_on_loopback else tls.context,
             )
         )
-        recorder = Recorder((logs.call_log(),), Digests(token_bytes(KEY_LENGTH)))
+        recorder = Recorder((logs.call_log(), log_writer.ended), Digests(log_writer.key))
         endpoint = Endpoint(
             settings,
             gateway,
@@ -290,6 +298,7 @@ def _tell_of_unknown_variables(keeper: BookKeeper | None) -> None:
 def _warnings(
     keeper: BookKeeper | None,
     tls: CertificateReloader | None,
+    log_writer: LogWriter,
     in_the_clear: str | None,
     admin_token: TokenKeeper | None,
 ) -> Mapping[str, str]:
@@ -300,5 +309,6 @@ def _warnings(
         "certificate": tls and tls.warning(),
         "admin_bearer_token": admin_token and admin_token.warning(),
         "log": logs.problem(),
+        "database": log_writer.problem(),
     }
     return {name: warning for name, warning in told.items() if warning}

@@ -105,7 +105,7 @@ class TestRefusals:
             (404, "Bearer token", None, 404),
         ],
     )
-    async def test_what_v2_refuses(  # noqa: PLR0917
+    async def test_what_v2_refuses(
         self,
         log: Logged,
         bridge: Bridge,
@@ -240,7 +240,7 @@ class TestWhatIsNotThere:
             ("PUT", "/invoices/7/messages/", 405, "/invoices/{invoice_id}/messages", None),
         ],
     )
-    async def test_its_path_is_told_and_whoever_asked_for_it(  # noqa: PLR0917
+    async def test_its_path_is_told_and_whoever_asked_for_it(
         self,
         log: Logged,
         bridge: Bridge,

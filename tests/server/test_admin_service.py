@@ -1,9 +1,10 @@
 """The admin side of a whole bridge: its token and where that comes from, TLS, and what is told."""
 
 import asyncio
+import sqlite3
 import ssl
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from typing import Any
 
@@ -165,3 +166,19 @@ async def test_a_token_is_wanted_on_the_loopback_too_and_its_change_takes_effect
     assert [line["admin_bearer_token"] for line in log.lines("reloaded")] == ["changed"]
     assert TOKEN not in log.getvalue()
     assert NEW not in log.getvalue()
+
+
+async def test_connections_that_fail_are_kept_with_their_number(
+    sandbox: str, tmp_path: Path
+) -> None:
+    database = tmp_path / "log.sqlite"
+    with logging():
+        async with running_service(sandbox, account_id=1000, database=str(database)) as (_, client):
+            for _ in range(3):
+                await client.raw(b"nonsense\r\n\r\n")
+
+    with closing(sqlite3.connect(database)) as kept:
+        rows = kept.execute(
+            "SELECT event, network, reason, sum(count) FROM failed_connections GROUP BY 1, 2, 3"
+        )
+        assert rows.fetchall() == [("not_http", LOOPBACK, "bad-head", 3)]
