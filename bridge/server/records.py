@@ -56,7 +56,7 @@ class Bound(NamedTuple):
     in_all: int
 
 
-INTEGRATIONS = {True: Bound(100, 20_000), False: Bound(20, 1_000)}
+INTEGRATIONS = {True: Bound(100, 20_000), False: Bound(100, 1_000)}
 """Of callers who are known, and of those who are not (docs/log.md, "Who it was")."""
 
 PATHS = {True: Bound(200, 20_000), False: Bound(50, 1_000)}
