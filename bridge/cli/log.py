@@ -6,7 +6,8 @@ What each call would be in v2 is said by `explain` and `plan`.
 import csv
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from itertools import islice
 from typing import Annotated, Any
 
 import msgspec
@@ -81,13 +82,14 @@ def _list(log: Log, since: int | None, quiet: int | None, json: bool) -> None:
         return
     now = time.time() * 1000
     print_table(
-        ("id", "integration", "first seen", "last seen", "quiet", "calls", "errors", "routes",
-         "dialects", "notes", "state", "owner"),
+        ("id", "integration", "agent", "from", "first seen", "last seen", "quiet", "calls",
+         "errors", "routes", "dialects", "notes", "state", "owner"),
         (
             (
-                each.id, each.title, show_time(each.first_seen), show_time(each.last_seen),
+                each.id, each.title, each.agent or "", each.network or "",
+                show_time(each.first_seen), show_time(each.last_seen),
                 _days(now - each.last_seen), str(each.calls), str(each.not_served),
-                ", ".join(each.routes), ", ".join(each.dialects), _counted(each.notes),
+                _some(each.routes), ", ".join(each.dialects), _some(each.notes),
                 each.state, each.owner or "",
             )
             for each in found
@@ -99,14 +101,25 @@ def _days(milliseconds: float) -> str:
     return f"{max(0, int(milliseconds // DAY))} d"
 
 
+MOST_NAMED = 3
+
+
+def _some(names: Collection[str]) -> str:
+    """Name the first of them: a row is for an overview."""
+    more = len(names) - MOST_NAMED
+    named = ", ".join(islice(names, MOST_NAMED))
+    return f"{named}, and {more} more" if more > 0 else named
+
+
 def _counted(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{name} ({count})" for name, count in counts.items())
 
 
 def _show_integration(log: Log, found: Integration, since: int | None, json: bool) -> None:
-    routes = log.routes(found.id, since=since)
+    routes, notes = log.routes(found.id, since=since), log.notes(found.id, since=since)
     if json:
-        typer.echo(to_json({**msgspec.structs.asdict(found), "at_routes": routes}))
+        told = {**msgspec.structs.asdict(found), "at_routes": routes, "noted": notes}
+        typer.echo(to_json(told))
         return
     facts = msgspec.structs.asdict(found)
     for key in ("first_seen", "last_seen"):
@@ -130,6 +143,18 @@ def _show_integration(log: Log, found: Integration, since: int | None, json: boo
             for each in routes
         ),
     )  # fmt: skip
+    if notes:
+        typer.echo()
+        print_table(
+            ("note", "on", "method", "route", "calls", "times", "meaning"),
+            (
+                (
+                    each.code, each.subject, each.method, each.route, str(each.calls),
+                    str(each.count), MEANINGS.get(each.code, ""),
+                )
+                for each in notes
+            ),
+        )  # fmt: skip
 
 
 def _status(status: int | None) -> str:
@@ -169,18 +194,13 @@ def calls(
     """List calls, the latest first; or follow them, the latest last."""
     with asking(given) as log:
         filter_ = read_filter(log, asked)
-        found = _first(_matching(log, filter_, min(limit, PAGE)), limit)
+        found = islice(_matching(log, filter_, min(limit, PAGE)), limit)
         if not follow:
             _print_calls(found, json)
             return
         if filter_.until is not None:
             fail("--follow and --until: one of them")
         _follow(log, filter_, list(found), json)
-
-
-def _first(rows: Iterator[CallRow], limit: int) -> Iterator[CallRow]:
-    for _, row in zip(range(limit), rows, strict=False):
-        yield row
 
 
 def _matching(log: Log, filter_: Filter, at_once: int = PAGE) -> Iterator[CallRow]:

@@ -93,10 +93,19 @@ def _step(step: Step) -> Iterator[str]:
 def _changes(heading: str, changes: Sequence[Change]) -> Iterator[str]:
     if not changes:
         return
+    differing = [each for each in changes if each.what]
     yield ""
-    yield f"| {heading} in v1 | type | in v2 | type | what changes |"
+    yield f"{heading}: " + (
+        "each field has the same name, with underscores."
+        if not differing
+        else f"{len(changes)} fields, of which {len(differing)} differ in more than underscores."
+    )
+    if not differing:
+        return
+    yield ""
+    yield "| v1 | type | v2 | type | what changes |"
     yield "| --- | --- | --- | --- | --- |"
-    for each in changes:
+    for each in differing:
         cells = (each.v1, each.v1_type, each.v2 or "none", each.v2_type or "", ", ".join(each.what))
         yield f"| {' | '.join(cells)} |"
 

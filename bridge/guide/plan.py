@@ -8,6 +8,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
+from urllib.parse import unquote
 
 import msgspec
 from msgspec import inspect
@@ -47,7 +48,8 @@ class Change(msgspec.Struct, frozen=True):
     """The member; a dot leads into it; None: v2 has none."""
     v2_type: str | None
     what: tuple[str, ...]
-    """`renamed`, `nested`, `gone`, `computed`, `array`; empty: nothing but its spelling as JSON."""
+    """`renamed`, `nested`, `in the path`, `not taken`, `computed`, `a list`; empty: it is spelled
+    with underscores, and as JSON."""
 
 
 class V2Call(msgspec.Struct, frozen=True):
@@ -239,11 +241,11 @@ def _given(given: Given, sent: Mapping[str, Any]) -> Change:
     what: list[str] = []
     value = sent.get(given.field or "")
     if given.field is None:
-        what.append("gone")
+        what.append("not taken")
     elif given.field != given.element.replace("-", "_"):
         what.append("renamed")
     if isinstance(value, list):
-        what.append("array")
+        what.append("a list")
     v2_type = None if given.field is None else _type_of_value(value)
     return Change(given.element, _type(given), given.field, v2_type, tuple(what))
 
@@ -260,7 +262,7 @@ def _type_of_value(value: object) -> str:
 def _told(field: Field, dialect: Dialect) -> Change:
     v1_type = field.kind.v1.attribute.of(dialect) or "string"
     if field.kind.v2 is None:
-        return Change(field.element, v1_type, None, None, ("gone",))
+        return Change(field.element, v1_type, None, None, ("in the path",))
     what: list[str] = []
     same = field.element.replace("-", "_").replace("/", ".")
     if "." in field.source and "/" not in field.element:
@@ -271,7 +273,7 @@ def _told(field: Field, dialect: Dialect) -> Change:
         what.append("renamed")
     v2_type = _json_type(inspect.type_info(field.kind.v2))
     if v2_type.startswith("array"):
-        what.append("array")
+        what.append("a list")
     sources = ", ".join(source.path for source in field.sources)
     return Change(field.element, v1_type, sources, v2_type, tuple(what))
 
@@ -315,7 +317,7 @@ def _remarks(match: Match, asked: Sequence[AskedOfV2], sent: Mapping[str, Any]) 
     fields = {each.field for each in call.takes}
     for name, value in sent.items():
         if name not in fields:
-            remarks.append(f"Send {name} as {json.dumps(value)}, which v1 had no element for.")
+            remarks.append(f"Send {name}, too, as {json.dumps(value)}: no element of v1 said it.")
     return remarks
 
 
@@ -327,7 +329,7 @@ def _on_parameters(call: Call, target: str) -> list[str]:
         asked = explain(Request(method=call.method, target=f"{target}?{query}")).v2
         if asked:
             found = next(each for each in asked[0].query.split("&") if each.startswith(name))
-            remarks.append(f"The parameter {query} is {found}.")
+            remarks.append(f"The parameter {name}={text} is {unquote(found)}.")
     return remarks
 
 
