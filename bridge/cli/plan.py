@@ -69,8 +69,8 @@ def _step(step: Step) -> Iterator[str]:
     yield ""
     outcomes = ", ".join(f"{count} {outcome}" for outcome, count in step.outcomes.items())
     yield (
-        f"{step.calls} calls since {show_time(step.first_seen)[:10]}, last in the hour of "
-        f"{show_time(step.last_seen)}: {outcomes}."
+        f"Calls since {show_time(step.first_seen)[:10]}: {step.calls} ({outcomes}), the last one "
+        f"in the hour of {show_time(step.last_seen)}."
     )
     if step.v2:
         yield ""
@@ -87,7 +87,7 @@ def _step(step: Step) -> Iterator[str]:
         yield "What was noted of its calls:"
         yield ""
         for note in step.notes:
-            yield f"- {note.code} on {_plain(note.subject)} in {note.calls} calls: {note.meaning}"
+            yield f"- {note.code} on {_plain(note.subject)} (calls: {note.calls}): {note.meaning}"
 
 
 def _changes(heading: str, changes: Sequence[Change]) -> Iterator[str]:

@@ -168,7 +168,7 @@ def _translated(match: Match, route: str, dialect: Dialect) -> dict[str, Any]:
     sent: dict[str, Any] = {}
     for asked in explained.v2:
         sent.update(asked.body if isinstance(asked.body, dict) else {})
-    shows = [] if call.shows is None else call.shows.fields
+    shows = call.shows.fields if call.shows is not None and call.asks_v2 else ()
     return {
         "v2": [_filled_in(asked, ids) for asked in explained.v2],
         "body": [_given(each, sent) for each in call.takes],
@@ -264,19 +264,25 @@ def _told(field: Field, dialect: Dialect) -> Change:
     if field.kind.v2 is None:
         return Change(field.element, v1_type, None, None, ("in the path",))
     what: list[str] = []
-    same = field.element.replace("-", "_").replace("/", ".")
-    if "." in field.source and "/" not in field.element:
+    source = _IN_V2.get(field.source, field.source)
+    last = field.element.replace("-", "_").rpartition("/")[2]
+    if "." in source and "/" not in field.element:
         what.append("nested")
     if field.choose is not None:
         what.append("computed")
-    elif same.rpartition(".")[2] != field.source.rpartition(".")[2]:
+    elif last != source.rpartition(".")[2]:
         what.append("renamed")
     v2_type = _json_type(inspect.type_info(field.kind.v2))
     if v2_type.startswith("array"):
         what.append("a list")
-    sources = ", ".join(source.path for source in field.sources)
+    sources = ", ".join(
+        _IN_V2.get(source.path, source.path) for source in field.sources if source.path != "at"
+    )
     return Change(field.element, v1_type, sources, v2_type, tuple(what))
 
+
+_IN_V2 = {"called.base_uri": "company.base_uri", "called.host": "company.full_domain"}
+"""Where v2 has what the bridge knows from the call itself."""
 
 _JSON_TYPES: Mapping[type[inspect.Type], str] = {
     inspect.IntType: "number",
