@@ -151,8 +151,9 @@ GIVEN = (
 )
 
 MESSAGE_FORM = form("invoice-messages/request", MESSAGE, GIVEN)
-EVENT_FORM = form("invoice-messages/request", MESSAGE, GIVEN[:1])
+EVENT_GIVEN = GIVEN[:1]
 """An event has a body and nothing else."""
+EVENT_FORM = form("invoice-messages/request", MESSAGE, EVENT_GIVEN)
 
 UPDATED_SINCE = "updated_since"
 TEMPLATE_FLAGS = ("reminder", "thank_you")
@@ -212,9 +213,14 @@ def change_state(event_type: str, call: V1Request) -> Flow:
 
 
 def _create(call: V1Request, parameters: Mapping[str, object]) -> Flow:
-    request = V2Request("POST", MESSAGES.path_of(call), body=msgspec.json.encode(parameters))
-    sets_state = "event_type" in parameters
-    write = Write(RESOURCE.name, request, likeness(parameters), sets_state=sets_state)
+    event = parameters.get("event_type")
+    request = V2Request(
+        "POST",
+        MESSAGES.path_of(call),
+        body=msgspec.json.encode(parameters),
+        event=None if event is None else str(event),
+    )
+    write = Write(RESOURCE.name, request, likeness(parameters), sets_state=event is not None)
     return (yield from create(write, look, MESSAGE, call))
 
 
@@ -344,14 +350,28 @@ RESOURCE = Resource(
     collection=MESSAGES,
     look=look,
     calls=(
-        *calls("list", "GET", COLLECTIONS, list_messages, [UPDATED_SINCE]),
-        *calls("send", "POST", COLLECTIONS, send_message),
-        *calls("template", "GET", below(COLLECTIONS, "new"), show_template, TEMPLATE_FLAGS),
+        *calls("list", "GET", COLLECTIONS, list_messages, [UPDATED_SINCE], shows=MESSAGE),
+        *calls("send", "POST", COLLECTIONS, send_message, shows=MESSAGE, takes=GIVEN),
+        *calls(
+            "template",
+            "GET",
+            below(COLLECTIONS, "new"),
+            show_template,
+            TEMPLATE_FLAGS,
+            shows=TEMPLATE,
+        ),
         *chain.from_iterable(
-            calls(segment, "POST", below(COLLECTIONS, segment), partial(change_state, event_type))
+            calls(
+                segment,
+                "POST",
+                below(COLLECTIONS, segment),
+                partial(change_state, event_type),
+                shows=MESSAGE,
+                takes=() if event_type == RE_OPEN else EVENT_GIVEN,
+            )
             for segment, event_type in EVENTS.items()
         ),
-        *calls("show", "GET", MEMBERS, show_message),
+        *calls("show", "GET", MEMBERS, show_message, shows=MESSAGE),
         *calls("delete", "DELETE", MEMBERS, delete_message),
     ),
 )

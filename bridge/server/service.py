@@ -14,13 +14,16 @@ import structlog
 from aiohttp import web
 
 from bridge.identity.book_keeper import BookKeeper
+from bridge.identity.digests import Digests
 from bridge.record.journal import Journal, open_journal
+from bridge.record.log.writer import LogWriter, open_log_writer
 from bridge.server import logs
 from bridge.server.admin import OK, AdminSide, Check, Readiness, upstream_check
 from bridge.server.endpoint import NO_BOOK, Endpoint
 from bridge.server.front import Front, listening_front
 from bridge.server.leaving import Departure
 from bridge.server.limits import LIMITS, Limits, allow_connections
+from bridge.server.records import Recorder
 from bridge.server.serving import listening, told_if_taken
 from bridge.server.tls import CertificateReloader
 from bridge.settings import Settings, unknown_variables
@@ -64,6 +67,7 @@ async def running(settings: Settings, limits: Limits = LIMITS) -> AsyncIterator[
     Raises:
         BookError: the credential book cannot be used.
         JournalError: the journal cannot be used.
+        LogError: the translation log cannot be used, and waiting will not help.
         UnusableCertificate: the certificate or its key cannot be used.
         CannotListen: an address cannot be listened on.
     """
@@ -81,6 +85,14 @@ async def running(settings: Settings, limits: Limits = LIMITS) -> AsyncIterator[
         window = timedelta(seconds=settings.repeat_window)
         journal = await stack.enter_async_context(
             open_journal(settings.journal, window=window, clock=v2_clock)
+        )
+        log_writer = await stack.enter_async_context(
+            open_log_writer(
+                settings.database,
+                settings.database_key,
+                days=settings.calls_kept_days,
+                size=settings.calls_kept_bytes,
+            )
         )
         upstream = replace(
             settings.upstream_client(),
@@ -120,7 +132,7 @@ async def running(settings: Settings, limits: Limits = LIMITS) -> AsyncIterator[
             names=[settings.admin_host],
             phase=phase,
             state=lambda: {
-                "warnings": _warnings(keeper, tls, in_the_clear),
+                "warnings": _warnings(keeper, tls, log_writer, in_the_clear),
                 "breakers": gateway.breakers(),
             },
         )
@@ -132,14 +144,14 @@ async def running(settings: Settings, limits: Limits = LIMITS) -> AsyncIterator[
                 "admin_port",
             )
         )
-        log_call = logs.call_log()
+        recorder = Recorder((logs.call_log(), log_writer.ended), Digests(log_writer.key))
         endpoint = Endpoint(
             settings,
             gateway,
             journal,
             departure=departure,
             book=(lambda: NO_BOOK) if keeper is None else lambda: keeper.book,
-            sinks=(log_call,),
+            recorder=recorder,
             limits=limits,
         )
         stack.push_async_callback(endpoint.close)
@@ -148,7 +160,7 @@ async def running(settings: Settings, limits: Limits = LIMITS) -> AsyncIterator[
             limits, connections=connections, connections_per_address=max(1, connections // 2)
         )
         front = listening_front(
-            Front(endpoint, of_connections, log_call, settings.trusted_proxies),
+            Front(endpoint, of_connections, recorder.ended, settings.trusted_proxies),
             settings.host,
             settings.port,
             tls=None if tls is None else tls.context,
@@ -242,7 +254,10 @@ def _tell_of_unknown_variables(keeper: BookKeeper | None) -> None:
 
 
 def _warnings(
-    keeper: BookKeeper | None, tls: CertificateReloader | None, in_the_clear: str | None
+    keeper: BookKeeper | None,
+    tls: CertificateReloader | None,
+    log_writer: LogWriter,
+    in_the_clear: str | None,
 ) -> Mapping[str, str]:
     """Return what serves yet, but not for long, not safely, or not after the next start."""
     told = {
@@ -250,5 +265,6 @@ def _warnings(
         "book": keeper and keeper.warning(),
         "certificate": tls and tls.warning(),
         "log": logs.problem(),
+        "database": log_writer.problem(),
     }
     return {name: warning for name, warning in told.items() if warning}
