@@ -9,6 +9,7 @@ import aiohttp
 import yarl
 
 from bridge.secret import Secret
+from bridge.tape import Take
 from bridge.v2.clock import V2Clock, steady_time
 from bridge.v2.errors import UpstreamFault, UpstreamTimeout, UpstreamUnreachable
 from bridge.v2.unreachable import why_no_answer
@@ -106,9 +107,17 @@ class V2Client:
         await self._session.close()
 
     async def send(
-        self, request: V2Request, *, account_id: int, token: Secret, seconds: float
+        self,
+        request: V2Request,
+        *,
+        account_id: int,
+        token: Secret,
+        seconds: float,
+        take: Take | None = None,
     ) -> V2Response:
         """Make one call and read its answer, whatever its status, within `seconds`.
+
+        A `take` hears what is said, its token too.
 
         Raises:
             UpstreamTimeout: the answer was not there in time.
@@ -135,7 +144,11 @@ class V2Client:
                 timeout=_timeout(max(0.01, round(seconds, 2)), self._upstream.connect_timeout),
             ) as response:
                 came_at = steady_time()
+                if take is not None:
+                    take.began(response.headers)
                 body = await self._read(response)
+                if take is not None:
+                    take.answered(response.headers, body)
                 # What answers in v2's place has a clock of its own.
                 if response.status // 100 == 2 and body.startswith(b"{"):
                     self._clock.heard(response.headers.get("Date"), came_at)
@@ -153,6 +166,10 @@ class V2Client:
             raise UpstreamUnreachable(self._why(error)) from None
         except (aiohttp.ClientError, ValueError) as error:
             raise UpstreamFault(self._why(error)) from None
+        finally:
+            if take is not None:
+                made = progress.request
+                take.sent(str(url), {} if made is None else made.headers, request.body)
 
     def _why(self, error: Exception) -> str:
         return why_no_answer(error, self._upstream.base_url)
