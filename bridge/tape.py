@@ -104,9 +104,7 @@ class Tape:
         "target",
     )
 
-    def __init__(
-        self, room: Room, base: str, target: str, headers: Mapping[str, str]
-    ) -> None:
+    def __init__(self, room: Room, base: str, target: str, headers: Mapping[str, str]) -> None:
         """Begin to hear a call of `target`, a path and its query, at `base`: scheme and host."""
         self._room = room
         self._size = 0

@@ -35,6 +35,7 @@ from bridge.resources import RESOURCES
 from bridge.resources.failures import V2_MAY_SAY, answer_to
 from bridge.resources.flow import Step, run
 from bridge.resources.routes import Match, Router, is_v1s, path_for_a_log
+from bridge.secret import Secret
 from bridge.server.answers import headers_of, http_response, request_id_of, send
 from bridge.server.connection import Connection
 from bridge.server.leaving import Departure
@@ -51,7 +52,6 @@ from bridge.server.logs import REQUEST_ID
 from bridge.server.negotiation import admits_json, admits_xml, list_field
 from bridge.server.records import CallRecord, Recorder
 from bridge.server.writes import Turns, Writing
-from bridge.secret import Secret
 from bridge.settings import Settings
 from bridge.tape import Room, Tape
 from bridge.upstream.gateway import Credential, Errand, Gateway

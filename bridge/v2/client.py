@@ -144,11 +144,7 @@ class V2Client:
                 timeout=_timeout(max(0.01, round(seconds, 2)), self._upstream.connect_timeout),
             ) as response:
                 came_at = steady_time()
-                if take is not None:
-                    take.began(response.headers)
-                body = await self._read(response)
-                if take is not None:
-                    take.answered(response.headers, body)
+                body = await self._read(response, take)
                 # What answers in v2's place has a clock of its own.
                 if response.status // 100 == 2 and body.startswith(b"{"):
                     self._clock.heard(response.headers.get("Date"), came_at)
@@ -174,7 +170,9 @@ class V2Client:
     def _why(self, error: Exception) -> str:
         return why_no_answer(error, self._upstream.base_url)
 
-    async def _read(self, response: aiohttp.ClientResponse) -> bytes:
+    async def _read(self, response: aiohttp.ClientResponse, take: Take | None) -> bytes:
+        if take is not None:
+            take.began(response.headers)
         limit = self._upstream.body_limit
         chunks: list[bytes] = []
         length = 0
@@ -187,6 +185,8 @@ class V2Client:
             if length > limit:
                 raise UpstreamFault(f"v2's answer exceeds {limit} bytes")
         body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        if take is not None:
+            take.answered(response.headers, body)
         return body.removeprefix(BOM_UTF8)  # which JSON has no use for (RFC 8259, section 8.1)
 
 

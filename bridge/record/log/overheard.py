@@ -75,7 +75,7 @@ class Overheard:
             began=tape.began * 1000,
             milliseconds=self.milliseconds,
             request=_message(redaction, tape.request),
-            answer=tape.answer and _message(redaction, tape.answer),
+            answer=_message_or_none(redaction, tape.answer),
             upstream=[_upstream(redaction, tape, each) for each in tape.takes],
             http=self.http,
             shared_with=self.shared_with,
@@ -92,10 +92,14 @@ def _upstream(redaction: Redaction, tape: Tape, take: Take) -> UpstreamExchange:
         error=call.error,
         started=round((call.started - tape.started) * 1000, 1),
         milliseconds=call.milliseconds,
-        request=take.request and _message(redaction, take.request),
-        answer=take.answer and _message(redaction, take.answer),
+        request=_message_or_none(redaction, take.request),
+        answer=_message_or_none(redaction, take.answer),
         shared=call.shared,
     )
+
+
+def _message_or_none(redaction: Redaction, heard: Heard | None) -> Message | None:
+    return None if heard is None else _message(redaction, heard)
 
 
 def _message(redaction: Redaction, heard: Heard) -> Message:
