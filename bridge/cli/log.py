@@ -23,9 +23,9 @@ from bridge.cli.asking import (
     with_filter,
 )
 from bridge.cli.terminal import Given, fail, print_table, printable, with_settings
-from bridge.guide.notes import MEANINGS
+from bridge.guide.notes import meaning_of
 from bridge.record.log import har
-from bridge.record.log.exchange import unpack
+from bridge.record.log.exchange import Exchange, Message, unpack
 from bridge.record.log.finding import DAY, Filter
 from bridge.record.log.reports import CallRow, Integration, Log, State
 
@@ -152,7 +152,7 @@ def _show_integration(log: Log, found: Integration, since: int | None, json: boo
             (
                 (
                     each.code, each.subject, each.method, each.route, str(each.calls),
-                    str(each.count), MEANINGS.get(each.code, ""),
+                    str(each.count), meaning_of(each.code),
                 )
                 for each in notes
             ),
@@ -274,10 +274,51 @@ def show(
         row = log.call(id_)
         if row is None:
             fail("there is no such call, or it is older than calls are kept")
+        kept = log.exchange(row.id)
+        exchange = None if kept is None else unpack(kept)
         if json:
-            typer.echo(to_json(row))
+            told = {**msgspec.structs.asdict(row), "exchange": exchange and _as_texts(exchange)}
+            typer.echo(to_json(told))
             return
         _show_call(row)
+        if exchange is not None:
+            _show_exchange(exchange)
+
+
+def _as_texts(exchange: Exchange) -> Any:  # noqa: ANN401 - JSON
+    """Return both sides with their bodies as texts."""
+
+    def told(value: Any) -> Any:  # noqa: ANN401
+        if isinstance(value, bytes):
+            return value.decode("utf-8", "replace")
+        if isinstance(value, list | tuple):
+            return [told(each) for each in value]
+        return (
+            {key: told(each) for key, each in value.items()} if isinstance(value, dict) else value
+        )
+
+    return told(msgspec.to_builtins(exchange, builtin_types=(bytes,)))
+
+
+def _show_exchange(exchange: Exchange) -> None:
+    _show_message("v1", f"{exchange.method} {exchange.url}", exchange.request)
+    for each in exchange.upstream:
+        _show_message(f"v2, {each.started:.0f} ms on", f"{each.method} {each.url}", each.request)
+        _show_message("v2's answer", _status(each.status), each.answer)
+    _show_message("the answer", _status(exchange.status), exchange.answer)
+
+
+def _show_message(whose: str, line: str, message: Message | None) -> None:
+    typer.echo()
+    typer.echo(printable(f"{whose}: {line}"))
+    if message is None:
+        return
+    for name, value in message.headers:
+        typer.echo(printable(f"    {name}: {value}"))
+    for text in message.body.decode("utf-8", "replace").splitlines():
+        typer.echo(f"    {printable(text)}")
+    if message.left_out is not None:
+        typer.echo(f"    ({message.left_out}: {message.size} bytes in all)")
 
 
 def _show_call(row: CallRow) -> None:
@@ -308,7 +349,7 @@ def _show_call(row: CallRow) -> None:
             (
                 (
                     str(each["code"]), str(each["subject"]), str(each["count"]),
-                    MEANINGS.get(str(each["code"]), ""),
+                    meaning_of(str(each["code"])),
                 )
                 for each in row.notes
             ),

@@ -12,7 +12,7 @@ from urllib.parse import parse_qsl, urlsplit
 import msgspec
 
 from bridge.guide.counterparts import Counterpart, counterpart_of
-from bridge.guide.notes import MEANINGS
+from bridge.guide.notes import meaning_of
 from bridge.resources import RESOURCES
 from bridge.resources.failures import answer_to
 from bridge.resources.flow import Begin, CountCalls, Pause, Settle, Step
@@ -125,7 +125,9 @@ def explain(request: Request) -> Explanation:
         headers={} if error is None else answer.headers,
         error=None if error is None else str(error),
         v2=asked,
-        notes=[Noted(note.code, note.subject, count, MEANINGS[note.code]) for note, count in told],
+        notes=[
+            Noted(note.code, note.subject, count, meaning_of(note.code)) for note, count in told
+        ],
         counterpart=counterpart,
     )
 

@@ -42,3 +42,8 @@ MEANINGS: Mapping[str, str] = {
         "an address has dots or a length before the `@` that no RFC allows; it was taken"
     ),
 }
+
+
+def meaning_of(code: str) -> str:
+    """Return what a code means; nothing of one that this version does not know."""
+    return MEANINGS.get(code, "")

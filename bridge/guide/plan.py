@@ -15,7 +15,7 @@ from msgspec import inspect
 
 from bridge.guide.counterparts import counterpart_of
 from bridge.guide.explaining import ROUTER, AskedOfV2, Request, explain
-from bridge.guide.notes import MEANINGS
+from bridge.guide.notes import meaning_of
 from bridge.record.log.reports import Integration, Noted, Route
 from bridge.resources.routes import Call, Match
 from bridge.resources.table import Field, Given
@@ -105,7 +105,7 @@ def plan(integration: Integration, routes: Iterable[Route], notes: Iterable[Note
         called.setdefault((route.method, route.route), []).append(route)
     noted: dict[tuple[str, str], list[NoteOn]] = {}
     for each in notes:
-        on = NoteOn(each.code, each.subject, each.calls, MEANINGS.get(each.code, ""))
+        on = NoteOn(each.code, each.subject, each.calls, meaning_of(each.code))
         noted.setdefault((each.method, each.route), []).append(on)
     steps = [_step(*call, rows, noted.get(call, ())) for call, rows in called.items()]
     return Plan(integration=integration, steps=sorted(steps, key=lambda step: -step.calls))
