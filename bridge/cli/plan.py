@@ -106,7 +106,9 @@ def _changes(heading: str, changes: Sequence[Change]) -> Iterator[str]:
     yield "| v1 | type | v2 | type | what changes |"
     yield "| --- | --- | --- | --- | --- |"
     for each in differing:
-        cells = (each.v1, each.v1_type, each.v2 or "none", each.v2_type or "", ", ".join(each.what))
+        before = (each.v1 or "none", each.v1_type or "")
+        after = (each.v2 or "none", each.v2_type or "")
+        cells = (*before, *after, ", ".join(each.what))
         yield f"| {' | '.join(cells)} |"
 
 

@@ -41,15 +41,15 @@ EVERYWHERE = (
 class Change(msgspec.Struct, frozen=True):
     """One field, before and after."""
 
-    v1: str
-    """The element; `/` leads into it."""
-    v1_type: str
+    v1: str | None
+    """The element; `/` leads into it; None: v1 has none."""
+    v1_type: str | None
     v2: str | None
     """The member; a dot leads into it; None: v2 has none."""
     v2_type: str | None
     what: tuple[str, ...]
-    """`renamed`, `nested`, `in the path`, `not taken`, `computed`, `a list`; empty: it is spelled
-    with underscores, and as JSON."""
+    """`renamed`, `nested`, `in the path`, `not taken`, `computed`, `a list`, `new`; empty: it is
+    spelled with underscores, and as JSON."""
 
 
 class V2Call(msgspec.Struct, frozen=True):
@@ -168,13 +168,10 @@ def _translated(match: Match, route: str, dialect: Dialect) -> dict[str, Any]:
     sent: dict[str, Any] = {}
     for asked in explained.v2:
         sent.update(asked.body if isinstance(asked.body, dict) else {})
-    shows = call.shows.fields if call.shows is not None and call.asks_v2 else ()
     return {
         "v2": [_filled_in(asked, ids) for asked in explained.v2],
         "body": [_given(each, sent) for each in call.takes],
-        "answer": [
-            _told(field, dialect) for field in shows if field.places.of(dialect) is not None
-        ],
+        "answer": _answer(call, dialect),
         "remarks": [*_remarks(match, explained.v2, sent), *_on_parameters(call, target)],
     }
 
@@ -257,6 +254,14 @@ def _type_of_value(value: object) -> str:
     if isinstance(value, bool):
         return "boolean"
     return "number" if isinstance(value, int | float) else "string"
+
+
+def _answer(call: Call, dialect: Dialect) -> list[Change]:
+    if call.shows is None or not call.asks_v2:
+        return []
+    placed = [field for field in call.shows.fields if field.places.of(dialect) is not None]
+    new = [Change(None, None, path, None, ("new",)) for path in call.shows.unsaid]
+    return [*(_told(field, dialect) for field in placed), *new]
 
 
 def _told(field: Field, dialect: Dialect) -> Change:
