@@ -87,7 +87,8 @@ def _step(step: Step) -> Iterator[str]:
         yield "What was noted of its calls:"
         yield ""
         for note in step.notes:
-            yield f"- {note.code} on {_plain(note.subject)} (calls: {note.calls}): {note.meaning}"
+            what = f"{_plain(note.code)} on {_plain(note.subject)}"
+            yield f"- {what} (calls: {note.calls}): {note.meaning}"
 
 
 def _changes(heading: str, changes: Sequence[Change]) -> Iterator[str]:
