@@ -111,5 +111,5 @@ def print_table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> None:
     Console(width=max(terminal.width, least), height=terminal.height).print(table)
 
 
-LEAST_WIDTH = 12
-"""Characters of a column with long texts, at least."""
+LEAST_WIDTH = 20
+"""Characters of a column with long texts, at least: an id and a time stay whole."""
