@@ -133,7 +133,7 @@ class TestWhatIsRefused:
         assert "\n" not in str(raised.value)
 
     def test_a_url_that_cannot_be_read(self) -> None:
-        with pytest.raises(LogError, match="^postgresql://…: this URL cannot be read$"):
+        with pytest.raises(LogError, match=r"^postgresql://…: this URL cannot be read$"):
             open_database("postgresql://me:hunter2@host:port/log", KEY)
 
     def test_a_question_to_a_file_that_is_not_there_makes_none(self, tmp_path: Path) -> None:
