@@ -40,7 +40,7 @@ PAGE = 1000
 def integrations(
     given: Given,
     integration: Annotated[
-        str | None, typer.Argument(help="One of them: its id or the beginning of it, its name.")
+        str | None, typer.Argument(help="One of them: its id, name or label, or a part of it.")
     ] = None,
     since: Annotated[
         str | None, typer.Option(help="Count from then on, and leave out who has not called.")
