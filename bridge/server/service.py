@@ -15,6 +15,7 @@ import structlog
 from bridge.identity.book_keeper import BookKeeper
 from bridge.identity.digests import Digests
 from bridge.record.journal import Journal, open_journal
+from bridge.record.log.capture import READ_EVERY, Capture, keep
 from bridge.record.log.writer import LogWriter, open_log_writer
 from bridge.server import logs
 from bridge.server.admin.guard import Guard
@@ -98,8 +99,11 @@ async def running(settings: Settings, limits: Limits = LIMITS) -> AsyncIterator[
                 settings.database_key,
                 days=settings.calls_kept_days,
                 size=settings.calls_kept_bytes,
+                keep=keep,
             )
         )
+        capture = Capture()
+        log_writer.every(READ_EVERY, capture.read)
         upstream = replace(
             settings.upstream_client(),
             connect_timeout=limits.connect_timeout,
@@ -142,7 +146,9 @@ async def running(settings: Settings, limits: Limits = LIMITS) -> AsyncIterator[
             failed=failed,
             phase=phase,
             state=lambda: {
-                "warnings": _warnings(keeper, tls, log_writer, in_the_clear, admin_token),
+"warnings": _warnings(
+                    keeper, tls, log_writer, capture, in_the_clear, admin_token
+                ),
                 "breakers": gateway.breakers(),
             },
         )
@@ -154,7 +160,7 @@ async def running(settings: Settings, limits: Limits = LIMITS) -> AsyncIterator[
                 None if tls is None or settings.admin_is_on_loopback else tls.context,
             )
         )
-        recorder = Recorder((logs.call_log(), log_writer.ended), Digests(log_writer.key))
+        recorder = Recorder((logs.call_log(), log_writer.ended), Digests(log_writer.key), capture)
         endpoint = Endpoint(
             settings,
             gateway,
@@ -299,6 +305,7 @@ def _warnings(
     keeper: BookKeeper | None,
     tls: CertificateReloader | None,
     log_writer: LogWriter,
+    capture: Capture,
     in_the_clear: str | None,
     admin_token: TokenKeeper | None,
 ) -> Mapping[str, str]:
@@ -310,5 +317,6 @@ def _warnings(
         "admin_bearer_token": admin_token and admin_token.warning(),
         "log": logs.problem(),
         "database": log_writer.problem(),
+        "capture": capture.warning(),
     }
     return {name: warning for name, warning in told.items() if warning}
