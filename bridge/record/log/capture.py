@@ -13,6 +13,7 @@ import msgspec
 import structlog
 from sqlalchemy import Connection, delete, insert, select
 
+from bridge.record.log.database import LogError
 from bridge.record.log.events import CallEvent, Outcome
 from bridge.record.log.overheard import Overheard
 from bridge.record.log.redaction import stand_in, without_addresses
@@ -64,7 +65,7 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
         return f"{what[self.mode]} {whose} until {_spelled(self.until)}{how}"
 
 
-class UnusableRule(ValueError):
+class UnusableRule(LogError):
     """A rule makes no sense; `str()` is one line for the operator."""
 
 

@@ -36,7 +36,9 @@ class _Shapes(dict[int, int | str]):
             if character.isupper() or character.istitle():
                 return "É"
             return "é" if character.islower() else "字"
-        return "9" if character.isnumeric() else code
+        if character.isnumeric():
+            return "²" if code < 0x100 else "９"  # noqa: RUF001 - so that its encoding has it
+        return code
 
 
 _SHAPES = _Shapes({
@@ -460,7 +462,7 @@ class Redaction:
 
 
 _ANYWHERE = 8
-"""Characters: a shorter secret is one only as a word of its own, for it can be part of any other."""
+"""Characters: a shorter secret is one only as a word of its own: by chance it is part of others."""
 
 _ASSIGNED = re.compile(
     r"((?:token|secret|passw|pwd|api_?key)[\w-]{0,24}=)(?!REMOVED\b)[^&\s\"'<>\\]+", re.IGNORECASE
