@@ -324,7 +324,7 @@ class Log:
                 refusal=row.refusal or None,
                 calls=int(row.calls),
                 v2_calls=int(row.v2_calls),
-                milliseconds=row.milliseconds / row.calls,
+                milliseconds=row.milliseconds / int(row.calls),
                 first_seen=row.first * table.size,
                 last_seen=latest.get(tuple(row[: len(keys)]), row.last * table.size),
             )
