@@ -75,7 +75,7 @@ async def test_a_read_is_kept_with_both_sides(sandbox: str, database: Path, log:
 
     call = only(database)
     assert (call.method, call.status, call.raw) == ("GET", 200, False)
-    assert call.url == f"http://{client.host}:{client.port}{LIST}"
+    assert call.url == f"http://{client.host}{LIST}"
     assert call.http == "1.1"
     assert header(call.request, "User-Agent") == "App/1 (xxxx@xxx.xxxxxxx)"
     assert header(call.answer, "X-Request-Id") is not None
@@ -152,7 +152,17 @@ async def test_a_call_that_is_not_served_is_kept(
 
     call = only(database)
     assert call.status == status
+    assert call.url.endswith(path)
     assert etree.fromstring(body(call.answer)).tag == "errors"
+
+
+async def test_a_path_of_the_clients_own_making_is_replaced(
+    sandbox: str, database: Path, log: Logged
+) -> None:
+    async with capturing(sandbox, database, log) as (_, client):
+        await client.get("/people/jane@roe.example?name=Jane", headers={"Host": "jane"})
+
+    assert only(database).url == "http://jane/people/{…}?name=Xxxx"
 
 
 async def test_a_refused_call_is_kept_without_its_password(

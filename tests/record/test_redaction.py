@@ -265,12 +265,6 @@ def test_of_a_url_the_parameters_are_replaced() -> None:
     assert RAW.url(url) == f"{kept}J%C3%B6rg"
 
 
-def test_a_path_of_its_clients_own_making_is_replaced() -> None:
-    assert REDACTED.url("http://h/people/jane?a=b", "http://h/people/{…}") == (
-        "http://h/people/{…}?a=x"
-    )
-
-
 @pytest.mark.parametrize("name", ["Authorization", "Cookie", "Set-Cookie", "Proxy-Authorization",
                                   "X-Auth-Token", "X-Api-Key", "x-csrf-token"])  # fmt: skip
 def test_a_header_that_carries_a_secret_is_removed_raw_too(name: str) -> None:
@@ -287,7 +281,7 @@ def test_a_header_that_carries_a_secret_is_removed_raw_too(name: str) -> None:
         ("Hint", "jane is no address", "xxxx xx xx xxxxxxx"),
         ("Content-Type", XML, XML),
         ("Content-Type", "text/jane", "xxxx/xxxx"),
-        ("Host", "acme.harvestapp.com", "acme.harvestapp.com"),
+        ("Host", "acme.harvestapp.com", "xxxx.xxxxxxxxxx.xxx"),
         ("Location", "/invoices/7/messages/12", "/invoices/7/messages/12"),
         ("Location", "https://jane.example/", "https://xxxx.xxxxxxx/"),
         ("Harvest-Account-Id", "1000", "1000"),

@@ -185,11 +185,13 @@ class Capture:
         rule = self.rule(call.integration)
         if rule is None or (rule.mode is Mode.ERRORS and call.outcome == Outcome.SERVED):
             return None
+        # Where no route is known, path and host are whatever the client made up.
         return Overheard(
             tape,
             method=call.method,
             raw=rule.raw,
-            path=call.path,
+            host=call.host,
+            path=call.path or (None if call.route else "/{…}"),
             status=call.status,
             milliseconds=call.milliseconds,
             http=call.http,

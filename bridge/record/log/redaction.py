@@ -218,7 +218,6 @@ _KEPT_HEADERS: Mapping[str, re.Pattern[str]] = {
     "date": _HTTP_DATE,
     "deprecation": re.compile("@[0-9]{1,12}"),
     "harvest-account-id": _NUMBER,
-    "host": re.compile(r"[A-Za-z0-9.:\[\]_-]{1,255}"),
     "link": re.compile(
         rf'<https://api\.harvestapp\.com(?:{_PLACE}|/v2)?[a-z0-9_/]*>; rel="successor-version"'
     ),
@@ -324,14 +323,9 @@ class Redaction:
             return without_addresses(text)
         return _shape(text)
 
-    def url(self, url: str, path: str | None = None) -> str:
-        """Return what may be kept of a URL: all but what its parameters say.
-
-        Unless it is raw, `path` has its path's place.
-        """
+    def url(self, url: str) -> str:
+        """Return what may be kept of a URL: all but what its parameters say."""
         before, mark, query = url.partition("?")
-        if path is not None and not self._raw:
-            before = path
         return self._without_secrets(before + mark + self._form(query))
 
     def body(self, body: bytes, content_type: str = "", *, cut: bool = False) -> bytes | None:
