@@ -88,7 +88,6 @@ class Overheard:
             raw=self.raw,
         )
 
-
     def _url(self, redaction: Redaction, tape: Tape) -> str:
         if self.raw:
             return redaction.url(f"{tape.scheme}://{tape.host}{tape.target}")

@@ -450,16 +450,21 @@ class Redaction:
             else:
                 word = rf"(?<![A-Za-z0-9]){re.escape(secret)}(?![A-Za-z0-9])"
                 text = re.sub(word, REMOVED, text)
-        if "=" in text:
+        # To look for words first takes a tenth of the time: most texts have none of them.
+        lower = text.lower()
+        if "=" in lower and any(word in lower for word in _ASSIGNED_TO):
             text = _ASSIGNED.sub(rf"\g<1>{REMOVED}", text)
-        return _AUTHORIZATION.sub(rf"\g<1>{REMOVED}", text)
+        if "bearer" in lower or "basic" in lower:
+            text = _AUTHORIZATION.sub(rf"\g<1>{REMOVED}", text)
+        return text
 
 
 _ANYWHERE = 8
 """Characters: a shorter secret is one only as a word of its own: by chance it is part of others."""
 
+_ASSIGNED_TO = ("token", "secret", "passw", "pwd", "api_key", "apikey")
 _ASSIGNED = re.compile(
-    r"((?:token|secret|passw|pwd|api_?key)[\w-]{0,24}=)(?!REMOVED\b)[^&\s\"'<>\\]+", re.IGNORECASE
+    rf"((?:{'|'.join(_ASSIGNED_TO)})[\w-]{{0,24}}=)(?!REMOVED\b)[^&\s\"'<>\\]+", re.IGNORECASE
 )
 _AUTHORIZATION = re.compile(r"(\b(?:bearer|basic)[ +]\(?)[A-Za-z0-9+/=._~-]{20,}", re.IGNORECASE)
 
