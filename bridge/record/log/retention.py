@@ -53,10 +53,9 @@ class Retention:
         self._clock = clock
         self._next = 0.0
         self._surplus: tuple[int, int] | None = None
-        """Captures and calls of PostgreSQL that have still to go, by the estimate of this look; None:
-        it is not made.
+        """Captures and calls of PostgreSQL that have still to go, by the estimate of this look.
 
-        What is removed shows in the next estimate only after a while.
+        None: it is not made. What is removed shows in the next estimate only after a while.
         """
 
     def step(self, engine: Engine) -> bool:
