@@ -146,7 +146,7 @@ async def running(settings: Settings, limits: Limits = LIMITS) -> AsyncIterator[
             failed=failed,
             phase=phase,
             state=lambda: {
-"warnings": _warnings(
+                "warnings": _warnings(
                     keeper, tls, log_writer, capture, in_the_clear, admin_token
                 ),
                 "breakers": gateway.breakers(),
