@@ -6,7 +6,7 @@ import shutil
 import subprocess
 import sys
 import venv
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +15,8 @@ from tests.bench.machine import Command, NotMeasured, await_listening, free_port
 from tests.support.running import LOOPBACK
 
 PEERS = Path(__file__).with_name("peers")
+ROOT = Path(__file__).parents[2]
+UNTOLD = "tests.bench.untold"
 _INSTALLED = Path(sys.prefix) / "bench-peers"
 _FLASK_THREADS = 16
 
@@ -42,17 +44,30 @@ def bridge_of(checkout: Path | None) -> Path:
 
 
 @contextmanager
-def bridge(
-    name: str, checkout: Path | None, upstream: str, folder: Path, core: int | None
+def bridge(  # noqa: PLR0913 - what differs between two bridges
+    name: str,
+    checkout: Path | None,
+    upstream: str,
+    folder: Path,
+    core: int | None,
+    *,
+    untold: bool = False,
+    settings: Mapping[str, str] | None = None,
 ) -> Iterator[Candidate]:
-    """Run `harvest-bridge serve` with all of its defaults: journal, log and all."""
+    """Run `harvest-bridge serve` with all of its defaults: journal, log and all.
+
+    One that is `untold` tells nobody of its calls. `settings` are variables of its environment.
+    """
     port, log = free_port(), folder / f"{name}.log"
+    serve: Command = [bridge_of(checkout)] if not untold else [sys.executable, "-m", UNTOLD]
     command: Command = [
-        *(bridge_of(checkout), "serve", "--auth", "token-as-password", "--account-id", "1000"),
+        *(*serve, "serve", "--auth", "token-as-password", "--account-id", "1000"),
         *("--contact", "bench@example.com", "--upstream", upstream),
         *("--port", str(port), "--admin-port", "0", "--journal", folder / f"{name}.sqlite"),
+        *(("--database", folder / f"{name}.log.sqlite") if checkout is None else ()),
     ]
-    with started(command, log, core=core) as process:
+    environment = {**(settings or {}), **({"PYTHONPATH": str(ROOT)} if untold else {})}
+    with started(command, log, core=core, environment=environment) as process:
         await_listening(process, port, log)
         yield Candidate(name, port, process.pid)
 
