@@ -21,7 +21,6 @@ from prometheus_client.core import (
 )
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector, CollectorRegistry
-from prometheus_client.utils import floatToGoString
 
 from bridge.record.log.events import CallEvent, ConnectionEvent, Ended, Outcome
 from bridge.resources.routes import Resource
@@ -104,7 +103,7 @@ class _Histogram:
         self._sum += value
 
     def add_to(self, family: HistogramMetricFamily, labels: Sequence[str], scale: float) -> None:
-        bounds = [*(floatToGoString(bound / scale) for bound in self._bounds), "+Inf"]
+        bounds = [*(str(bound / scale) for bound in self._bounds), "+Inf"]
         buckets = list(zip(bounds, map(float, accumulate(self._counts)), strict=True))
         family.add_metric(labels, buckets, self._sum / scale)
 
