@@ -175,7 +175,7 @@ class Endpoint:
             settings.auth, settings.account_id, book, self._passwords
         )
         self._router = Router(RESOURCES)
-        self._calls = Budget(
+        self.calls = Budget(
             "calls",
             limits.calls,
             {
@@ -184,8 +184,9 @@ class Endpoint:
                 Share.ACCOUNT: settings.calls_per_account,
             },
         )
+        """The places of calls under way."""
         longest = settings.body_limit
-        self._bodies = Budget(
+        self.bodies = Budget(
             "bodies",
             limits.bodies_limit,
             {
@@ -194,9 +195,10 @@ class Endpoint:
                 Share.ACCOUNT: limits.bodies_limit,
             },
         )
+        """The bytes of bodies that are held."""
         self._body_limits = BodyLimits(settings.body_limit, limits.body_timeout)
         self._reads: Sharing[tuple[V1Response, Notes]] = Sharing()
-        self._reuse = Reuse(REUSE)
+        self.reuse = Reuse(REUSE)
         self._turns = Turns()
         self._translators = ThreadPoolExecutor(TRANSLATORS, "translator")
         self._under_way: set[Call] = set()
@@ -362,19 +364,19 @@ class Endpoint:
     ) -> tuple[V1Response, Notes]:
         perform = partial(self._gateway.send, errand=errand)
         # Only who works takes a place: to share costs nothing.
-        with self._calls.place(call.shares):
+        with self.calls.place(call.shares):
             answer = await self._run(legacy, match, caller, perform, errand.deadline)
             return answer, legacy.notes
 
     async def _write(self, call: Call, match: Match, caller: Caller) -> None:
         """Answer a call that changes something, and go on with it even if its client hangs up."""
         request, posts = call.request, match.call.method == "POST"
-        with self._bodies.growing(call.shares) as take:
+        with self.bodies.growing(call.shares) as take:
             # Before a place is taken: a client that sends slowly would keep it from those who have
             # asked.
             body = await self._read_body(request, take) if posts else b""
             errand = self._errand(call)
-            with self._calls.place(call.shares):
+            with self.calls.place(call.shares):
                 call.is_write = True
                 legacy = self._v1_request(call, match, body, call.record.notes)
                 writing = Writing(
@@ -459,7 +461,7 @@ class Endpoint:
             content_type=request.headers.get("Content-Type"),
             page_limit=self._page_limit,
             notes=notes,
-            reuse=self._reuse,
+            reuse=self.reuse,
             out_of_time=out_of_time,
         )
 

@@ -241,9 +241,7 @@ class CallCounts(Collector):
             (),
             [((), self._answers_shared)],
         )
-        yield _counter(
-            "refusals", "Callers refused, by why.", ("reason",), _worded(self._refusals)
-        )
+        yield _counter("refusals", "Callers refused, by why.", ("reason",), _worded(self._refusals))
         yield _counter(
             "notes", "Notes on translations.", ("code",), _worded(self._notes, _NOTE_CODES)
         )

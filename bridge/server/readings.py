@@ -11,7 +11,6 @@ from bridge import __version__
 from bridge.record.journal import Journal
 from bridge.server.endpoint import Endpoint
 from bridge.server.front import Front
-from bridge.server.lines import Lines
 from bridge.server.metrics import Reading, Value
 from bridge.server.tls import CertificateReloader
 from bridge.upstream.breaker import State
@@ -36,14 +35,14 @@ def of_the_build() -> Sequence[Reading]:
     ]
 
 
-def of_log_lines(lines: Lines) -> Sequence[Reading]:
+def of_log_lines(lost: Callable[[], int]) -> Sequence[Reading]:
     """Return how the log's lines get away."""
     return [
         Reading(
             "counter",
             "log_lines_lost",
             "Log lines that nobody will read, for they could not be written.",
-            _always(lambda: lines.lost),
+            _always(lost),
         )
     ]
 
@@ -52,7 +51,7 @@ def of_gateway(gateway: Gateway) -> Sequence[Reading]:
     """Return how v2 fares."""
 
     def breakers() -> Iterable[Value]:
-        states = Counter({state: 0 for state in State})
+        states = Counter(dict.fromkeys(State, 0))
         states.update(gateway.breakers().values())
         return (((state,), count) for state, count in states.items())
 

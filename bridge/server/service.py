@@ -15,13 +15,16 @@ from aiohttp import web
 
 from bridge.identity.book_keeper import BookKeeper
 from bridge.record.journal import Journal, open_journal
-from bridge.server import logs
+from bridge.resources import RESOURCES
+from bridge.server import logs, readings
 from bridge.server.admin.health import OK, Check, Readiness, upstream_check
+from bridge.server.admin.scraping import metrics_routes
 from bridge.server.admin.side import AdminSide
 from bridge.server.endpoint import NO_BOOK, Endpoint
 from bridge.server.front import Front, listening_front
 from bridge.server.leaving import Departure
 from bridge.server.limits import LIMITS, Limits, allow_connections
+from bridge.server.metrics import CallCounts, Metrics
 from bridge.server.serving import listening, told_if_taken
 from bridge.server.tls import CertificateReloader
 from bridge.settings import Settings, unknown_variables
@@ -116,8 +119,19 @@ async def running(settings: Settings, limits: Limits = LIMITS) -> AsyncIterator[
         if tls is not None:
             checks["certificate"] = _at_once(tls.problem)
         readiness = Readiness(checks)
+        counts = CallCounts(RESOURCES)
+        metrics = Metrics(counts)
+        stack.callback(metrics.close)
+        metrics.read([
+            *readings.of_the_build(),
+            *readings.of_log_lines(logs.lost),
+            *readings.of_gateway(gateway),
+            *readings.of_journal(journal),
+            *(() if tls is None else readings.of_certificate(tls)),
+        ])  # fmt: skip
         admin = AdminSide(
             readiness,
+            routes=metrics_routes(metrics),
             names=[settings.admin_host],
             phase=phase,
             state=lambda: {
@@ -148,15 +162,17 @@ async def running(settings: Settings, limits: Limits = LIMITS) -> AsyncIterator[
         of_connections = replace(
             limits, connections=connections, connections_per_address=max(1, connections // 2)
         )
-        front = listening_front(
-            Front(endpoint, of_connections, log_call, settings.trusted_proxies),
+        front = Front(endpoint, of_connections, log_call, settings.trusted_proxies)
+        metrics.read([*readings.of_endpoint(endpoint), *readings.of_front(front)])
+        listens_on = listening_front(
+            front,
             settings.host,
             settings.port,
             tls=None if tls is None else tls.context,
             shutdown_timeout=PATIENCE_AFTER,
         )
         with told_if_taken(settings.host, settings.port):
-            port, stop_listening = await stack.enter_async_context(front)
+            port, stop_listening = await stack.enter_async_context(listens_on)
         stack.push_async_callback(
             _leave, stop_listening, departure, endpoint, settings.stop_timeout
         )

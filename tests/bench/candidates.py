@@ -44,7 +44,7 @@ def bridge_of(checkout: Path | None) -> Path:
 
 
 @contextmanager
-def bridge(  # noqa: PLR0913 - what differs between two bridges
+def bridge(
     name: str,
     checkout: Path | None,
     upstream: str,

@@ -44,8 +44,7 @@ def of_speeds(speeds: Sequence[Speed]) -> list[str]:
 def of_telling(rows: Sequence[Telling]) -> list[str]:
     """Return the table of what it costs to tell of calls."""
     return [
-        "What it costs to tell of calls: lists a second, and the process's CPU time a call, beside"
-        " a bridge that tells nobody; medians of pairs",
+        "Telling of calls: lists a second, the process's CPU time a call, and how much more that is",
         f"{'messages':>8}  {'told':<22}{'a second':>10}{'÷ nobody':>10}{'CPU µs':>10}{'more µs':>10}",
         *(
             f"{row.messages:>8}  {row.told:<22}{row.per_second:>10.1f}{row.of_nobody:>10.3f}"

@@ -73,9 +73,7 @@ def telling(bench: Bench) -> list[Telling]:
                     load = cold(bench, set_up, candidate, size)
                     used = cpu_seconds(candidate.pid) - before
                     turns[size, candidate.name].append(_Turn(load, used / max(1, load.answered)))
-    return [
-        _telling(size, name, turns[size, name], turns[size, NOBODY]) for size, name in turns
-    ]
+    return [_telling(size, name, turns[size, name], turns[size, NOBODY]) for size, name in turns]
 
 
 def _telling(size: int, name: str, turns: list[_Turn], untold: list[_Turn]) -> Telling:
