@@ -11,7 +11,7 @@ from bridge.cli.terminal import Given, with_settings
 from bridge.identity.book import BookError
 from bridge.record.store import JournalError
 from bridge.server import logs
-from bridge.server.service import running
+from bridge.server.service import CannotTrace, running
 from bridge.server.serving import Signals
 from bridge.server.tls import UnusableCertificate
 from bridge.settings import PATHS, Settings, where
@@ -36,7 +36,7 @@ class WrongFile(Exception):
 def _told_with_its_setting(settings: Settings) -> Iterator[None]:
     try:
         yield
-    except (BookError, JournalError, UnusableCertificate) as error:
+    except (BookError, CannotTrace, JournalError, UnusableCertificate) as error:
         told = str(error)
         names = (name for name in PATHS if f"{getattr(settings, name)}: " in told)
         name = next(names, None)

@@ -50,7 +50,7 @@ class Front(web.Server):
         self,
         endpoint: Callable[[web.BaseRequest], Any],
         limits: ConnectionLimits | None = None,
-        ended: Callable[[CallRecord], None] = lambda _record: None,
+        ended: Callable[[CallRecord], object] = lambda _record: None,
         proxies: Sequence[Network] = (),
     ) -> None:
         """Hand calls to `endpoint`; `ended` is told of those that never get there.

@@ -7,13 +7,15 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import partial
-from typing import Any
+from secrets import token_bytes
+from typing import TYPE_CHECKING, Any
 
 import aiohttp
 import structlog
 from aiohttp import web
 
 from bridge.identity.book_keeper import BookKeeper
+from bridge.identity.digests import KEY_LENGTH, Digests
 from bridge.record.journal import Journal, open_journal
 from bridge.resources import RESOURCES
 from bridge.server import logs, readings
@@ -25,14 +27,18 @@ from bridge.server.front import Front, listening_front
 from bridge.server.leaving import Departure
 from bridge.server.limits import LIMITS, Limits, allow_connections
 from bridge.server.metrics import CallCounts, Metrics
+from bridge.server.records import Recorder
 from bridge.server.serving import listening, told_if_taken
 from bridge.server.tls import CertificateReloader
-from bridge.settings import Settings, unknown_variables
+from bridge.settings import Settings, Traces, unknown_variables, where
 from bridge.upstream.acquaintances import Acquaintances
 from bridge.upstream.gateway import Gateway, Policy
 from bridge.v1.xsd import compile_all
 from bridge.v2.client import V2Client
 from bridge.v2.clock import V2Clock
+
+if TYPE_CHECKING:
+    from bridge.server.traces import Tracer
 
 _log = structlog.get_logger("bridge")
 
@@ -42,6 +48,10 @@ PATIENCE_AFTER = 0.1
 
 READ_ONCE = "settings and environment variables, tokens in them included: restart for those"
 """What a reload leaves as it is."""
+
+
+class CannotTrace(Exception):
+    """There can be no traces; `str()` is one line for the operator."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +78,7 @@ async def running(settings: Settings, limits: Limits = LIMITS) -> AsyncIterator[
     Raises:
         BookError: the credential book cannot be used.
         JournalError: the journal cannot be used.
+        CannotTrace: what traces need is not installed, or its settings make no sense.
         UnusableCertificate: the certificate or its key cannot be used.
         CannotListen: an address cannot be listened on.
     """
@@ -147,22 +158,23 @@ async def running(settings: Settings, limits: Limits = LIMITS) -> AsyncIterator[
                 "admin_port",
             )
         )
-        log_call = logs.call_log()
+        recorder = Recorder((logs.call_log(), counts.ended), Digests(token_bytes(KEY_LENGTH)))
         endpoint = Endpoint(
             settings,
             gateway,
             journal,
             departure=departure,
             book=(lambda: NO_BOOK) if keeper is None else lambda: keeper.book,
-            sinks=(log_call,),
+            recorder=recorder,
             limits=limits,
+            tracer=await _trace(settings, stack),
         )
         stack.push_async_callback(endpoint.close)
         connections = allow_connections(settings.connections)
         of_connections = replace(
             limits, connections=connections, connections_per_address=max(1, connections // 2)
         )
-        front = Front(endpoint, of_connections, log_call, settings.trusted_proxies)
+        front = Front(endpoint, of_connections, recorder.ended, settings.trusted_proxies)
         metrics.read([*readings.of_endpoint(endpoint), *readings.of_front(front)])
         listens_on = listening_front(
             front,
@@ -234,6 +246,20 @@ def _at_once(what_is_wrong: Callable[[], str | None]) -> Check:
         return what_is_wrong()
 
     return check
+
+
+async def _trace(settings: Settings, stack: AsyncExitStack) -> "Tracer | None":
+    if settings.traces is Traces.OFF:
+        return None
+    try:
+        from bridge.server.traces import tracing  # noqa: PLC0415 - what it needs is optional
+    except ImportError:
+        told = "traces: needs what `pip install 'harvest-bridge[traces]'` installs"
+        raise CannotTrace(f"{told} {where('traces')}") from None
+    try:
+        return await stack.enter_async_context(tracing(settings.upstream))
+    except (OSError, ValueError) as error:
+        raise CannotTrace(f"traces: an OTEL_ variable makes no sense: {error}") from None
 
 
 async def _keep_certificate(

@@ -35,6 +35,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 from bridge import __version__
 from bridge.identity.hosts import without_port
 from bridge.record.log.events import CallEvent
+from bridge.upstream.sharing import Abandoned
 from bridge.upstream.traces import CallSpan, Trace
 
 _LONGEST_HEADER = 512
@@ -105,7 +106,7 @@ class Tracer:
 class CallTrace:
     """The trace of a legacy call."""
 
-    __slots__ = ("_again", "_asked", "_method", "_span", "_tracer", "context", "latest")
+    __slots__ = ("_again", "_asked", "_method", "_span", "_tracer", "_v2", "context", "latest")
 
     def __init__(self, tracer: Tracer, span: Span, method: str) -> None:
         """Stand for `span`."""
@@ -117,20 +118,23 @@ class CallTrace:
         """That of the latest v2 call; before there is one, the call's own."""
         self._asked = ("", "", "")
         self._again = 0
+        self._v2: _V2Span | None = None
+        """The one that was begun last."""
 
     def asks(self, method: str, path: str, query: str) -> CallSpan:
         """Begin a v2 call, or a further try of the latest."""
         asked = (method, path, query)
         self._again = self._again + 1 if asked == self._asked else 0
         self._asked = asked
-        made = self._tracer.ask(self, method, path, self._again)
+        self._v2 = made = self._tracer.ask(self, method, path, self._again)
         self.latest = made.span
         return made
 
     def follows(self, method: str, path: str, other: Trace | None) -> CallSpan:
         """Begin to wait for a v2 call that is made for another legacy call, and link to it."""
         links = [Link(other.latest.get_span_context())] if isinstance(other, CallTrace) else []
-        return self._tracer.wait(self, method, path, links)
+        self._v2 = made = self._tracer.wait(self, method, path, links)
+        return made
 
     def shares(self, other: Trace | None) -> None:
         """Link to the legacy call whose answer this one gets, too."""
@@ -139,6 +143,8 @@ class CallTrace:
 
     def ended(self, call: CallEvent | None) -> None:
         """End it, with what the log knows of the call; None: nothing."""
+        if self._v2 is not None and self._v2.span.is_recording():
+            self._v2.ended(None, Abandoned.__name__)  # it was not waited for to its end
         span = self._span
         if call is not None and span.is_recording():
             span.update_name(_named(self._method, call.route))

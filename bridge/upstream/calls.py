@@ -3,6 +3,8 @@
 import time
 from dataclasses import dataclass, field
 
+from bridge.upstream.traces import CallSpan
+
 
 @dataclass(slots=True)
 class UpstreamCall:
@@ -17,25 +19,28 @@ class UpstreamCall:
     milliseconds: float | None = None
     shared: bool = False
     """Whether it was made for another legacy call, which asked the same at the same time."""
+    query: str = ""
+    """Tells the pages of a list apart; not for a log."""
+    event: str | None = None
+    """The `event_type` that it sends."""
+
+    span: CallSpan | None = None
+    """Itself as a trace tells it; None: nobody traces it."""
 
     def ended(self, *, status: int | None = None, error: str | None = None) -> None:
         """Note how the call came out, and how long it took."""
         self.status = status
         self.error = error
         self.milliseconds = milliseconds_since(self.started)
-
-    def line(self) -> dict[str, object]:
-        """Return what stands in the log."""
-        return {
-            "method": self.method,
-            "path": self.path,
-            "status": self.status,
-            "milliseconds": self.milliseconds,
-            **({"error": self.error} if self.error else {}),
-            **({"shared": True} if self.shared else {}),
-        }
+        if self.span is not None:
+            self.span.ended(status, error)
 
 
 def milliseconds_since(started: float) -> float:
     """Return the milliseconds since `started`, a time of `time.monotonic`, to one decimal."""
-    return round((time.monotonic() - started) * 1000, 1)
+    return milliseconds(time.monotonic() - started)
+
+
+def milliseconds(seconds: float) -> float:
+    """Return seconds as milliseconds, to one decimal."""
+    return round(seconds * 1000, 1)

@@ -23,3 +23,6 @@ class Trace(Protocol):
 
     def follows(self, method: str, path: str, other: "Trace | None") -> CallSpan:
         """Begin to wait for a v2 call that is made for another legacy call."""
+
+    def shares(self, other: "Trace | None") -> None:
+        """Say that it gets the answer of another legacy call."""

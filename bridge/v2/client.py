@@ -2,6 +2,7 @@
 
 import asyncio
 from codecs import BOM_UTF8
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -106,9 +107,17 @@ class V2Client:
         await self._session.close()
 
     async def send(
-        self, request: V2Request, *, account_id: int, token: Secret, seconds: float
+        self,
+        request: V2Request,
+        *,
+        account_id: int,
+        token: Secret,
+        seconds: float,
+        trace: Mapping[str, str] | None = None,
     ) -> V2Response:
         """Make one call and read its answer, whatever its status, within `seconds`.
+
+        `trace` has the headers that tell v2 of the trace it is part of.
 
         Raises:
             UpstreamTimeout: the answer was not there in time.
@@ -123,6 +132,8 @@ class V2Client:
         }
         if request.body is not None:
             headers["Content-Type"] = "application/json"
+        if trace is not None:
+            headers.update(trace)
         progress = _OnlyOnce()
         try:
             async with self._session.request(
