@@ -51,22 +51,24 @@ def bridge(
     folder: Path,
     core: int | None,
     *,
-    untold: bool = False,
+    told: str | None = None,
     settings: Mapping[str, str] | None = None,
 ) -> Iterator[Candidate]:
     """Run `harvest-bridge serve` with all of its defaults: journal, log and all.
 
-    One that is `untold` tells nobody of its calls. `settings` are variables of its environment.
+    `told` is who is told of its calls, if not everybody: as `untold` has it. `settings` are
+    variables of its environment.
     """
     port, log = free_port(), folder / f"{name}.log"
-    serve: Command = [bridge_of(checkout)] if not untold else [sys.executable, "-m", UNTOLD]
+    less: Command = [sys.executable, "-m", UNTOLD, told or ""]
+    serve = [bridge_of(checkout)] if told is None else less
     command: Command = [
         *(*serve, "serve", "--auth", "token-as-password", "--account-id", "1000"),
         *("--contact", "bench@example.com", "--upstream", upstream),
         *("--port", str(port), "--admin-port", "0", "--journal", folder / f"{name}.sqlite"),
         *(("--database", folder / f"{name}.log.sqlite") if checkout is None else ()),
     ]
-    environment = {**(settings or {}), **({"PYTHONPATH": str(ROOT)} if untold else {})}
+    environment = {**(settings or {}), **({"PYTHONPATH": str(ROOT)} if told else {})}
     with started(command, log, core=core, environment=environment) as process:
         await_listening(process, port, log)
         yield Candidate(name, port, process.pid)

@@ -12,7 +12,7 @@ from tests.bench.machine import NotMeasured, await_idle, cpu_seconds
 from tests.bench.side_by_side import cold
 from tests.bench.stage import Bench, stage
 
-NOBODY, EVERYTHING, TRACES = "nobody", "everything", "everything, traces"
+NOBODY, LINE, EVERYTHING, TRACES = "nobody", "log line", "everything", "everything, traces"
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,8 @@ def telling(bench: Bench) -> list[Telling]:
     turns: defaultdict[tuple[int, str], list[_Turn]] = defaultdict(list)
     with stage(bench, bench.sizes) as set_up:
         startings: Mapping[str, Mapping[str, Any]] = {
-            NOBODY: {"untold": True},
+            NOBODY: {"told": "nobody"},
+            LINE: {"told": "line"},
             EVERYTHING: {},
             TRACES: {
                 "settings": {
