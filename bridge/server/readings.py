@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from bridge import __version__
 from bridge.record.journal import Journal
+from bridge.record.log.writer import LogWriter
 from bridge.server.endpoint import Endpoint
 from bridge.server.front import Front
 from bridge.server.metrics import Reading, Value
@@ -44,6 +45,36 @@ def of_log_lines(lost: Callable[[], int]) -> Sequence[Reading]:
             "Log lines that nobody will read, for they could not be written.",
             _always(lost),
         )
+    ]
+
+
+def of_log(writer: LogWriter) -> Sequence[Reading]:
+    """Return how the translation log is written."""
+    return [
+        Reading(
+            "gauge",
+            "log_calls_waiting",
+            "Calls that wait to be written to the translation log.",
+            _always(lambda: writer.state().waiting),
+        ),
+        Reading(
+            "counter",
+            "log_calls_written",
+            "Calls that were written to the translation log.",
+            _always(lambda: writer.state().written),
+        ),
+        Reading(
+            "counter",
+            "log_calls_dropped",
+            "Calls that were served and are not in the translation log.",
+            _always(lambda: writer.state().dropped),
+        ),
+        Reading(
+            "gauge",
+            "log_failing",
+            "1 if the translation log cannot be written: calls go on, and wait or are dropped.",
+            _always(lambda: writer.state().failing_since is not None),
+        ),
     ]
 
 

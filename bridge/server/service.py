@@ -7,7 +7,6 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import partial
-from secrets import token_bytes
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
@@ -15,8 +14,9 @@ import structlog
 from aiohttp import web
 
 from bridge.identity.book_keeper import BookKeeper
-from bridge.identity.digests import KEY_LENGTH, Digests
+from bridge.identity.digests import Digests
 from bridge.record.journal import Journal, open_journal
+from bridge.record.log.writer import LogWriter, open_log_writer
 from bridge.resources import RESOURCES
 from bridge.server import logs, readings
 from bridge.server.admin.health import OK, Check, Readiness, upstream_check
@@ -78,6 +78,7 @@ async def running(settings: Settings, limits: Limits = LIMITS) -> AsyncIterator[
     Raises:
         BookError: the credential book cannot be used.
         JournalError: the journal cannot be used.
+        LogError: the translation log cannot be used, and waiting will not help.
         CannotTrace: what traces need is not installed, or its settings make no sense.
         UnusableCertificate: the certificate or its key cannot be used.
         CannotListen: an address cannot be listened on.
@@ -96,6 +97,14 @@ async def running(settings: Settings, limits: Limits = LIMITS) -> AsyncIterator[
         window = timedelta(seconds=settings.repeat_window)
         journal = await stack.enter_async_context(
             open_journal(settings.journal, window=window, clock=v2_clock)
+        )
+        log_writer = await stack.enter_async_context(
+            open_log_writer(
+                settings.database,
+                settings.database_key,
+                days=settings.calls_kept_days,
+                size=settings.calls_kept_bytes,
+            )
         )
         upstream = replace(
             settings.upstream_client(),
@@ -136,6 +145,7 @@ async def running(settings: Settings, limits: Limits = LIMITS) -> AsyncIterator[
         metrics.read([
             *readings.of_the_build(),
             *readings.of_log_lines(logs.lost),
+            *readings.of_log(log_writer),
             *readings.of_gateway(gateway),
             *readings.of_journal(journal),
             *(() if tls is None else readings.of_certificate(tls)),
@@ -146,7 +156,7 @@ async def running(settings: Settings, limits: Limits = LIMITS) -> AsyncIterator[
             names=[settings.admin_host],
             phase=phase,
             state=lambda: {
-                "warnings": _warnings(keeper, tls, in_the_clear),
+                "warnings": _warnings(keeper, tls, log_writer, in_the_clear),
                 "breakers": gateway.breakers(),
             },
         )
@@ -158,7 +168,8 @@ async def running(settings: Settings, limits: Limits = LIMITS) -> AsyncIterator[
                 "admin_port",
             )
         )
-        recorder = Recorder((logs.call_log(), counts.ended), Digests(token_bytes(KEY_LENGTH)))
+        sinks = (logs.call_log(), log_writer.ended, counts.ended)
+        recorder = Recorder(sinks, Digests(log_writer.key))
         endpoint = Endpoint(
             settings,
             gateway,
@@ -285,7 +296,10 @@ def _tell_of_unknown_variables(keeper: BookKeeper | None) -> None:
 
 
 def _warnings(
-    keeper: BookKeeper | None, tls: CertificateReloader | None, in_the_clear: str | None
+    keeper: BookKeeper | None,
+    tls: CertificateReloader | None,
+    log_writer: LogWriter,
+    in_the_clear: str | None,
 ) -> Mapping[str, str]:
     """Return what serves yet, but not for long, not safely, or not after the next start."""
     told = {
@@ -293,5 +307,6 @@ def _warnings(
         "book": keeper and keeper.warning(),
         "certificate": tls and tls.warning(),
         "log": logs.problem(),
+        "database": log_writer.problem(),
     }
     return {name: warning for name, warning in told.items() if warning}
