@@ -23,5 +23,5 @@ class _Line(Recorder):
 
 if __name__ == "__main__":
     # The service makes what it finds under that name.
-    service.Recorder = {"nobody": _Untold, "line": _Line}[sys.argv.pop(1)]  # type: ignore[misc]
+    service.Recorder = {"nobody": _Untold, "line": _Line}[sys.argv.pop(1)]  # type: ignore[assignment, attr-defined]
     main()
