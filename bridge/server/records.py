@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import lru_cache
 
 import structlog
 
@@ -136,6 +137,7 @@ class Recorder:
         self._sinks = tuple(sinks)
         self._may_quote = may_quote
         self._ids = Ids()
+        self._integration_of = lru_cache(maxsize=4096)(digests.integration)
         self._integrations = {
             True: ToldApart(of_one=100, in_all=20_000),
             False: ToldApart(of_one=20, in_all=1_000),
@@ -219,7 +221,7 @@ class Recorder:
     def _integration(self, record: CallRecord, family: str | None) -> str:
         # Whoever sends a token may send any login with it.
         whose = record.token or record.login
-        integration = self.digests.integration(
+        integration = self._integration_of(
             record.account_id, record.subdomain, whose, family, record.network
         )
         told = self._integrations[record.is_known].tells(integration, _by(record, whose))
