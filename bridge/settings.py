@@ -332,6 +332,11 @@ class Settings(FileSettings, UpstreamSettings):
             raise ValueError("port, admin_port: must differ, as both sides are at one address")
         return self
 
+    @property
+    def admin_is_on_loopback(self) -> bool:
+        """Whether only this machine reaches the admin side."""
+        return _is_loopback(self.admin_host)
+
     def sunset_time(self) -> datetime | None:
         """Return the end of the service: the first moment, UTC, of the day that was set."""
         return None if self.sunset is None else datetime.combine(self.sunset, time(), UTC)

@@ -7,7 +7,7 @@ import atexit
 import json
 import logging
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Any, TextIO
@@ -16,7 +16,7 @@ import msgspec
 import structlog
 
 from bridge.excerpt import excerpt
-from bridge.record.log.events import Ended, Sink
+from bridge.record.log.events import ConnectionEvent, Ended, Sink
 from bridge.server.lines import Lines
 
 REQUEST_ID: ContextVar[str | None] = ContextVar("request_id", default=None)
@@ -147,6 +147,17 @@ def call_log() -> Sink:
         logger.info(ended.line)
 
     return log_call
+
+
+def connection_log() -> Callable[[ConnectionEvent], None]:
+    """Return the sink that writes a line for connections that have failed, likewise."""
+    logger = structlog.get_config()["logger_factory"]()
+
+    def log_failed(failed: ConnectionEvent) -> None:
+        told = msgspec.structs.asdict(failed)
+        logger.info(_encode({name: value for name, value in told.items() if value is not None}))
+
+    return log_failed
 
 
 def started(what: str, host: str, port: int, **details: str) -> None:

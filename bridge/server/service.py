@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 import aiohttp
 import structlog
-from aiohttp import web
 
 from bridge.identity.book_keeper import BookKeeper
 from bridge.identity.digests import Digests
@@ -19,16 +18,19 @@ from bridge.record.journal import Journal, open_journal
 from bridge.record.log.writer import LogWriter, open_log_writer
 from bridge.resources import RESOURCES
 from bridge.server import logs, readings
+from bridge.server.admin.guard import Guard
 from bridge.server.admin.health import OK, Check, Readiness, upstream_check
 from bridge.server.admin.scraping import metrics_routes
-from bridge.server.admin.side import AdminSide
+from bridge.server.admin.side import AdminSide, listening_admin
+from bridge.server.admin.token import TokenKeeper
 from bridge.server.endpoint import NO_BOOK, Endpoint
+from bridge.server.failed_connections import FailedConnections
 from bridge.server.front import Front, listening_front
 from bridge.server.leaving import Departure
 from bridge.server.limits import LIMITS, Limits, allow_connections
 from bridge.server.metrics import CallCounts, Metrics
 from bridge.server.records import Recorder
-from bridge.server.serving import listening, told_if_taken
+from bridge.server.serving import told_if_taken
 from bridge.server.tls import CertificateReloader
 from bridge.settings import Settings, Traces, unknown_variables, where
 from bridge.upstream.acquaintances import Acquaintances
@@ -81,6 +83,7 @@ async def running(settings: Settings, limits: Limits = LIMITS) -> AsyncIterator[
         LogError: the translation log cannot be used, and waiting will not help.
         CannotTrace: what traces need is not installed, or its settings make no sense.
         UnusableCertificate: the certificate or its key cannot be used.
+        UnusableToken: the admin side's token cannot be used.
         CannotListen: an address cannot be listened on.
     """
     compile_all()
@@ -93,6 +96,8 @@ async def running(settings: Settings, limits: Limits = LIMITS) -> AsyncIterator[
             keeper = await stack.enter_async_context(BookKeeper(settings.book))
         _tell_of_unknown_variables(keeper)
         tls = await _keep_certificate(settings, stack)
+        admin_token = await _keep_admin_token(settings, stack)
+        _tell_of_the_admin_sides_protection(settings)
         v2_clock = V2Clock()
         window = timedelta(seconds=settings.repeat_window)
         journal = await stack.enter_async_context(
@@ -150,22 +155,27 @@ async def running(settings: Settings, limits: Limits = LIMITS) -> AsyncIterator[
             *readings.of_journal(journal),
             *(() if tls is None else readings.of_certificate(tls)),
         ])  # fmt: skip
+        failed = FailedConnections([logs.connection_log(), log_writer.failed, counts.failed])
+        stack.callback(failed.close)
         admin = AdminSide(
             readiness,
             routes=metrics_routes(metrics),
+            guard=_guard(settings, admin_token, failed),
             names=[settings.admin_host],
+            failed=failed,
             phase=phase,
             state=lambda: {
-                "warnings": _warnings(keeper, tls, log_writer, in_the_clear),
+                "warnings": _warnings(keeper, tls, log_writer, in_the_clear, admin_token),
                 "breakers": gateway.breakers(),
             },
         )
+        over_tls = tls is not None and not settings.admin_is_on_loopback
         admin_port = await stack.enter_async_context(
-            listening(
-                web.ServerRunner(admin),
+            listening_admin(
+                admin,
                 settings.admin_host,
                 settings.admin_port,
-                "admin_port",
+                tls.context if tls is not None and over_tls else None,
             )
         )
         sinks = (logs.call_log(), log_writer.ended, counts.ended)
@@ -185,7 +195,7 @@ async def running(settings: Settings, limits: Limits = LIMITS) -> AsyncIterator[
         of_connections = replace(
             limits, connections=connections, connections_per_address=max(1, connections // 2)
         )
-        front = Front(endpoint, of_connections, recorder.ended, settings.trusted_proxies)
+        front = Front(endpoint, of_connections, failed, settings.trusted_proxies)
         metrics.read([*readings.of_endpoint(endpoint), *readings.of_front(front)])
         listens_on = listening_front(
             front,
@@ -208,13 +218,15 @@ async def running(settings: Settings, limits: Limits = LIMITS) -> AsyncIterator[
         yield Service(
             port,
             admin_port,
-            reload=partial(_reload, keeper, tls),
+            reload=partial(_reload, keeper, tls, admin_token),
             say_what_is_wrong=partial(_say_what_is_wrong, readiness),
             hurry=departure.hurry,
         )
 
 
-async def _reload(keeper: BookKeeper | None, tls: CertificateReloader | None) -> None:
+async def _reload(
+    keeper: BookKeeper | None, tls: CertificateReloader | None, admin_token: TokenKeeper | None
+) -> None:
     said = {}
     if keeper is not None:
         before, state = keeper.book, await keeper.reload()
@@ -222,6 +234,8 @@ async def _reload(keeper: BookKeeper | None, tls: CertificateReloader | None) ->
         said["book"] = "broken" if state.error else "unchanged" if same else "changed"
     if tls is not None:
         said["certificate"] = tls.reload()
+    if admin_token is not None:
+        said["admin_bearer_token"] = await admin_token.reload()
     _log.info("reloaded", **said, not_read_again=READ_ONCE)
 
 
@@ -283,6 +297,34 @@ async def _keep_certificate(
     return tls
 
 
+async def _keep_admin_token(settings: Settings, stack: AsyncExitStack) -> TokenKeeper | None:
+    if settings.admin_bearer_token is None:
+        return None
+    keeper = TokenKeeper(settings.admin_bearer_token)
+    await stack.enter_async_context(keeper.watching())
+    return keeper
+
+
+def _guard(settings: Settings, keeper: TokenKeeper | None, failed: FailedConnections) -> Guard:
+    return Guard(
+        token=lambda: None if keeper is None else keeper.token,
+        is_loopback=settings.admin_is_on_loopback,
+        proxies=settings.trusted_proxies,
+        tell_refused=partial(failed.count, "admin_refused"),
+    )
+
+
+def _tell_of_the_admin_sides_protection(settings: Settings) -> None:
+    if settings.admin_is_on_loopback:
+        return
+    if settings.admin_bearer_token is None:
+        reason = "off the loopback, all but /healthz and /readyz takes admin_bearer_token"
+        _log.warning("admin_not_served", admin_host=settings.admin_host, reason=reason)
+    elif settings.tls_certificate is None:
+        reason = "without tls_certificate, its token travels in the clear from trusted_proxies"
+        _log.warning("admin_in_the_clear", admin_host=settings.admin_host, reason=reason)
+
+
 def _book_problem(keeper: BookKeeper) -> str | None:
     # An older book still serves, which `_warnings` tells.
     return None if keeper.book.entries or not keeper.state.error else "no book in force"
@@ -300,12 +342,14 @@ def _warnings(
     tls: CertificateReloader | None,
     log_writer: LogWriter,
     in_the_clear: str | None,
+    admin_token: TokenKeeper | None,
 ) -> Mapping[str, str]:
     """Return what serves yet, but not for long, not safely, or not after the next start."""
     told = {
         "upstream": in_the_clear,
         "book": keeper and keeper.warning(),
         "certificate": tls and tls.warning(),
+        "admin_bearer_token": admin_token and admin_token.warning(),
         "log": logs.problem(),
         "database": log_writer.problem(),
     }

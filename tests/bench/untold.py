@@ -18,7 +18,9 @@ class _Untold(Recorder):
 
 class _Line(Recorder):
     def __init__(self, sinks: Any, *parts: Any, **more: Any) -> None:
-        super().__init__([sink for sink in sinks if sink.__module__ == "bridge.server.logs"], *parts, **more)
+        super().__init__(
+            [sink for sink in sinks if sink.__module__ == "bridge.server.logs"], *parts, **more
+        )
 
 
 if __name__ == "__main__":

@@ -299,6 +299,10 @@ class TestABridge:
             text = await scraped(service.admin_port)
 
         done = subprocess.run(
-            ["promtool", "check", "metrics"], input=text, capture_output=True, text=True, check=False
+            ["promtool", "check", "metrics"],
+            input=text,
+            capture_output=True,
+            text=True,
+            check=False,
         )
         assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

@@ -37,9 +37,7 @@ async def collector(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Collector]
         yield collector
 
 
-async def one_read(
-    upstream: ScriptedUpstream, *says: Any, path: str = LIST, **options: Any
-) -> int:
+async def one_read(upstream: ScriptedUpstream, *says: Any, path: str = LIST, **options: Any) -> int:
     """Make a call on a bridge with traces, which has ended with all of its spans afterwards."""
     upstream.says(*(says or (page(message()),)))
     async with running_bridge(upstream.base_url, **ON) as client:
