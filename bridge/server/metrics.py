@@ -22,10 +22,12 @@ from prometheus_client.core import (
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector, CollectorRegistry
 
+from bridge.identity.callers import Refusal
 from bridge.record.log.events import CallEvent, ConnectionEvent, Ended, Outcome
 from bridge.resources.routes import Resource
 from bridge.v1.dialects import Dialect
 from bridge.v1.notes import NoteCode
+from bridge.v1.recipients import RecipientNote
 
 PREFIX = "harvest_bridge_"
 
@@ -241,7 +243,9 @@ class CallCounts(Collector):
             (),
             [((), self._answers_shared)],
         )
-        yield _counter("refusals", "Callers refused, by why.", ("reason",), _worded(self._refusals))
+        yield _counter(
+            "refusals", "Callers refused, by why.", ("reason",), _worded(self._refusals, _REFUSALS)
+        )
         yield _counter(
             "notes", "Notes on translations.", ("code",), _worded(self._notes, _NOTE_CODES)
         )
@@ -255,15 +259,14 @@ class CallCounts(Collector):
 
 _DIALECTS = frozenset(Dialect)
 _OUTCOMES = frozenset(Outcome)
-_NOTE_CODES = frozenset(NoteCode)
+_REFUSALS = frozenset(Refusal)
+_NOTE_CODES = frozenset((*NoteCode, *RecipientNote))
 
 
-def _worded(
-    counts: Counter[str], words: frozenset[str] | None = None
-) -> Iterable[tuple[tuple[str], int]]:
+def _worded(counts: Counter[str], words: frozenset[str]) -> Iterable[tuple[tuple[str], int]]:
     found: Counter[str] = Counter()
     for word, count in counts.items():
-        found[word if words is None or word in words else OTHER] += count
+        found[word if word in words else OTHER] += count
     return (((word,), count) for word, count in found.items())
 
 

@@ -18,12 +18,34 @@ from bridge.upstream.breaker import State
 from bridge.upstream.gateway import Gateway
 
 
+def of_what_is_kept(
+    lost: Callable[[], int],
+    writer: LogWriter,
+    gateway: Gateway,
+    journal: Journal,
+    tls: CertificateReloader | None,
+) -> Sequence[Reading]:
+    """Return what there is to read before anybody calls; `lost` counts log lines."""
+    return [
+        *_of_the_build(),
+        *_of_log_lines(lost),
+        *_of_log(writer),
+        *_of_gateway(gateway),
+        *_of_journal(journal),
+        *(() if tls is None else _of_certificate(tls)),
+    ]
+
+
+def of_the_legacy_side(endpoint: Endpoint, front: Front) -> Sequence[Reading]:
+    """Return what there is to read of calls under way, and of connections."""
+    return [*_of_endpoint(endpoint), *_of_front(front)]
+
+
 def _always(read: Callable[[], float]) -> Callable[[], Iterable[Value]]:
     return lambda: [((), read())]
 
 
-def of_the_build() -> Sequence[Reading]:
-    """Return what runs."""
+def _of_the_build() -> Sequence[Reading]:
     labels = (__version__, platform.python_version())
     return [
         Reading(
@@ -36,8 +58,7 @@ def of_the_build() -> Sequence[Reading]:
     ]
 
 
-def of_log_lines(lost: Callable[[], int]) -> Sequence[Reading]:
-    """Return how the log's lines get away."""
+def _of_log_lines(lost: Callable[[], int]) -> Sequence[Reading]:
     return [
         Reading(
             "counter",
@@ -48,8 +69,7 @@ def of_log_lines(lost: Callable[[], int]) -> Sequence[Reading]:
     ]
 
 
-def of_log(writer: LogWriter) -> Sequence[Reading]:
-    """Return how the translation log is written."""
+def _of_log(writer: LogWriter) -> Sequence[Reading]:
     return [
         Reading(
             "gauge",
@@ -78,8 +98,7 @@ def of_log(writer: LogWriter) -> Sequence[Reading]:
     ]
 
 
-def of_gateway(gateway: Gateway) -> Sequence[Reading]:
-    """Return how v2 fares."""
+def _of_gateway(gateway: Gateway) -> Sequence[Reading]:
 
     def breakers() -> Iterable[Value]:
         states = Counter(dict.fromkeys(State, 0))
@@ -97,8 +116,7 @@ def of_gateway(gateway: Gateway) -> Sequence[Reading]:
     ]
 
 
-def of_journal(journal: Journal) -> Sequence[Reading]:
-    """Return whether writes can be recorded, and what became of them."""
+def _of_journal(journal: Journal) -> Sequence[Reading]:
     return [
         Reading(
             "gauge",
@@ -115,8 +133,7 @@ def of_journal(journal: Journal) -> Sequence[Reading]:
     ]
 
 
-def of_certificate(tls: CertificateReloader) -> Sequence[Reading]:
-    """Return how long clients take the certificate."""
+def _of_certificate(tls: CertificateReloader) -> Sequence[Reading]:
 
     def ends() -> Iterable[Value]:
         return [] if tls.ends is None else [((), tls.ends.timestamp())]
@@ -132,8 +149,7 @@ def of_certificate(tls: CertificateReloader) -> Sequence[Reading]:
     ]
 
 
-def of_front(front: Front) -> Sequence[Reading]:
-    """Return what connections there are."""
+def _of_front(front: Front) -> Sequence[Reading]:
     kinds = {
         "handshake": front.handshakes,
         "refused": front.lingering,
@@ -177,8 +193,7 @@ def of_front(front: Front) -> Sequence[Reading]:
     ]
 
 
-def of_endpoint(endpoint: Endpoint) -> Sequence[Reading]:
-    """Return what calls take of the bridge."""
+def _of_endpoint(endpoint: Endpoint) -> Sequence[Reading]:
     calls, bodies, reuse = endpoint.calls, endpoint.bodies, endpoint.reuse
     return [
         Reading(

@@ -3,7 +3,7 @@
 import asyncio
 import gc
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, closing
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import partial
@@ -145,16 +145,8 @@ async def running(settings: Settings, limits: Limits = LIMITS) -> AsyncIterator[
             checks["certificate"] = _at_once(tls.problem)
         readiness = Readiness(checks)
         counts = CallCounts(RESOURCES)
-        metrics = Metrics(counts)
-        stack.callback(metrics.close)
-        metrics.read([
-            *readings.of_the_build(),
-            *readings.of_log_lines(logs.lost),
-            *readings.of_log(log_writer),
-            *readings.of_gateway(gateway),
-            *readings.of_journal(journal),
-            *(() if tls is None else readings.of_certificate(tls)),
-        ])  # fmt: skip
+        metrics = stack.enter_context(closing(Metrics(counts)))
+        metrics.read(readings.of_what_is_kept(logs.lost, log_writer, gateway, journal, tls))
         failed = FailedConnections([logs.connection_log(), log_writer.failed, counts.failed])
         stack.callback(failed.close)
         admin = AdminSide(
@@ -196,7 +188,7 @@ async def running(settings: Settings, limits: Limits = LIMITS) -> AsyncIterator[
             limits, connections=connections, connections_per_address=max(1, connections // 2)
         )
         front = Front(endpoint, of_connections, failed, settings.trusted_proxies)
-        metrics.read([*readings.of_endpoint(endpoint), *readings.of_front(front)])
+        metrics.read(readings.of_the_legacy_side(endpoint, front))
         listens_on = listening_front(
             front,
             settings.host,
