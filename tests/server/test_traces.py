@@ -187,8 +187,14 @@ class TestAV2Call:
 async def test_calls_that_ask_the_same_are_linked_to_the_one_that_is_made(
     collector: Collector, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    followed, follow = [], Worker.follow
-    monkeypatch.setattr(Worker, "follow", lambda self: (followed.append(self), follow(self)))
+    followed: list[Worker] = []
+    follow = Worker.follow
+
+    def count(worker: Worker) -> None:
+        followed.append(worker)
+        follow(worker)
+
+    monkeypatch.setattr(Worker, "follow", count)
     async with (
         running_held_upstream() as held,
         running_bridge(held.base_url, **ON) as client,
