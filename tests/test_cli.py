@@ -38,11 +38,11 @@ PATIENCE = 30
 
 @pytest.fixture
 def needed(tmp_path: Path) -> tuple[str, ...]:
-    """What `serve` cannot do without, and a journal of its own."""
-    journal = str(tmp_path / "journal.sqlite")
+    """What `serve` cannot do without, and files of its own."""
+    journal, database = str(tmp_path / "journal.sqlite"), str(tmp_path / "log.sqlite")
     upstream = f"--upstream=http://{LOOPBACK}:1/v2"
     told = ("--account-id=1000", "--auth=bearer", "--contact=ops@acme.test", upstream)
-    return (*told, "--journal", journal)
+    return (*told, "--journal", journal, "--database", database)
 
 
 def run(*arguments: str, given: bytes = b"") -> subprocess.CompletedProcess[bytes]:

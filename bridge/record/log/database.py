@@ -15,11 +15,14 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
+import psycopg
 from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, Engine, create_engine, event, insert, make_url, select, text
+from psycopg.abc import Buffer
+from psycopg.adapt import Loader
+from sqlalchemy import URL, Connection, Engine, create_engine, event, insert, make_url, select, text
 from sqlalchemy.exc import (
     ArgumentError,
     DataError,
@@ -92,10 +95,16 @@ def shown(database: str) -> str:
     if not is_server(database):
         return database
     try:
-        url = make_url(database)
-    except ArgumentError:
+        return _url(database).set(query={}).render_as_string(hide_password=True)
+    except LogError:
         return "postgresql://…"
-    return url.set(query={}).render_as_string(hide_password=True)
+
+
+def _url(database: str) -> URL:
+    try:
+        return make_url(database)
+    except (ArgumentError, ValueError):  # whose words have the password
+        raise LogError("postgresql://…: this URL cannot be read") from None
 
 
 def key_file(database: str, file: Path | None) -> Path:
@@ -248,11 +257,13 @@ def _one_line(error: object) -> str:
 
 def _engine(database: str) -> Engine:
     if is_server(database):
-        url = make_url(database).set(drivername="postgresql+psycopg")
+        url = _url(database).set(drivername="postgresql+psycopg")
         defaults = {
             name: value for name, value in _SERVER_DEFAULTS.items() if name not in url.query
         }
-        return create_engine(url, hide_parameters=True, connect_args=defaults, pool_pre_ping=True)
+        engine = create_engine(url, hide_parameters=True, connect_args=defaults, pool_pre_ping=True)
+        event.listen(engine, "connect", _read_numbers)
+        return engine
     # A file that is gone is not made again unnoticed.
     uri = f"{Path(database).resolve().as_uri()}?mode=rw"
     engine = create_engine(
@@ -263,6 +274,18 @@ def _engine(database: str) -> Engine:
     )
     event.listen(engine, "begin", _begin)
     return engine
+
+
+class _Number(Loader):
+    """Reads a sum of whole numbers as one, as SQLite does; to PostgreSQL, it is a `numeric`."""
+
+    def load(self, data: Buffer) -> int | float:
+        number = bytes(data)
+        return float(number) if b"." in number else int(number)
+
+
+def _read_numbers(connection: psycopg.Connection[Any], _record: object) -> None:
+    connection.adapters.register_loader("numeric", _Number)
 
 
 def _connect(uri: str) -> sqlite3.Connection:
