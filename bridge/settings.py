@@ -262,7 +262,16 @@ class FileSettings(_Part):
     """The file with the key of the log's digests; by default, beside the SQLite file."""
 
 
-class Settings(FileSettings, UpstreamSettings):
+class LogSettings(_Part):
+    """How the log looks."""
+
+    log_format: LogFormat = LogFormat.AUTO
+    """The form of the log lines: json, console, or auto: console on a terminal."""
+    log_level: LogLevel = LogLevel.INFO
+    """The least serious log lines to write: debug, info, warning or error."""
+
+
+class Settings(LogSettings, FileSettings, UpstreamSettings):
     """What an operator can set."""
 
     model_config = SettingsConfigDict(extra="forbid")
@@ -311,10 +320,6 @@ class Settings(FileSettings, UpstreamSettings):
     """Days that the translation log keeps single calls; what is counted stays."""
     calls_kept_bytes: Count = 10 * 1024**3
     """Bytes that the translation log may take; the oldest calls make room."""
-    log_format: LogFormat = LogFormat.AUTO
-    """The form of the log lines: json, console, or auto: console on a terminal."""
-    log_level: LogLevel = LogLevel.INFO
-    """The least serious log lines to write: debug, info, warning or error."""
     admin_bearer_token: Annotated[str, _REFERENCE] | None = None
     """Where the admin side's token is, env:NAME or file:/path; needed off the loopback."""
     traces: Traces = Traces.OFF

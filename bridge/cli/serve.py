@@ -26,7 +26,7 @@ app = typer.Typer()
 def serve(given: Given) -> None:
     """Answer legacy calls."""
     settings = given.load(Settings)
-    logs.configure()
+    logs.configure(form=settings.log_format, level=settings.log_level)
     run(_serve(settings), WrongFile)
 
 
@@ -38,10 +38,10 @@ class WrongFile(Exception):
 def _told_with_its_setting(settings: Settings) -> Iterator[None]:
     try:
         yield
-    except LogError as error:
-        raise WrongFile(f"{error.setting}: {error} {where(error.setting)}") from None
     except UnusableToken as error:
         raise WrongFile(f"admin_bearer_token: {error} {where('admin_bearer_token')}") from None
+    except LogError as error:
+        raise WrongFile(f"{error.setting}: {error} {where(error.setting)}") from None
     except (BookError, CannotTrace, JournalError, UnusableCertificate) as error:
         told = str(error)
         names = (name for name in PATHS if f"{getattr(settings, name)}: " in told)

@@ -161,13 +161,12 @@ async def running(settings: Settings, limits: Limits = LIMITS) -> AsyncIterator[
                 "breakers": gateway.breakers(),
             },
         )
-        over_tls = tls is not None and not settings.admin_is_on_loopback
         admin_port = await stack.enter_async_context(
             listening_admin(
                 admin,
                 settings.admin_host,
                 settings.admin_port,
-                tls.context if tls is not None and over_tls else None,
+                None if tls is None or settings.admin_is_on_loopback else tls.context,
             )
         )
         sinks = (logs.call_log(), log_writer.ended, counts.ended)

@@ -4,7 +4,7 @@ import asyncio
 import re
 import ssl
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,9 +19,9 @@ from bridge.server.admin.guard import ATTEMPTS, PAUSE, SESSION_TIME, SESSIONS, G
 from bridge.server.admin.health import Readiness
 from bridge.server.admin.pages import static_routes
 from bridge.server.admin.requests import FORM_LIMITS, AdminRequest, Route
-from bridge.server.admin.side import CONNECTIONS, REQUESTS, AdminSide, listening_admin
+from bridge.server.admin.side import CONNECTIONS, LIFETIME, REQUESTS, AdminSide, listening_admin
 from bridge.server.tls import server_context
-from tests.support.clocks import HandClock, until
+from tests.support.clocks import HandClock, Leaps, until
 from tests.support.running import LOOPBACK
 
 TOKEN = "correct-horse-battery-staple"
@@ -199,7 +199,7 @@ class TestInTheClear:
         async with running(is_loopback=False) as admin:
             status, _, said = await admin.ask("/desk/a", headers=BEARER)
             assert (status, "set tls_certificate" in said) == (403, True)
-            assert await admin.log_in() == 403
+            assert (await admin.ask("/login", headers=HTML))[0] == 403
 
     async def test_a_trusted_proxy_may_pass_it_on(self) -> None:
         async with running(is_loopback=False, proxies=[ip_network("127.0.0.1/32")]) as admin:
@@ -207,7 +207,7 @@ class TestInTheClear:
 
     async def test_by_tls_cookies_are_bound_to_the_host(self, tls: Tls) -> None:
         async with running(is_loopback=False, tls=tls.server) as admin:
-            trusting = {"ssl": tls.client}
+            trusting: dict[str, Any] = {"ssl": tls.client}
             _, headers, page = await admin.ask("/login", headers=HTML, **trusting)
             fields = {"csrf_token": FORM.search(page)[1], "token": TOKEN}  # type: ignore[index]
             held = headers["Set-Cookie"].partition(";")[0]
@@ -519,6 +519,23 @@ class TestKeptConnections:
             writer.close()
 
         assert served == REQUESTS
+
+    async def test_give_the_next_request_only_so_long(self) -> None:
+        async with running(None) as admin:
+            leaps = Leaps()
+            port = int(admin.url.rpartition(":")[2])
+            reader, writer = await asyncio.open_connection(LOOPBACK, port)
+            request = b"HEAD /desk/a HTTP/1.1\r\nHost: localhost\r\n\r\n"
+            for _ in range(3):  # an answer gives it new time
+                writer.write(request)
+                await reader.readuntil(b"\r\n\r\n")
+                leaps.ahead(LIFETIME - 1)
+            writer.write(request[:-5])
+            leaps.ahead(LIFETIME)
+            with suppress(ConnectionError):
+                assert await reader.read() == b""
+            await until(lambda: not admin.side.open)
+            writer.close()
 
     async def test_are_not_kept_for_who_was_refused(self) -> None:
         async with running() as admin:

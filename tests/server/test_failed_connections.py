@@ -8,14 +8,16 @@ import struct
 import subprocess
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
 import structlog
 import trustme
 
+from bridge.cli.loop import new_event_loop_factory
 from bridge.record.log.events import ConnectionEvent
 from bridge.server.failed_connections import INTERVAL, KINDS, OTHERS, FailedConnections
-from bridge.server.tls import server_context
+from bridge.server.tls import _HANDSHAKES, server_context
 from tests.support.clocks import Leaps, until
 from tests.support.fronts import running_front
 from tests.support.logged import logging
@@ -25,6 +27,11 @@ from tests.support.upstream import ScriptedUpstream
 HANDSHAKE, NOT_HTTP, REFUSED = "tls_handshake_failed", "not_http", "connection_refused"
 
 Told = list[ConnectionEvent]
+
+LoopFactory = Callable[[], asyncio.AbstractEventLoop] | None
+
+LOOPS = {None: "asyncio", new_event_loop_factory(): "uvloop"}
+"""Those that the bridge may run on."""
 
 
 @pytest.fixture(scope="module")
@@ -94,18 +101,28 @@ class TestHandshakes:
             pytest.param(_reset, "reset", id="gone"),
         ],
     )  # fmt: skip
-    async def test_one_that_fails_is_told_with_its_network_and_reason(
-        self, tls: ssl.SSLContext, client: Callable[[socket.socket], object], reason: str
+    @pytest.mark.parametrize("loop", LOOPS, ids=LOOPS.values())
+    def test_one_that_fails_is_told_with_its_network_and_reason(
+        self,
+        tls: ssl.SSLContext,
+        client: Callable[[socket.socket], object],
+        reason: str,
+        loop: LoopFactory,
     ) -> None:
         told: Told = []
-        async with running_front({}, tls=tls, failed=told) as (port, front):
-            if client is _reset:
-                with socket.create_connection((LOOPBACK, port)) as wire:
-                    await until(lambda: front.handshakes)
-                    _reset(wire)
-            else:
-                await meeting(port, client)
-            await until(lambda: told and not front.handshakes)
+
+        async def fail() -> None:
+            async with running_front({}, tls=tls, failed=told) as (port, front):
+                if client is _reset:
+                    with socket.create_connection((LOOPBACK, port)) as wire:
+                        await until(lambda: front.handshakes)
+                        _reset(wire)
+                else:
+                    await meeting(port, client)
+                await until(lambda: told and not front.handshakes)
+
+        with asyncio.Runner(loop_factory=loop) as runner:
+            runner.run(fail())
 
         assert [(each.event, each.network, each.reason, each.count) for each in told] == [
             (HANDSHAKE, LOOPBACK, reason, 1)
@@ -266,3 +283,14 @@ class TestMany:
             FailedConnections([failing, told.append]).count(NOT_HTTP, "192.0.2.1", "tls")
 
         assert (len(told), logs[0]["event"], "hush" in str(logs)) == (1, "not_recorded", False)
+
+
+def test_every_reason_is_documented() -> None:
+    documented = (Path(__file__).parents[2] / "docs" / "admin.md").read_text("utf-8")
+    told = {code for code, _ in _HANDSHAKES.values()} | {
+        *("reset", "timeout", "other", "tls", "bad-head", "long-head", "many-fields", "broken-off"),
+        *("slow-head", "no-room", "address-share", "heads", "wrong-token", "paused"),
+    }
+
+    assert [code for code in sorted(told) if f"`{code}`" not in documented] == []
+    assert f"Beyond {KINDS} networks" in documented

@@ -88,7 +88,8 @@ What makes up an integration differs from call to call of it, so its row has non
 
 
 LEGACY_CALL, CLIENT_GONE = CALL_EVENTS = ("legacy_call", "client_gone")
-CONNECTION_EVENTS = ("tls_handshake_failed", "not_http", "connection_refused")
+CONNECTION_EVENTS = ("tls_handshake_failed", "not_http", "connection_refused", "admin_refused")
+"""The last one is a wrong token on the admin side."""
 
 
 class CallEvent(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, kw_only=True):
