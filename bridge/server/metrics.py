@@ -106,7 +106,8 @@ class _Histogram:
 
     def add_to(self, family: HistogramMetricFamily, labels: Sequence[str], scale: float) -> None:
         bounds = [*(str(bound / scale) for bound in self._bounds), "+Inf"]
-        buckets = list(zip(bounds, map(float, accumulate(self._counts)), strict=True))
+        counts = accumulate(self._counts.copy())
+        buckets = list(zip(bounds, map(float, counts), strict=True))
         family.add_metric(labels, buckets, self._sum / scale)
 
 
@@ -141,7 +142,9 @@ _Key = tuple[str, str | None, str | None, str]
 
 
 class CallCounts(Collector):
-    """Counts calls and failed connections as they end. A sink of the event loop's thread alone.
+    """Counts calls and failed connections as they end, in the event loop's thread alone.
+
+    What it has counted may be collected by another: it copies, in one step, what may grow.
 
     Labels are words of the bridge's own: no client can add a series by what it sends.
     """
@@ -211,19 +214,22 @@ class CallCounts(Collector):
             "calls",
             "Legacy calls that have ended.",
             ("method", "route", "dialect", "outcome"),
-            (((m, r or "", d or "", o), each.calls) for (m, r, d, o), each in self._series.items()),
+            (
+                ((m, r or "", d or "", o), each.calls)
+                for (m, r, d, o), each in list(self._series.items())
+            ),
         )
         duration = _histogram(DURATION, ("method", "route", "outcome"))
-        for labels, histogram in self._durations.items():
+        for labels, histogram in list(self._durations.items()):
             histogram.add_to(duration, labels, DURATION.scale)
         yield duration
         families = [_histogram(measure, ("method", "route")) for measure in _OF_A_ROUTE]
-        for route, of_route in self._by_route.items():
+        for route, of_route in list(self._by_route.items()):
             for measure, family, each in zip(_OF_A_ROUTE, families, of_route.all(), strict=True):
                 each.add_to(family, route, measure.scale)
         yield from families
         v2_calls: Counter[tuple[str, str]] = Counter()
-        for (method, status), count in self._v2_calls.items():
+        for (method, status), count in list(self._v2_calls.items()):
             v2_calls[method, _status_class(status)] += count
         yield _counter(
             "v2_calls",
@@ -253,7 +259,7 @@ class CallCounts(Collector):
             "connections_failed",
             "Connections of which no call came.",
             ("event", "reason"),
-            self._failed.items(),
+            list(self._failed.items()),
         )
 
 
@@ -265,7 +271,7 @@ _NOTE_CODES = frozenset((*NoteCode, *RecipientNote))
 
 def _worded(counts: Counter[str], words: frozenset[str]) -> Iterable[tuple[tuple[str], int]]:
     found: Counter[str] = Counter()
-    for word, count in counts.items():
+    for word, count in list(counts.items()):
         found[word if word in words else OTHER] += count
     return (((word,), count) for word, count in found.items())
 
@@ -313,6 +319,8 @@ class Metrics:
     def __init__(self, calls: CallCounts) -> None:
         """Tell of `calls` and of the process; of other parts, once they are there."""
         self._registry = CollectorRegistry()
+        self._readings = CollectorRegistry()
+        """What belongs to the event loop."""
         self._registry.register(calls)
         ProcessCollector(registry=self._registry)
         GCCollector(registry=self._registry)
@@ -321,17 +329,21 @@ class Metrics:
 
     def read(self, readings: Sequence[Reading]) -> None:
         """Tell of these as well from here on."""
-        self._registry.register(Readings(readings))
+        self._readings.register(Readings(readings))
 
     async def text(self, accept: str) -> tuple[bytes, str]:
         """Return all metrics and their Content-Type: OpenMetrics or Prometheus' text by `accept`.
 
-        They are gathered in the event loop, whose they are, and written elsewhere.
+        Readings are taken in the event loop; the rest, which may be thousands of lines, elsewhere.
         """
-        gathered = _Gathered(list(self._registry.collect()))
-        write, content_type = choose_encoder(accept)
+        read = list(self._readings.collect())
+        encode, content_type = choose_encoder(accept)
+
+        def write() -> bytes:
+            return encode(_Gathered([*self._registry.collect(), *read]))
+
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._writer, write, gathered), content_type
+        return await loop.run_in_executor(self._writer, write), content_type
 
     def close(self) -> None:
         """Write nothing more."""
