@@ -21,7 +21,7 @@ from bridge.record.log.database import LogError
 from bridge.record.log.events import Outcome
 from bridge.record.log.finding import Filter
 from bridge.record.log.reports import Log
-from bridge.settings import FileSettings
+from bridge.settings import FileSettings, where
 
 JSON = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
@@ -30,7 +30,11 @@ JSON = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 def asking(given: Given) -> Iterator[Log]:
     """Open the translation log that the settings name; what goes wrong ends the command."""
     database = given.load(FileSettings).database
-    with failing_at(LogError), closing(Log.open(database)) as log:
+    try:
+        log = Log.open(database)
+    except LogError as error:
+        fail(f"{error.setting}: {error} {where(error.setting)}")
+    with failing_at(LogError), closing(log):
         yield log
 
 

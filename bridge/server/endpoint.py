@@ -18,7 +18,7 @@ from aiohttp import HttpVersion10, HttpVersion11, web
 
 from bridge.identity.book import Book
 from bridge.identity.callers import Caller, Identification, Refusal, Way
-from bridge.identity.credentials import ACCESS_TOKEN, credentials
+from bridge.identity.credentials import ACCESS_TOKEN, Basic, credentials
 from bridge.identity.hosts import (
     address_for_a_log,
     for_a_log,
@@ -35,6 +35,7 @@ from bridge.resources import RESOURCES
 from bridge.resources.failures import V2_MAY_SAY, answer_to
 from bridge.resources.flow import Step, run
 from bridge.resources.routes import Match, Router, is_v1s, path_for_a_log
+from bridge.secret import Secret
 from bridge.server.answers import headers_of, http_response, request_id_of, send
 from bridge.server.connection import Connection
 from bridge.server.leaving import Departure
@@ -52,6 +53,7 @@ from bridge.server.negotiation import admits_json, admits_xml, list_field
 from bridge.server.records import CallRecord, Recorder
 from bridge.server.writes import Turns, Writing
 from bridge.settings import Settings
+from bridge.tape import Room, Tape
 from bridge.upstream.gateway import Credential, Errand, Gateway
 from bridge.upstream.sharing import Abandoned, Sharing, Worker
 from bridge.v1.errors import (
@@ -122,6 +124,7 @@ class Call(Worker):
         "request",
         "response",
         "shares",
+        "tape",
     )
 
     def __init__(
@@ -146,6 +149,8 @@ class Call(Worker):
         self.client_is_gone = False
         self.response: web.StreamResponse | None = None
         """The answer that was sent, or that nobody was there to take."""
+        self.tape: Tape | None = None
+        """Who hears what is said, if anybody does."""
 
     def client_left(self) -> None:
         """Give the call up, unless it is a write, or others wait for what it finds out."""
@@ -186,6 +191,7 @@ class Endpoint:
         self._departure = departure
         self._recorder = recorder
         self._tracer = tracer
+        self._heard = Room()
         self._loop = asyncio.get_running_loop()
         self._passwords = PasswordChecker(lambda: book().usual_cost)
         self._identification = Identification(
@@ -251,6 +257,9 @@ class Endpoint:
         call = Call(request, connection, record)
         trace = None if self._tracer is None else self._tracer.begin(request.method, headers)
         call.trace = trace
+        if self._recorder.capture.is_on():
+            target = request.rel_url.raw_path_qs
+            call.tape = Tape(self._heard, request.scheme, request.host, target, headers)
         connection.begin(call.client_left)
         self._under_way.add(call)
         try:
@@ -268,7 +277,9 @@ class Endpoint:
             connection.end(request, is_last=response is None or not response.keep_alive)
             if record.way is not None:
                 record.is_known = self._gateway.knows(call.credential)
-            event = self._recorder.ended(record)
+            if call.tape is not None:
+                call.tape.end(_secrets(call))
+            event = self._recorder.ended(record, call.tape)
             if trace is not None:
                 trace.ended(event)
         assert response is not None  # noqa: S101 - it was sent
@@ -443,6 +454,8 @@ class Endpoint:
             # asked.
             body = await self._read_body(request, take) if posts else b""
             call.record.bytes_in = len(body)
+            if call.tape is not None:
+                call.tape.sent(body)
             errand = self._errand(call)
             with self.calls.place(call.shares):
                 call.is_write = True
@@ -552,6 +565,7 @@ class Endpoint:
             call,
             call.network,
             call.record.upstream_calls,
+            tape=call.tape,
         )
 
     def _why_no_subdomain(self, host: str) -> str:
@@ -601,6 +615,10 @@ class Endpoint:
         if call.is_write or not call.client_is_gone:
             record.status = answer.status
             record.bytes_out = 0 if call.request.method == "HEAD" else sum(map(len, answer.body))
+        if call.tape is not None:
+            call.tape.answered(
+                response.headers, () if call.request.method == "HEAD" else answer.body
+            )
         record.outlived_client = call.is_write and call.client_is_gone
         if call.client_is_gone:
             return False
@@ -610,6 +628,16 @@ class Endpoint:
             record.outlived_client = call.is_write
             return False
         return True
+
+
+def _secrets(call: Call) -> tuple[Secret, ...]:
+    """Return what came with a call that must not be kept, and what v2 was asked with."""
+    request = call.request
+    came = credentials(request.headers.get("Authorization"), request.query)
+    secrets = [each.password if isinstance(each, Basic) else each.token for each in came]
+    if call.record.way is not None:
+        secrets.append(call.credential.token)
+    return tuple(secrets)
 
 
 def _refusal(error: Exception) -> str | None:

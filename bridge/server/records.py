@@ -5,7 +5,7 @@ with them.
 """
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -17,6 +17,7 @@ from bridge.identity.agents import agent_of
 from bridge.identity.callers import Caller, Way
 from bridge.identity.digests import Digests
 from bridge.identity.masking import without_addresses
+from bridge.record.log.capture import Capture
 from bridge.record.log.events import (
     CLIENT_GONE,
     LEGACY_CALL,
@@ -28,10 +29,10 @@ from bridge.record.log.events import (
     line_of,
     outcome_of,
 )
-from bridge.record.log.exchange import Exchange
 from bridge.record.log.ids import Ids
 from bridge.server.told_apart import ToldApart
 from bridge.server.upstream_events import events_of
+from bridge.tape import Tape
 from bridge.upstream.calls import UpstreamCall, milliseconds, milliseconds_since
 from bridge.v1.dialects import Dialect
 from bridge.v1.notes import Notes
@@ -163,22 +164,26 @@ class Recorder:
         self,
         sinks: Iterable[Sink],
         digests: Digests,
-        may_quote: Callable[[str], bool] = lambda _integration: False,
+        capture: Capture | None = None,
     ) -> None:
-        """Tell these sinks; `may_quote` says of an integration whether v2's words may be kept."""
+        """Tell these sinks; `capture` says what more may be kept, by default nothing."""
         self.digests = digests
         self._sinks = tuple(sinks)
-        self._may_quote = may_quote
+        self.capture = capture or Capture()
         self._ids = Ids()
         self._integration_of = lru_cache(maxsize=4096)(digests.integration)
         self._integrations = _told_apart(INTEGRATIONS)
         self._paths = _told_apart(PATHS)
 
-    def ended(self, record: CallRecord, exchange: Exchange | None = None) -> CallEvent | None:
-        """Tell the sinks of a call that has ended, and return what they were told, if anything."""
+    def ended(self, record: CallRecord, tape: Tape | None = None) -> CallEvent | None:
+        """Tell the sinks of a call that has ended, and of what was heard of it.
+
+        Returns what they were told of the call; None: nothing.
+        """
         try:
             call = self._event(record)
-            ended = Ended(call, line_of(call), exchange)
+            overheard = None if tape is None else self.capture.kept(tape, call)
+            ended = Ended(call, line_of(call), overheard)
         except Exception as error:  # noqa: BLE001 - the call itself has ended well
             _log.error("not_recorded", cause=type(error).__name__)
             return None
@@ -227,8 +232,8 @@ class Recorder:
             problem=record.problem,
             cause=record.cause,
             v2_says=None
-            if record.v2_words is None or not self._may_quote(integration)
-            else without_addresses(record.v2_words),
+            if record.v2_words is None
+            else self.capture.quoted(integration, record.v2_words),
             milliseconds=milliseconds_since(record.started)
             if record.milliseconds is None
             else record.milliseconds,

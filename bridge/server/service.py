@@ -7,7 +7,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, closing
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import aiohttp
 import structlog
@@ -15,6 +15,7 @@ import structlog
 from bridge.identity.book_keeper import BookKeeper
 from bridge.identity.digests import Digests
 from bridge.record.journal import Journal, open_journal
+from bridge.record.log.capture import READ_EVERY, Capture, keep
 from bridge.record.log.writer import LogWriter, open_log_writer
 from bridge.resources import RESOURCES
 from bridge.server import logs, readings
@@ -71,7 +72,9 @@ class Service:
 
 
 @asynccontextmanager
-async def running(settings: Settings, limits: Limits = LIMITS) -> AsyncIterator[Service]:
+async def running(  # noqa: PLR0915 - each part in its turn, for the end is in the other order
+    settings: Settings, limits: Limits = LIMITS
+) -> AsyncIterator[Service]:
     """Run a bridge until the end of the block; then it finishes what it has begun, and stops.
 
     Whatever can be wrong with its files shows before it listens. The admin side is there first and
@@ -109,8 +112,11 @@ async def running(settings: Settings, limits: Limits = LIMITS) -> AsyncIterator[
                 settings.database_key,
                 days=settings.calls_kept_days,
                 size=settings.calls_kept_bytes,
+                keep=keep,
             )
         )
+        capture = Capture()
+        log_writer.every(READ_EVERY, capture.read)
         upstream = replace(
             settings.upstream_client(),
             connect_timeout=limits.connect_timeout,
@@ -157,7 +163,16 @@ async def running(settings: Settings, limits: Limits = LIMITS) -> AsyncIterator[
             failed=failed,
             phase=phase,
             state=lambda: {
-                "warnings": _warnings(keeper, tls, log_writer, in_the_clear, admin_token),
+                "warnings": _warnings(
+                    in_the_clear,
+                    log_writer,
+                    {
+                        "book": keeper,
+                        "certificate": tls,
+                        "admin_bearer_token": admin_token,
+                        "capture": capture,
+                    },
+                ),
                 "breakers": gateway.breakers(),
             },
         )
@@ -170,7 +185,7 @@ async def running(settings: Settings, limits: Limits = LIMITS) -> AsyncIterator[
             )
         )
         sinks = (logs.call_log(), log_writer.ended, counts.ended)
-        recorder = Recorder(sinks, Digests(log_writer.key))
+        recorder = Recorder(sinks, Digests(log_writer.key), capture)
         endpoint = Endpoint(
             settings,
             gateway,
@@ -328,19 +343,17 @@ def _tell_of_unknown_variables(keeper: BookKeeper | None) -> None:
         _log.warning("unknown_variables", names=unknown)
 
 
+class _Warns(Protocol):
+    def warning(self) -> str | None: ...
+
+
 def _warnings(
-    keeper: BookKeeper | None,
-    tls: CertificateReloader | None,
-    log_writer: LogWriter,
-    in_the_clear: str | None,
-    admin_token: TokenKeeper | None,
+    in_the_clear: str | None, log_writer: LogWriter, parts: Mapping[str, _Warns | None]
 ) -> Mapping[str, str]:
     """Return what serves yet, but not for long, not safely, or not after the next start."""
     told = {
         "upstream": in_the_clear,
-        "book": keeper and keeper.warning(),
-        "certificate": tls and tls.warning(),
-        "admin_bearer_token": admin_token and admin_token.warning(),
+        **{name: part and part.warning() for name, part in parts.items()},
         "log": logs.problem(),
         "database": log_writer.problem(),
     }

@@ -16,6 +16,7 @@ import structlog
 from msgspec.structs import replace
 
 from bridge.secret import Secret
+from bridge.tape import Tape
 from bridge.upstream.acquaintances import Acquaintances, Key
 from bridge.upstream.breaker import Breaker, State
 from bridge.upstream.calls import UpstreamCall
@@ -134,6 +135,8 @@ class Errand:
     """Every try to call v2, in their order."""
     spent: float = 0.0
     """Seconds that its flow waited for answers, v2's own time among them."""
+    tape: Tape | None = None
+    """Who hears what is said, if anybody does."""
 
 
 _Outcome = V2Response | UpstreamUnreachable | UpstreamUnavailable
@@ -278,6 +281,8 @@ class Gateway:
                 return None
             raise
         call.ended(status=response.status)
+        if errand.tape is not None:
+            errand.tape.asks(call, response.url).answered(response.headers, response.body)
         return response
 
     async def _make(
@@ -376,6 +381,7 @@ class Gateway:
                 if (trace := errand.worker.trace) is not None:
                     call.span = trace.asks(request.method, request.path, request.query)
                 errand.calls.append(call)
+                take = None if errand.tape is None else errand.tape.asks(call, request.path)
                 credential = errand.credential
                 self._recent.add(credential.key)
                 try:
@@ -385,6 +391,7 @@ class Gateway:
                         token=credential.token,
                         seconds=seconds,
                         trace=None if call.span is None else call.span.headers,
+                        take=take,
                     )
                 except BaseException as error:
                     given_up = isinstance(error, asyncio.CancelledError)

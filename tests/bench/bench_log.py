@@ -20,8 +20,8 @@ from sqlalchemy import Engine, text
 
 from bridge.record.log.database import is_server, load_key, open_database, writing
 from bridge.record.log.events import Ended, Outcome
-from bridge.record.log.ingest import DAY, HOUR, ended, ingest_connections, ingest_ended
 from bridge.record.log.finding import Filter
+from bridge.record.log.ingest import DAY, HOUR, ended, ingest_connections, ingest_ended
 from bridge.record.log.reports import Log
 from bridge.record.log.retention import Retention
 from bridge.record.log.writer import AT_ONCE, LogWriter

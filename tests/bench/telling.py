@@ -12,7 +12,8 @@ from tests.bench.machine import NotMeasured, await_idle, cpu_seconds
 from tests.bench.side_by_side import cold
 from tests.bench.stage import Bench, stage
 
-NOBODY, LINE, EVERYTHING, TRACES = "nobody", "log line", "everything", "everything, traces"
+NOBODY, LINE, EVERYTHING = "nobody", "log line", "everything"
+TRACES, CAPTURE = "everything, traces", "everything, captured"
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,7 @@ def telling(bench: Bench) -> list[Telling]:
                     "OTEL_EXPORTER_OTLP_ENDPOINT": set_up.upstream.removesuffix("/v2"),
                 }
             },
+            CAPTURE: {"captured": True},
         }
         where = (None, set_up.upstream, set_up.folder, bench.server_core)
         candidates: list[Candidate] = []
