@@ -13,7 +13,7 @@ from bridge.record.log.database import LogError
 from bridge.record.store import JournalError
 from bridge.server import logs
 from bridge.server.admin.token import UnusableToken
-from bridge.server.service import running
+from bridge.server.service import CannotTrace, running
 from bridge.server.serving import Signals
 from bridge.server.tls import UnusableCertificate
 from bridge.settings import PATHS, Settings, where
@@ -42,7 +42,7 @@ def _told_with_its_setting(settings: Settings) -> Iterator[None]:
         raise WrongFile(f"admin_bearer_token: {error} {where('admin_bearer_token')}") from None
     except LogError as error:
         raise WrongFile(f"{error.setting}: {error} {where(error.setting)}") from None
-    except (BookError, JournalError, UnusableCertificate) as error:
+    except (BookError, CannotTrace, JournalError, UnusableCertificate) as error:
         told = str(error)
         names = (name for name in PATHS if f"{getattr(settings, name)}: " in told)
         name = next(names, None)

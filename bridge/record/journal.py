@@ -75,6 +75,8 @@ class Journal:
         self._problem: str | None = None
         self.accepted: frozenset[tuple[int, bytes]] = frozenset()
         """The accounts and digests of the tokens that v2 accepted, when the journal was opened."""
+        self.unsettled_count: int | None = None
+        """How many intents are open or unknown, as of the latest commit; None: there was none."""
         # The thread's own.
         self._overdue: list[_Change] = []
         self._since_pruning = 0
@@ -238,6 +240,7 @@ class Journal:
                 # What is old, nobody can say before v2 has told the time.
                 self._since_pruning = 0 if now.by_v2 else PRUNE_EVERY
                 self.accepted = store.accepted()
+                self.unsettled_count = store.count_unsettled()
                 yield store
 
     def _gather(self) -> tuple[list[_Operation], bool]:
@@ -279,6 +282,7 @@ class Journal:
                 answers = [self._attempt(operation.change, store) for operation in batch]
                 if self._problem:
                     store.probe()
+                unsettled_count = store.count_unsettled()
         except Exception as error:  # noqa: BLE001 - whatever it is, nobody is to wait for ever
             failure = self._error(error)
             if self._problem != str(failure):
@@ -291,6 +295,7 @@ class Journal:
                 _log.info("journal_works_again")
             self._problem = None
             self._overdue = []
+            self.unsettled_count = unsettled_count
         self._hand([(each.answer, answer) for each, answer in zip(batch, answers, strict=True)])
         self._since_checkpoint += len(batch)
         if self._since_checkpoint >= CHECKPOINT_EVERY and self._problem is None:

@@ -418,6 +418,11 @@ class Store:
         rows = self._execute("SELECT account_id, token FROM accepted")
         return frozenset((account_id, token) for account_id, token in rows)
 
+    def count_unsettled(self) -> int:
+        """Return how many are open or unknown."""
+        counted = "SELECT count(*) FROM intents WHERE outcome IN ('open', 'unknown')"
+        return int(self._execute(counted).fetchone()[0])
+
     def unsettled(self) -> tuple[Entry, ...]:
         """Return what is open or unknown, oldest first."""
         unsettled = "SELECT * FROM intents WHERE outcome IN ('open', 'unknown') ORDER BY id"

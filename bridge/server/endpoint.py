@@ -11,7 +11,7 @@ from email.utils import format_datetime
 from functools import partial
 from time import perf_counter
 from traceback import format_tb
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import structlog
 from aiohttp import HttpVersion10, HttpVersion11, web
@@ -81,6 +81,9 @@ from bridge.v2.errors import (
     UpstreamTimeout,
 )
 from bridge.v2.rate_limit import Rate
+
+if TYPE_CHECKING:
+    from bridge.server.traces import Tracer  # which needs what is optional
 
 _log = structlog.get_logger("bridge.calls")
 
@@ -178,6 +181,7 @@ class Endpoint:
         recorder: Recorder,
         book: Callable[[], Book] = lambda: NO_BOOK,
         limits: Limits = LIMITS,
+        tracer: "Tracer | None" = None,
     ) -> None:
         """Serve calls with these parts; `recorder` is told of every call that has ended."""
         self._settings = settings
@@ -186,6 +190,7 @@ class Endpoint:
         self._journal = journal
         self._departure = departure
         self._recorder = recorder
+        self._tracer = tracer
         self._heard = Room()
         self._loop = asyncio.get_running_loop()
         self._passwords = PasswordChecker(lambda: book().usual_cost)
@@ -193,7 +198,7 @@ class Endpoint:
             settings.auth, settings.account_id, book, self._passwords, recorder.digests
         )
         self._router = Router(RESOURCES)
-        self._calls = Budget(
+        self.calls = Budget(
             "calls",
             limits.calls,
             {
@@ -202,8 +207,9 @@ class Endpoint:
                 Share.ACCOUNT: settings.calls_per_account,
             },
         )
+        """The places of calls under way."""
         longest = settings.body_limit
-        self._bodies = Budget(
+        self.bodies = Budget(
             "bodies",
             limits.bodies_limit,
             {
@@ -212,9 +218,10 @@ class Endpoint:
                 Share.ACCOUNT: limits.bodies_limit,
             },
         )
+        """The bytes of bodies that are held."""
         self._body_limits = BodyLimits(settings.body_limit, limits.body_timeout)
         self._reads: Sharing[tuple[V1Response, Notes]] = Sharing()
-        self._reuse = Reuse(REUSE)
+        self.reuse = Reuse(REUSE)
         self._turns = Turns()
         self._translators = ThreadPoolExecutor(TRANSLATORS, "translator")
         self._under_way: set[Call] = set()
@@ -248,6 +255,8 @@ class Endpoint:
         connection = request.protocol
         assert isinstance(connection, Connection)  # noqa: S101 - the front makes no others
         call = Call(request, connection, record)
+        trace = None if self._tracer is None else self._tracer.begin(request.method, headers)
+        call.trace = trace
         if self._recorder.capture.is_on():
             target = request.rel_url.raw_path_qs
             call.tape = Tape(self._heard, request.scheme, request.host, target, headers)
@@ -270,7 +279,9 @@ class Endpoint:
                 record.is_known = self._gateway.knows(call.credential)
             if call.tape is not None:
                 call.tape.end(_secrets(call))
-            self._recorder.ended(record, call.tape)
+            event = self._recorder.ended(record, call.tape)
+            if trace is not None:
+                trace.ended(event)
         assert response is not None  # noqa: S101 - it was sent
         return response
 
@@ -408,6 +419,8 @@ class Endpoint:
             followed = perf_counter()
             try:
                 answer, notes = await self._reads.follow(key)
+                if call.trace is not None:
+                    call.trace.shares(shared.worker.trace)
                 break
             except Abandoned:
                 pass
@@ -429,14 +442,14 @@ class Endpoint:
     ) -> tuple[V1Response, Notes]:
         perform = partial(self._gateway.send, errand=errand)
         # Only who works takes a place: to share costs nothing.
-        with self._calls.place(call.shares):
+        with self.calls.place(call.shares):
             answer = await self._run(call, legacy, match, caller, perform, errand, errand.deadline)
             return answer, legacy.notes
 
     async def _write(self, call: Call, match: Match, caller: Caller) -> None:
         """Answer a call that changes something, and go on with it even if its client hangs up."""
         request, posts = call.request, match.call.method == "POST"
-        with self._bodies.growing(call.shares) as take:
+        with self.bodies.growing(call.shares) as take:
             # Before a place is taken: a client that sends slowly would keep it from those who have
             # asked.
             body = await self._read_body(request, take) if posts else b""
@@ -444,7 +457,7 @@ class Endpoint:
             if call.tape is not None:
                 call.tape.sent(body)
             errand = self._errand(call)
-            with self._calls.place(call.shares):
+            with self.calls.place(call.shares):
                 call.is_write = True
                 legacy = self._v1_request(call, match, body, call.record.notes)
                 writing = Writing(
@@ -540,7 +553,7 @@ class Endpoint:
             content_type=request.headers.get("Content-Type"),
             page_limit=self._page_limit,
             notes=notes,
-            reuse=self._reuse,
+            reuse=self.reuse,
             out_of_time=out_of_time,
         )
 

@@ -206,7 +206,8 @@ class Budget:
         `what` it is, is told to who is refused.
         """
         self._what = what
-        self._total = total
+        self.total = total
+        """How much there is."""
         self._shares = shares
         self._retry_after = retry_after
         self._used: dict[Key, int] = {}
@@ -225,7 +226,7 @@ class Budget:
                 raise Overloaded(
                     f"Too many {self._what} of yours at once: wait for some.", self._retry_after
                 )
-        if self.used + count > self._total:
+        if self.used + count > self.total:
             raise Overloaded(f"Too many {self._what} at once: try again soon.", self._retry_after)
         if not count:
             return

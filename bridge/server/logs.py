@@ -160,6 +160,12 @@ def problem() -> str | None:
     return lines.problem() if isinstance(lines, Lines) else None
 
 
+def lost() -> int:
+    """Return how many lines nobody will read, since the start."""
+    lines = structlog.get_config()["logger_factory"]()
+    return lines.lost if isinstance(lines, Lines) else 0
+
+
 def call_log() -> Sink:
     """Return the sink that writes a line for each legacy call, to where lines go now.
 

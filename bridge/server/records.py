@@ -175,20 +175,24 @@ class Recorder:
         self._integrations = _told_apart(INTEGRATIONS)
         self._paths = _told_apart(PATHS)
 
-    def ended(self, record: CallRecord, tape: Tape | None = None) -> None:
-        """Tell the sinks of a call that has ended, and of what was heard of it."""
+    def ended(self, record: CallRecord, tape: Tape | None = None) -> CallEvent | None:
+        """Tell the sinks of a call that has ended, and of what was heard of it.
+
+        Returns what they were told of the call; None: nothing.
+        """
         try:
             call = self._event(record)
             overheard = None if tape is None else self.capture.kept(tape, call)
             ended = Ended(call, line_of(call), overheard)
         except Exception as error:  # noqa: BLE001 - the call itself has ended well
             _log.error("not_recorded", cause=type(error).__name__)
-            return
+            return None
         for sink in self._sinks:
             try:
                 sink(ended)
             except Exception as error:  # noqa: BLE001 - likewise
                 _log.error("not_recorded", cause=type(error).__name__)
+        return call
 
     def _event(self, record: CallRecord) -> CallEvent:
         agent = agent_of(record.user_agent)

@@ -3,11 +3,11 @@
 import asyncio
 import gc
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, closing
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import aiohttp
 import structlog
@@ -17,9 +17,11 @@ from bridge.identity.digests import Digests
 from bridge.record.journal import Journal, open_journal
 from bridge.record.log.capture import READ_EVERY, Capture, keep
 from bridge.record.log.writer import LogWriter, open_log_writer
-from bridge.server import logs
+from bridge.resources import RESOURCES
+from bridge.server import logs, readings
 from bridge.server.admin.guard import Guard
 from bridge.server.admin.health import OK, Check, Readiness, upstream_check
+from bridge.server.admin.scraping import metrics_routes
 from bridge.server.admin.side import AdminSide, listening_admin
 from bridge.server.admin.token import TokenKeeper
 from bridge.server.endpoint import NO_BOOK, Endpoint
@@ -27,15 +29,19 @@ from bridge.server.failed_connections import FailedConnections
 from bridge.server.front import Front, listening_front
 from bridge.server.leaving import Departure
 from bridge.server.limits import LIMITS, Limits, allow_connections
+from bridge.server.metrics import CallCounts, Metrics
 from bridge.server.records import Recorder
 from bridge.server.serving import told_if_taken
 from bridge.server.tls import CertificateReloader
-from bridge.settings import Settings, unknown_variables
+from bridge.settings import Settings, Traces, unknown_variables, where
 from bridge.upstream.acquaintances import Acquaintances
 from bridge.upstream.gateway import Gateway, Policy
 from bridge.v1.xsd import compile_all
 from bridge.v2.client import V2Client
 from bridge.v2.clock import V2Clock
+
+if TYPE_CHECKING:
+    from bridge.server.traces import Tracer
 
 _log = structlog.get_logger("bridge")
 
@@ -45,6 +51,10 @@ PATIENCE_AFTER = 0.1
 
 READ_ONCE = "settings and environment variables, tokens in them included: restart for those"
 """What a reload leaves as it is."""
+
+
+class CannotTrace(Exception):
+    """There can be no traces; `str()` is one line for the operator."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +72,9 @@ class Service:
 
 
 @asynccontextmanager
-async def running(settings: Settings, limits: Limits = LIMITS) -> AsyncIterator[Service]:
+async def running(  # noqa: PLR0915 - each part in its turn, for the end is in the other order
+    settings: Settings, limits: Limits = LIMITS
+) -> AsyncIterator[Service]:
     """Run a bridge until the end of the block; then it finishes what it has begun, and stops.
 
     Whatever can be wrong with its files shows before it listens. The admin side is there first and
@@ -72,6 +84,7 @@ async def running(settings: Settings, limits: Limits = LIMITS) -> AsyncIterator[
         BookError: the credential book cannot be used.
         JournalError: the journal cannot be used.
         LogError: the translation log cannot be used, and waiting will not help.
+        CannotTrace: what traces need is not installed, or its settings make no sense.
         UnusableCertificate: the certificate or its key cannot be used.
         UnusableToken: the admin side's token cannot be used.
         CannotListen: an address cannot be listened on.
@@ -137,17 +150,28 @@ async def running(settings: Settings, limits: Limits = LIMITS) -> AsyncIterator[
         if tls is not None:
             checks["certificate"] = _at_once(tls.problem)
         readiness = Readiness(checks)
-        failed = FailedConnections([logs.connection_log(), log_writer.failed])
+        counts = CallCounts(RESOURCES)
+        metrics = stack.enter_context(closing(Metrics(counts)))
+        metrics.read(readings.of_what_is_kept(logs.lost, log_writer, gateway, journal, tls))
+        failed = FailedConnections([logs.connection_log(), log_writer.failed, counts.failed])
         stack.callback(failed.close)
         admin = AdminSide(
             readiness,
+            routes=metrics_routes(metrics),
             guard=_guard(settings, admin_token, failed),
             names=[settings.admin_host],
             failed=failed,
             phase=phase,
             state=lambda: {
                 "warnings": _warnings(
-                    keeper, tls, log_writer, capture, in_the_clear, admin_token
+                    in_the_clear,
+                    log_writer,
+                    {
+                        "book": keeper,
+                        "certificate": tls,
+                        "admin_bearer_token": admin_token,
+                        "capture": capture,
+                    },
                 ),
                 "breakers": gateway.breakers(),
             },
@@ -160,7 +184,8 @@ async def running(settings: Settings, limits: Limits = LIMITS) -> AsyncIterator[
                 None if tls is None or settings.admin_is_on_loopback else tls.context,
             )
         )
-        recorder = Recorder((logs.call_log(), log_writer.ended), Digests(log_writer.key), capture)
+        sinks = (logs.call_log(), log_writer.ended, counts.ended)
+        recorder = Recorder(sinks, Digests(log_writer.key), capture)
         endpoint = Endpoint(
             settings,
             gateway,
@@ -169,21 +194,24 @@ async def running(settings: Settings, limits: Limits = LIMITS) -> AsyncIterator[
             book=(lambda: NO_BOOK) if keeper is None else lambda: keeper.book,
             recorder=recorder,
             limits=limits,
+            tracer=await _trace(settings, stack),
         )
         stack.push_async_callback(endpoint.close)
         connections = allow_connections(settings.connections)
         of_connections = replace(
             limits, connections=connections, connections_per_address=max(1, connections // 2)
         )
-        front = listening_front(
-            Front(endpoint, of_connections, failed, settings.trusted_proxies),
+        front = Front(endpoint, of_connections, failed, settings.trusted_proxies)
+        metrics.read(readings.of_the_legacy_side(endpoint, front))
+        listens_on = listening_front(
+            front,
             settings.host,
             settings.port,
             tls=None if tls is None else tls.context,
             shutdown_timeout=PATIENCE_AFTER,
         )
         with told_if_taken(settings.host, settings.port):
-            port, stop_listening = await stack.enter_async_context(front)
+            port, stop_listening = await stack.enter_async_context(listens_on)
         stack.push_async_callback(
             _leave, stop_listening, departure, endpoint, settings.stop_timeout
         )
@@ -251,6 +279,20 @@ def _at_once(what_is_wrong: Callable[[], str | None]) -> Check:
     return check
 
 
+async def _trace(settings: Settings, stack: AsyncExitStack) -> "Tracer | None":
+    if settings.traces is Traces.OFF:
+        return None
+    try:
+        from bridge.server.traces import tracing  # noqa: PLC0415 - what it needs is optional
+    except ImportError:
+        told = "traces: needs what `pip install 'harvest-bridge[traces]'` installs"
+        raise CannotTrace(f"{told} {where('traces')}") from None
+    try:
+        return await stack.enter_async_context(tracing(settings.upstream))
+    except (OSError, ValueError) as error:
+        raise CannotTrace(f"traces: an OTEL_ variable makes no sense: {error}") from None
+
+
 async def _keep_certificate(
     settings: Settings, stack: AsyncExitStack
 ) -> CertificateReloader | None:
@@ -301,22 +343,18 @@ def _tell_of_unknown_variables(keeper: BookKeeper | None) -> None:
         _log.warning("unknown_variables", names=unknown)
 
 
+class _Warns(Protocol):
+    def warning(self) -> str | None: ...
+
+
 def _warnings(
-    keeper: BookKeeper | None,
-    tls: CertificateReloader | None,
-    log_writer: LogWriter,
-    capture: Capture,
-    in_the_clear: str | None,
-    admin_token: TokenKeeper | None,
+    in_the_clear: str | None, log_writer: LogWriter, parts: Mapping[str, _Warns | None]
 ) -> Mapping[str, str]:
     """Return what serves yet, but not for long, not safely, or not after the next start."""
     told = {
         "upstream": in_the_clear,
-        "book": keeper and keeper.warning(),
-        "certificate": tls and tls.warning(),
-        "admin_bearer_token": admin_token and admin_token.warning(),
+        **{name: part and part.warning() for name, part in parts.items()},
         "log": logs.problem(),
         "database": log_writer.problem(),
-        "capture": capture.warning(),
     }
     return {name: warning for name, warning in told.items() if warning}

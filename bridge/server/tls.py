@@ -233,6 +233,11 @@ class CertificateReloader:
         """Return why clients refuse the certificate in force, None if they do not."""
         return self._validity and self._validity.problem(self._now())
 
+    @property
+    def ends(self) -> datetime | None:
+        """When the certificate in force expires, UTC; None: only clients can say."""
+        return self._validity and self._validity.ends
+
     def warning(self) -> str | None:
         """Return why that may be so before long, or after the next start; None if it is not."""
         if self._not_renewed is not None:

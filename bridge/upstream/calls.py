@@ -3,6 +3,8 @@
 import time
 from dataclasses import dataclass, field
 
+from bridge.upstream.traces import CallSpan
+
 
 @dataclass(slots=True)
 class UpstreamCall:
@@ -22,11 +24,16 @@ class UpstreamCall:
     event: str | None = None
     """The `event_type` that it sends."""
 
+    span: CallSpan | None = None
+    """Itself as a trace tells it; None: nobody traces it."""
+
     def ended(self, *, status: int | None = None, error: str | None = None) -> None:
         """Note how the call came out, and how long it took."""
         self.status = status
         self.error = error
         self.milliseconds = milliseconds_since(self.started)
+        if self.span is not None:
+            self.span.ended(status, error)
 
 
 def milliseconds_since(started: float) -> float:

@@ -262,6 +262,9 @@ class Gateway:
     ) -> V2Response | None:
         """Wait for the answer to the same call of another; None if it was given up."""
         call = UpstreamCall(request.method, request.path, shared=True, query=request.query)
+        if (trace := errand.worker.trace) is not None:
+            maker = self._reads.under_way[key].worker.trace
+            call.span = trace.follows(request.method, request.path, maker)
         errand.calls.append(call)
         try:
             async with asyncio.timeout_at(deadline):
@@ -375,6 +378,8 @@ class Gateway:
                 call = UpstreamCall(
                     request.method, request.path, query=request.query, event=request.event
                 )
+                if (trace := errand.worker.trace) is not None:
+                    call.span = trace.asks(request.method, request.path, request.query)
                 errand.calls.append(call)
                 take = None if errand.tape is None else errand.tape.asks(call, request.path)
                 credential = errand.credential
@@ -385,6 +390,7 @@ class Gateway:
                         account_id=credential.account_id,
                         token=credential.token,
                         seconds=seconds,
+                        trace=None if call.span is None else call.span.headers,
                         take=take,
                     )
                 except BaseException as error:

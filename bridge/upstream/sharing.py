@@ -7,19 +7,23 @@ import asyncio
 from collections.abc import Awaitable, Hashable
 from typing import Any, Generic, TypeVar
 
+from bridge.upstream.traces import Trace
+
 T = TypeVar("T")
 
 
 class Worker:
     """A task that works for itself and for whoever waits for what it finds out."""
 
-    __slots__ = ("_followers", "_is_unwanted", "_task")
+    __slots__ = ("_followers", "_is_unwanted", "_task", "trace")
 
     def __init__(self, task: "asyncio.Task[Any]") -> None:
         """Stand for `task`."""
         self._task = task
         self._followers = 0
         self._is_unwanted = False
+        self.trace: Trace | None = None
+        """That of what it works for; None: nobody traces it."""
 
     def leave(self) -> None:
         """Say that nobody waits for the task itself: it goes on only for those who follow."""

@@ -25,12 +25,18 @@ class Reuse:
         self._size = 0
         self._entries: OrderedDict[Hashable, tuple[Any, int]] = OrderedDict()
         self._lock = Lock()
+        self.hits = 0
+        """How often something was there."""
+        self.misses = 0
+        """How often nothing was."""
 
     def get(self, key: Hashable) -> Any | None:  # noqa: ANN401 - whatever was put there
         """Return what was put under `key`, None if it is not there (any more)."""
         with self._lock:
             if (entry := self._entries.get(key)) is None:
+                self.misses += 1
                 return None
+            self.hits += 1
             self._entries.move_to_end(key)
             return entry[0]
 

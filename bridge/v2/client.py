@@ -2,6 +2,7 @@
 
 import asyncio
 from codecs import BOM_UTF8
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -106,18 +107,20 @@ class V2Client:
         """Close the connections."""
         await self._session.close()
 
-    async def send(
+    async def send(  # noqa: PLR0913 - what a call is made of
         self,
         request: V2Request,
         *,
         account_id: int,
         token: Secret,
         seconds: float,
+        trace: Mapping[str, str] | None = None,
         take: Take | None = None,
     ) -> V2Response:
         """Make one call and read its answer, whatever its status, within `seconds`.
 
-        A `take` hears what is said, its token too.
+        `trace` has the headers that tell v2 of the trace it is part of. A `take` hears what is
+        said, its token too.
 
         Raises:
             UpstreamTimeout: the answer was not there in time.
@@ -132,6 +135,8 @@ class V2Client:
         }
         if request.body is not None:
             headers["Content-Type"] = "application/json"
+        if trace is not None:
+            headers.update(trace)
         progress = _OnlyOnce()
         try:
             async with self._session.request(

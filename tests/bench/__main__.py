@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, NoReturn
 import msgspec
 
 from bridge.v1.dialects import Dialect
-from tests.bench import parts, tables
+from tests.bench import parts, tables, telling
 from tests.bench.machine import NotMeasured, cores
 from tests.bench.reports import say
 from tests.bench.side_by_side import table
@@ -32,6 +32,7 @@ class Part(NamedTuple):
 
 PARTS = {
     "table": Part(table, tables.of_speeds),
+    "telling": Part(telling.telling, tables.of_telling),
     "translate": Part(parts.translate, tables.of_translations),
     "fairness": Part(parts.fairness, tables.of_fairness),
     "post": Part(parts.post, tables.of_postings),

@@ -6,15 +6,19 @@ import shutil
 import subprocess
 import sys
 import venv
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from time import sleep
 
+from bridge.record.log.capture import READ_EVERY
 from tests.bench.machine import Command, NotMeasured, await_listening, free_port, started
 from tests.support.running import LOOPBACK
 
 PEERS = Path(__file__).with_name("peers")
+ROOT = Path(__file__).parents[2]
+UNTOLD = "tests.bench.untold"
 _INSTALLED = Path(sys.prefix) / "bench-peers"
 _FLASK_THREADS = 16
 
@@ -43,17 +47,37 @@ def bridge_of(checkout: Path | None) -> Path:
 
 @contextmanager
 def bridge(
-    name: str, checkout: Path | None, upstream: str, folder: Path, core: int | None
+    name: str,
+    checkout: Path | None,
+    upstream: str,
+    folder: Path,
+    core: int | None,
+    *,
+    told: str | None = None,
+    captured: bool = False,
+    settings: Mapping[str, str] | None = None,
 ) -> Iterator[Candidate]:
-    """Run `harvest-bridge serve` with all of its defaults: journal, log and all."""
-    port, log = free_port(), folder / f"{name}.log"
+    """Run `harvest-bridge serve` with all of its defaults: journal, log and all.
+
+    `told` is who is told of its calls, if not everybody: as `untold` has it. `settings` are
+    variables of its environment. What it is to capture is all calls, or none.
+    """
+    port, log, database = free_port(), folder / f"{name}.log", folder / f"{name}.log.sqlite"
+    less: Command = [sys.executable, "-m", UNTOLD, told or ""]
+    serve = [bridge_of(checkout)] if told is None else less
     command: Command = [
-        *(bridge_of(checkout), "serve", "--auth", "token-as-password", "--account-id", "1000"),
+        *(*serve, "serve", "--auth", "token-as-password", "--account-id", "1000"),
         *("--contact", "bench@example.com", "--upstream", upstream),
         *("--port", str(port), "--admin-port", "0", "--journal", folder / f"{name}.sqlite"),
+        *(("--database", database) if checkout is None else ()),
     ]
-    with started(command, log, core=core) as process:
+    environment = {**(settings or {}), **({"PYTHONPATH": str(ROOT)} if told else {})}
+    with started(command, log, core=core, environment=environment) as process:
         await_listening(process, port, log)
+        if captured:
+            rule = ("capture", "--all", "all", "--for", "2h", "--database", str(database))
+            subprocess.run([bridge_of(checkout), *rule], check=True, capture_output=True)
+            sleep(READ_EVERY + 1)
         yield Candidate(name, port, process.pid)
 
 

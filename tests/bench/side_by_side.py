@@ -83,8 +83,8 @@ def _candidates(bench: Bench, set_up: Stage) -> dict[str, Callable[[int], Load]]
         candidate = bench.start(set_up.stack, name, starting)
         if candidate is None or not _answers(bench, set_up, candidate):
             continue
-        cold = partial(_cold, bench, set_up, candidate)
-        found[name if name in _PEERS else f"{name}, cold"] = cold
+        once = partial(cold, bench, set_up, candidate)
+        found[name if name in _PEERS else f"{name}, cold"] = once
         if name == BRIDGE:
             found[f"{name}, polled"] = partial(_polled, bench, set_up, candidate)
     return found
@@ -105,7 +105,8 @@ def _answers(bench: Bench, set_up: Stage, candidate: Candidate) -> bool:
     return True
 
 
-def _cold(bench: Bench, set_up: Stage, candidate: Candidate, size: int) -> Load:
+def cold(bench: Bench, set_up: Stage, candidate: Candidate, size: int) -> Load:
+    """Ask for lists of a size, none of them twice."""
     calls = Calls(bench.path, set_up.ids.unused(size))
     return _load(bench, candidate, calls, size)
 

@@ -48,6 +48,7 @@ http {{
   scgi_temp_path scgi;
   server {{
     listen {loopback}:{port} backlog=1024;
+    location = /v1/traces {{ return 200; }}
 {locations}
   }}
 }}

@@ -6,6 +6,7 @@ from operator import attrgetter
 from tests.bench.parts import Fairness, Memory, Posting, SystemCalls, Translation
 from tests.bench.side_by_side import OTHERS, Speed
 from tests.bench.stage import BASELINE
+from tests.bench.telling import Telling
 
 _SHOWN_CALLS = {
     "epoll": ("epoll_wait", "epoll_pwait", "epoll_pwait2"),
@@ -38,6 +39,20 @@ def of_speeds(speeds: Sequence[Speed]) -> list[str]:
             + _failures(speed.failed)
         )
     return lines
+
+
+def of_telling(rows: Sequence[Telling]) -> list[str]:
+    """Return the table of what it costs to tell of calls."""
+    return [
+        "Telling of calls: lists a second, the process's CPU time a call, and how much more that is",
+        f"{'messages':>8}  {'told':<22}{'a second':>10}{'÷ nobody':>10}{'CPU µs':>10}{'more µs':>10}",
+        *(
+            f"{row.messages:>8}  {row.told:<22}{row.per_second:>10.1f}{row.of_nobody:>10.3f}"
+            f"{row.cpu_seconds * 1e6:>10.1f}{row.more_cpu_seconds * 1e6:>10.1f}"
+            + _failures(row.failed)
+            for row in rows
+        ),
+    ]
 
 
 def of_translations(translations: Sequence[Translation]) -> list[str]:

@@ -447,7 +447,7 @@ class Stage:
         return answer
 
     async def look_at_admin(self) -> None:
-        for page_of_it in ("healthz", "readyz", BEARER):
+        for page_of_it in ("healthz", "readyz", "metrics", BEARER):
             request = f"GET /{page_of_it} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
             self.evidence.admin.append(await self._say(self.service.admin_port, request.encode()))
 
