@@ -343,6 +343,8 @@ RESOURCE = Resource(
     successor=MESSAGES.path,
     collection=MESSAGES,
     look=look,
+    entities=(MESSAGE, TEMPLATE),
+    given=GIVEN,
     calls=(
         *calls("list", "GET", COLLECTIONS, list_messages, [UPDATED_SINCE]),
         *calls("send", "POST", COLLECTIONS, send_message),

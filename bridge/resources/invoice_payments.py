@@ -211,6 +211,8 @@ RESOURCE = Resource(
     successor=PAYMENTS.path,
     collection=PAYMENTS,
     look=look,
+    entities=(PAYMENT,),
+    given=GIVEN,
     calls=(
         *calls("list", "GET", COLLECTIONS, list_payments),
         *calls("create", "POST", COLLECTIONS, create_payment),

@@ -3,11 +3,11 @@
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from bridge.resources.flow import Flow, Look
-from bridge.resources.table import Collection
+from bridge.resources.table import Collection, Entity, Given
 from bridge.v1.dialects import Dialect
 from bridge.v1.errors import MethodNotAllowed, NotFound, NotTranslated
 from bridge.v1.notes import NoteCode, Notes
@@ -89,6 +89,12 @@ class Resource:
     """What is listed; None: nothing is."""
     look: Look | None = None
     """How to find what a write of this resource made; None: it has no writes."""
+    entities: tuple[Entity, ...] = ()
+    """What its answers are made of."""
+    given: tuple[Given, ...] = ()
+    """What its requests may hold."""
+    parts: Mapping[str, str] = field(default_factory=dict)
+    """Of entities that are made of several v2 objects: the path of each, and its name in them."""
 
 
 V1_ROOTS = frozenset({
