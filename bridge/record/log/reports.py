@@ -3,13 +3,50 @@
 How an answer is shown is not known here; how the tables are filled is in `ingest`.
 """
 
-from collections.abc import Sequence
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from enum import StrEnum
-from typing import Self
+from typing import Any, NamedTuple, Self
 
 import msgspec
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Engine,
+    Row,
+    and_,
+    create_engine,
+    false,
+    func,
+    select,
+    true,
+    update,
+)
+from sqlalchemy.exc import SQLAlchemyError
 
+from bridge.record.log import finding
 from bridge.record.log.events import Outcome
+from bridge.record.log.finding import DAY, HOUR, TIME_SHIFT, Filter
+from bridge.record.log.tables import (
+    CALLS,
+    CAPTURES,
+    CONNECTIONS,
+    DAYS,
+    GAPS,
+    HOURS,
+    INTEGRATIONS,
+    NOTES,
+)
+
+
+class LogError(Exception):
+    """The database cannot be asked; `str()` tells an operator why."""
+
+
+class UnknownIntegration(LogError):
+    """There is no such integration, or more than one."""
 
 
 class State(StrEnum):
@@ -70,8 +107,23 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     v2_calls: int
     milliseconds: float
     """The mean."""
+    first_seen: int
+    """The beginning of the first day, of those asked for, that has one."""
     last_seen: int
-    """The beginning of the latest hour that has one."""
+    """The beginning of the latest hour that has one; of all integrations together, of the day."""
+
+
+class Noted(msgspec.Struct, frozen=True, kw_only=True):
+    """A note that was made on the calls of one method and route."""
+
+    method: str
+    route: str
+    code: str
+    subject: str
+    calls: int
+    """In how many calls."""
+    count: int
+    """How often in all."""
 
 
 class Bucket(msgspec.Struct, frozen=True, kw_only=True):
@@ -81,23 +133,6 @@ class Bucket(msgspec.Struct, frozen=True, kw_only=True):
     by: str
     """An outcome or an integration, as was asked."""
     calls: int
-
-
-class Filter(msgspec.Struct, frozen=True, kw_only=True):
-    """Which calls; None: any. Times are milliseconds since 1970, `until` excluded."""
-
-    integration: str | None = None
-    method: str | None = None
-    route: str | None = None
-    """A route, or a path without one."""
-    status: int | None = None
-    outcome: Outcome | None = None
-    refusal: str | None = None
-    note: str | None = None
-    """A code."""
-    request_id: str | None = None
-    since: int | None = None
-    until: int | None = None
 
 
 class CallRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -160,17 +195,40 @@ class FailedConnection(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Log:
-    """The translation log, opened to be asked. For one thread at a time.
+    """The translation log, opened to be asked, by any thread.
 
-    Every method raises `LogError` where the database does not answer.
+    Every method raises `LogError` where the database does not answer. What is counted is counted by
+    whole hours if it is of the latest three days, else by whole days (UTC): a `since` within one
+    takes all of it. Of what is older than calls are kept, nothing but such counts is left.
     """
+
+    def __init__(self, engine: Engine, database: str) -> None:
+        self._engine = engine
+        self._database = database
 
     @classmethod
     def open(cls, database: str) -> Self:
-        """Open the database, a path or a URL, which has to exist."""
-        raise NotImplementedError
+        """Open the database, a path or a URL, which has to exist.
 
-    def close(self) -> None: ...
+        Raises:
+            LogError: it does not, or is none of the bridge's.
+        """
+        log = cls(_engine(database, read_only=True), database)
+        with log._asking() as connection:
+            connection.execute(select(INTEGRATIONS.c.id).limit(1))
+        return log
+
+    def close(self) -> None:
+        """Let go of the database."""
+        self._engine.dispose()
+
+    @contextmanager
+    def _asking(self) -> Iterator[Connection]:
+        try:
+            with self._engine.connect() as connection:
+                yield connection
+        except SQLAlchemyError as error:
+            raise LogError(f"database: {_reason(error)}") from error
 
     def integrations(
         self, *, since: int | None = None, quiet_since: int | None = None
@@ -179,14 +237,41 @@ class Log:
 
         With `quiet_since`, only those that have not called since then.
         """
-        raise NotImplementedError
+        who = true() if quiet_since is None else INTEGRATIONS.c.last_seen < quiet_since
+        return self._integrations(who, since, None)
 
     def integration(self, id_: str, *, since: int | None = None) -> Integration | None:
-        raise NotImplementedError
+        """Return who has this id, None if nobody has."""
+        found = self._integrations(INTEGRATIONS.c.id == id_, since, id_)
+        return found[0] if found else None
+
+    def _integrations(
+        self, who: ColumnElement[bool], since: int | None, only: str | None
+    ) -> list[Integration]:
+        ordered = select(INTEGRATIONS).where(who).order_by(INTEGRATIONS.c.last_seen.desc())
+        with self._asking() as connection:
+            rows = connection.execute(ordered.limit(MOST_INTEGRATIONS)).all()
+            done = _what_they_did(connection, since, only)
+        return [_integration(row, done[row.id]) for row in rows]
 
     def find_integration(self, text: str) -> Integration:
-        """Return the one whose id begins with `text`, or whose name or label it is."""
-        raise NotImplementedError
+        """Return the one whose id begins with `text`, or whose name or label it is, in any case.
+
+        Raises:
+            UnknownIntegration: there is none, or more than one.
+        """
+        wanted = text.casefold()
+        c = INTEGRATIONS.c
+        with self._asking() as connection:
+            rows = connection.execute(select(c.id, c.name, c.label)).all()
+        exact = [row.id for row in rows if wanted in {_folded(row.name), _folded(row.label)}]
+        ids = exact or [row.id for row in rows if wanted and row.id.startswith(wanted)]
+        if len(ids) > 1:
+            raise UnknownIntegration(f"more than one integration is meant: {', '.join(ids[:8])}")
+        found = self.integration(ids[0]) if ids else None
+        if found is None:
+            raise UnknownIntegration("no integration has this id, name or label")
+        return found
 
     def describe(
         self,
@@ -197,35 +282,373 @@ class Log:
         state: State | None = None,
         remark: str | None = None,
     ) -> None:
-        """Write down what the operator says; None leaves it as it is, '' takes it away."""
-        raise NotImplementedError
+        """Write down what the operator says; None leaves it as it is, '' takes it away.
+
+        Raises:
+            UnknownIntegration: nobody has this id.
+        """
+        said = {"name": name, "owner": owner, "remark": remark}
+        values: dict[str, Any] = {
+            key: text.strip() or None for key, text in said.items() if text is not None
+        }
+        if state is not None:
+            values["state"] = state.value
+        if not values:
+            return
+        engine = _engine(self._database, read_only=False)
+        try:
+            with engine.begin() as connection:
+                of_it = update(INTEGRATIONS).where(INTEGRATIONS.c.id == id_)
+                if not connection.execute(of_it.values(values)).rowcount:
+                    raise UnknownIntegration("no integration has this id")
+        except SQLAlchemyError as error:
+            raise LogError(f"database: {_reason(error)}") from error
+        finally:
+            engine.dispose()
 
     def routes(self, integration: str | None, *, since: int | None = None) -> list[Route]:
         """Return what an integration (None: all together) did, the most frequent first."""
-        raise NotImplementedError
+        with self._asking() as connection:
+            table = _counts(connection, since, integration)
+            c = table.columns
+            keys = (c.method, c.route, c.dialect, c.outcome, c.status, c.refusal)
+            rows = connection.execute(
+                select(
+                    *keys,
+                    func.sum(c.calls).label("calls"),
+                    func.sum(c.v2_calls).label("v2_calls"),
+                    func.sum(c.milliseconds).label("milliseconds"),
+                    func.min(table.period).label("first"),
+                    func.max(table.period).label("last"),
+                )
+                .where(table.condition)
+                .group_by(*keys)
+                .order_by(func.sum(c.calls).desc())
+                .limit(MOST_ROUTES)
+            ).all()
+            latest = {}
+            if integration is not None and table.size == DAY:
+                latest = _latest_hours(connection, integration, {row.last for row in rows})
+        return [
+            Route(
+                method=row.method,
+                route=row.route,
+                dialect=row.dialect or None,
+                outcome=Outcome(row.outcome),
+                status=row.status or None,
+                refusal=row.refusal or None,
+                calls=int(row.calls),
+                v2_calls=int(row.v2_calls),
+                milliseconds=row.milliseconds / row.calls,
+                first_seen=row.first * table.size,
+                last_seen=latest.get(tuple(row[: len(keys)]), row.last * table.size),
+            )
+            for row in rows
+        ]
+
+    def notes(self, integration: str | None, *, since: int | None = None) -> list[Noted]:
+        """Return what was noted of an integration (None: of all), the most frequent first."""
+        c = NOTES.c
+        keys = (c.method, c.route, c.code, c.subject)
+        calls = func.sum(c.calls)
+        with self._asking() as connection:
+            days = _periods(connection, c.day, DAY, since, integration is not None)
+            of_it = true() if integration is None else c.integration == integration
+            rows = connection.execute(
+                select(*keys, calls.label("calls"), func.sum(c["count"]).label("times"))
+                .where(days, of_it)
+                .group_by(*keys)
+                .order_by(calls.desc())
+                .limit(MOST_ROUTES)
+            ).all()
+        return [
+            Noted(
+                method=row.method,
+                route=row.route,
+                code=row.code,
+                subject=row.subject,
+                calls=int(row.calls),
+                count=int(row.times),
+            )
+            for row in rows
+        ]
 
     def timeline(
         self, *, by: str, since: int, until: int, step: int, integration: str | None = None
     ) -> list[Bucket]:
-        """Return the calls of each period of `step` ms (hours or days), `by` outcome or
-        integration.
+        """Return the calls of each period, `by` outcome or integration.
+
+        Periods without calls have no bucket. `step` is in milliseconds, and a multiple of an
+        hour; hours are for days, days for months.
         """
-        raise NotImplementedError
+        table, size = (HOURS, HOUR) if step % DAY else (DAYS, DAY)
+        period = table.primary_key.columns[0]
+        first, last = since // size, -(-until // size)
+        within = (
+            and_(period.in_(range(first, last)), table.c.integration == integration)
+            if integration is not None and last - first <= MOST_PERIODS
+            else and_(
+                period >= first,
+                period < last,
+                true() if integration is None else table.c.integration == integration,
+            )
+        )
+        key = table.c[by]
+        with self._asking() as connection:
+            rows = connection.execute(
+                select(period, key, func.sum(table.c.calls)).where(within).group_by(period, key)
+            ).all()
+        summed: defaultdict[tuple[int, str], int] = defaultdict(int)
+        for at, name, calls in rows:
+            summed[at * size // step * step, name] += int(calls)
+        return [
+            Bucket(since=at, by=name, calls=calls) for (at, name), calls in sorted(summed.items())
+        ]
 
     def calls(self, filter_: Filter, *, before: int | None = None, limit: int = 50) -> Page:
-        raise NotImplementedError
+        """Return calls, the latest first, of those whose id is below `before` (None: of all)."""
+        with self._asking() as connection:
+            rows, go_on = finding.latest(connection, filter_, before, limit)
+            return Page(_call_rows(connection, rows), go_on)
 
     def call(self, id_or_request_id: str) -> CallRow | None:
-        """Return the call with this id, or else the latest with this request id."""
-        raise NotImplementedError
+        """Return the call with this id, or else the latest with this request id.
+
+        A request id is looked for in the latest 100,000 calls only: there is no index of them.
+        """
+        with self._asking() as connection:
+            rows: Sequence[Row[Any]] = []
+            if id_or_request_id.isascii() and id_or_request_id.isdecimal():
+                number = int(id_or_request_id)
+                if number < 1 << 63:
+                    rows = connection.execute(select(CALLS).where(CALLS.c.id == number)).all()
+            if not rows:
+                by_request = Filter(request_id=id_or_request_id)
+                rows, _ = finding.latest(connection, by_request, None, 1)
+            return next(iter(_call_rows(connection, rows)), None)
 
     def exchange(self, id_: int) -> bytes | None:
         """Return the captured exchange of a call, as `capture` reads it; None: there is none."""
-        raise NotImplementedError
+        with self._asking() as connection:
+            kept = select(CAPTURES.c.exchange).where(CAPTURES.c.id == id_)
+            found: bytes | None = connection.execute(kept).scalar()
+            return found
 
-    def failed_connections(self, *, since: int | None = None) -> Sequence[FailedConnection]:
-        raise NotImplementedError
+    def failed_connections(self, *, since: int | None = None) -> list[FailedConnection]:
+        """Return the connections that no call came of, the latest first."""
+        c = CONNECTIONS.c
+        latest = (
+            select(CONNECTIONS, c["count"].label("times"))
+            .where(true() if since is None else c.day >= since // DAY)
+            .where(true() if since is None else c.last_seen >= since)
+            .order_by(c.day.desc())
+            .limit(MOST_ROUTES)
+        )
+        with self._asking() as connection:
+            rows = connection.execute(latest).all()
+        found: dict[tuple[str, str, str], FailedConnection] = {}
+        for row in rows:
+            key = (row.network, row.event, row.reason)
+            later = found.get(key)
+            found[key] = FailedConnection(
+                network=row.network,
+                event=row.event,
+                reason=row.reason,
+                detail=later.detail if later else row.detail,
+                count=row.times + (later.count if later else 0),
+                first_seen=row.first_seen,
+                last_seen=max(row.last_seen, later.last_seen if later else 0),
+            )
+        return sorted(found.values(), key=lambda each: -each.last_seen)
 
     def unrecorded(self, *, since: int | None = None) -> int:
         """Return how many calls were served and not kept."""
-        raise NotImplementedError
+        lost = select(func.sum(GAPS.c.calls))
+        if since is not None:
+            lost = lost.where(GAPS.c.id >= since << TIME_SHIFT)
+        with self._asking() as connection:
+            return int(connection.execute(lost).scalar() or 0)
+
+
+MOST_INTEGRATIONS = 10_000
+MOST_ROUTES = 10_000
+MOST_PERIODS = 1000
+"""Periods that are named one by one, so that the key's next column can be used, too."""
+
+RECENT = 3 * DAY
+"""Milliseconds for which counts are by the hour."""
+
+
+def _engine(database: str, *, read_only: bool) -> Engine:
+    if "://" in database:
+        return create_engine(database.replace("postgresql://", "postgresql+psycopg://", 1))
+    mode = "ro" if read_only else "rw"
+    return create_engine(f"sqlite:///file:{database}?mode={mode}&uri=true")
+
+
+def _reason(error: SQLAlchemyError) -> str:
+    return " ".join(str(getattr(error, "orig", None) or error).split())
+
+
+def _folded(text: str | None) -> str | None:
+    return text.casefold() if text else None
+
+
+class _Counts(NamedTuple):
+    """Where the counts since some time are."""
+
+    columns: Any
+    period: ColumnElement[int]
+    size: int
+    """Milliseconds of a period."""
+    condition: ColumnElement[bool]
+
+
+def _counts(connection: Connection, since: int | None, integration: str | None) -> _Counts:
+    is_recent = since is not None and since >= _now() - RECENT
+    table, size = (HOURS, HOUR) if is_recent else (DAYS, DAY)
+    c = table.c
+    period: ColumnElement[int] = table.primary_key.columns[0]
+    of_it = true() if integration is None else c.integration == integration
+    when = _periods(connection, period, size, since, integration is not None)
+    return _Counts(c, period, size, and_(when, of_it))
+
+
+def _now() -> int:
+    return time.time_ns() // 1_000_000
+
+
+def _periods(
+    connection: Connection,
+    period: ColumnElement[int],
+    size: int,
+    since: int | None,
+    one_by_one: bool,
+) -> ColumnElement[bool]:
+    """Return the condition for periods since then.
+
+    The tables' keys begin with the period. With all of them named, a database finds the rows of one
+    integration without reading those of the others.
+    """
+    first, last = connection.execute(select(func.min(period), func.max(period))).one()
+    if first is None:
+        return false()
+    first = first if since is None else max(first, since // size)
+    if one_by_one and last - first < MOST_PERIODS:
+        return period.in_(range(first, last + 1))
+    return period >= first
+
+
+class _Done:
+    """What an integration did."""
+
+    def __init__(self) -> None:
+        self.outcomes: defaultdict[str, int] = defaultdict(int)
+        self.routes: defaultdict[str, int] = defaultdict(int)
+        self.dialects: set[str] = set()
+        self.notes: dict[str, int] = {}
+
+
+def _what_they_did(
+    connection: Connection, since: int | None, only: str | None
+) -> defaultdict[str, _Done]:
+    done: defaultdict[str, _Done] = defaultdict(_Done)
+    table = _counts(connection, since, only)
+    c = table.columns
+    keys = (c.integration, c.method, c.route, c.dialect, c.outcome)
+    counted = select(*keys, func.sum(c.calls)).where(table.condition).group_by(*keys)
+    for integration, method, route, dialect, outcome, calls in connection.execute(counted):
+        of_it = done[integration]
+        of_it.outcomes[outcome] += int(calls)
+        of_it.routes[f"{method} {route}".rstrip()] += int(calls)
+        if dialect:
+            of_it.dialects.add(dialect)
+    days = _periods(connection, NOTES.c.day, DAY, since, only is not None)
+    of_one = true() if only is None else NOTES.c.integration == only
+    noted = (
+        select(NOTES.c.integration, NOTES.c.code, func.sum(NOTES.c.calls))
+        .where(days, of_one)
+        .group_by(NOTES.c.integration, NOTES.c.code)
+    )
+    for integration, code, calls in connection.execute(noted):
+        done[integration].notes[code] = int(calls)
+    return done
+
+
+def _integration(row: Row[Any], done: _Done) -> Integration:
+    calls = sum(done.outcomes.values())
+    facts = {name: getattr(row, name) for name in _FACTS}
+    return Integration(
+        **facts,
+        title=_title(row),
+        state=State(row.state),
+        calls=calls,
+        not_served=calls - done.outcomes.get(Outcome.SERVED, 0),
+        outcomes=_most_first(done.outcomes),
+        routes=list(_most_first(done.routes)),
+        dialects=sorted(done.dialects),
+        notes=_most_first(done.notes),
+    )
+
+
+_FACTS = (
+    "id", "account_id", "subdomain", "login", "token", "agent", "network", "way", "is_known",
+    "label", "user_agent", "address", "host", "first_seen", "last_seen", "name", "owner", "remark",
+)  # fmt: skip
+
+
+def _most_first(counts: dict[str, int]) -> dict[str, int]:
+    return dict(sorted(counts.items(), key=lambda each: (-each[1], each[0])))
+
+
+def _title(row: Row[Any]) -> str:
+    if named := row.name or row.label:
+        return str(named)
+    account = None if row.account_id is None else f"account {row.account_id}"
+    known = (row.subdomain or account, row.agent, row.network)
+    return ", ".join(each for each in known if each) or row.id
+
+
+def _latest_hours(
+    connection: Connection, integration: str, days: set[int]
+) -> dict[tuple[Any, ...], int]:
+    """Return when an integration's routes were called last on these days, in milliseconds."""
+    c = HOURS.c
+    keys = (c.method, c.route, c.dialect, c.outcome, c.status, c.refusal)
+    hours = [
+        hour
+        for day in sorted(days)[-(MOST_PERIODS // 24) :]
+        for hour in range(day * 24, day * 24 + 24)
+    ]
+    latest = (
+        select(*keys, func.max(c.hour))
+        .where(c.hour.in_(hours), c.integration == integration)
+        .group_by(*keys)
+    )
+    return {tuple(key): hour * HOUR for *key, hour in connection.execute(latest)}
+
+
+def _call_rows(connection: Connection, rows: Sequence[Row[Any]]) -> list[CallRow]:
+    if not rows:
+        return []
+    who = select(INTEGRATIONS).where(INTEGRATIONS.c.id.in_({row.integration for row in rows}))
+    titles = {row.id: _title(row) for row in connection.execute(who)}
+    kept = select(CAPTURES.c.id).where(CAPTURES.c.id.in_([row.id for row in rows]))
+    captured = set(connection.execute(kept).scalars())
+    return [
+        CallRow(
+            **{name: getattr(row, name) for name in _COPIED},
+            time=row.id >> TIME_SHIFT,
+            title=titles.get(row.integration, row.integration),
+            outcome=Outcome(row.outcome),
+            upstream=msgspec.json.decode(row.upstream) if row.upstream else [],
+            notes=msgspec.json.decode(row.notes) if row.notes else [],
+            captured=row.id in captured,
+        )
+        for row in rows
+    ]
+
+
+_COPIED = tuple(
+    column.name for column in CALLS.columns if column.name not in {"outcome", "upstream", "notes"}
+)
