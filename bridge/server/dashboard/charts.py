@@ -33,10 +33,15 @@ class Part(NamedTuple):
 class Bar(NamedTuple):
     """All that happened in one period."""
 
+    since: int
+    name: str
+    """The period, in words."""
+    counts: tuple[int, ...]
+    """Of each series."""
+    title: str
+    """The tooltip: the period, and what was counted, a line each."""
     x: float
     width: float
-    title: str
-    """The tooltip."""
     parts: tuple[Part, ...]
 
 
@@ -96,8 +101,10 @@ def stacked(
             for (title, _), value in zip(series, column, strict=True)
             if value
         ]
-        title = "\n".join([period(since + at * step, step), *(counted or ["no calls"])])
-        bars.append(Bar(round(at * width, 4), round(width, 4), title, parts))
+        begin = since + at * step
+        name = period(begin, step)
+        title = "\n".join([name, *(counted or ["no calls"])])
+        bars.append(Bar(begin, name, column, title, round(at * width, 4), round(width, 4), parts))
     return Chart(
         height,
         tuple(bars),
@@ -109,11 +116,8 @@ def stacked(
 def spark(values: Sequence[int], height: int = 24) -> str:
     """Return the path of a small chart: bars one unit wide, `height` units high at most."""
     most = max(values, default=0) or 1
-    return " ".join(
-        f"M{at}.1 {height}v-{max(1.0, value * height / most):.1f}h.8v{max(1.0, value * height / most):.1f}z"
-        for at, value in enumerate(values)
-        if value
-    )
+    tall = {at: max(1.0, value * height / most) for at, value in enumerate(values) if value}
+    return " ".join(f"M{at}.1 {height}v-{each:.1f}h.8v{each:.1f}z" for at, each in tall.items())
 
 
 def period(since: int, step: int) -> str:
