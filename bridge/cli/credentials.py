@@ -21,7 +21,7 @@ from bridge.identity import book_editing
 from bridge.identity.book import BookError, Row, WrongField, read_row, read_rows, read_token
 from bridge.identity.passwords import PASSWORD_LIMIT, hash_password
 from bridge.secret import Secret
-from bridge.server.admin import OK, Readiness, upstream_check
+from bridge.server.admin.health import OK, Readiness, upstream_check
 from bridge.settings import FileSettings, UpstreamSettings, where
 from bridge.v2.client import Upstream, V2Client
 from bridge.v2.errors import UpstreamError

@@ -16,7 +16,8 @@ from aiohttp import web
 from bridge.identity.book_keeper import BookKeeper
 from bridge.record.journal import Journal, open_journal
 from bridge.server import logs
-from bridge.server.admin import OK, AdminSide, Check, Readiness, upstream_check
+from bridge.server.admin.health import OK, Check, Readiness, upstream_check
+from bridge.server.admin.side import AdminSide
 from bridge.server.endpoint import NO_BOOK, Endpoint
 from bridge.server.front import Front, listening_front
 from bridge.server.leaving import Departure

@@ -10,15 +10,8 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from bridge.server.admin import (
-    CONNECTIONS,
-    LIFETIME,
-    PROBE,
-    AdminSide,
-    Check,
-    Readiness,
-    upstream_check,
-)
+from bridge.server.admin.health import PROBE, Check, Readiness, upstream_check
+from bridge.server.admin.side import CONNECTIONS, LIFETIME, AdminSide
 from bridge.server.serving import listening
 from tests.support.clocks import Leaps, until
 from tests.support.running import LOOPBACK

@@ -11,7 +11,7 @@ from typing import Any
 
 from aiohttp import web
 
-from bridge.server.admin import PROBE
+from bridge.server.admin.health import PROBE
 from bridge.server.serving import listening
 from tests.support.running import LOOPBACK
 from tests.support.upstream import JSON, Received, Reply
