@@ -18,8 +18,9 @@ DAY = 24 * HOUR
 TIME_SHIFT = 22
 """Bits of an id below its milliseconds."""
 
+FIRST_SLICE = 500
 SLICE = 20_000
-"""Calls that one statement looks at, at most."""
+"""Calls that one statement looks at: few at first, for what is common is found at once."""
 MOST_LOOKED_AT = 100_000
 """Calls that are looked at for one page, but for the last slice."""
 MOST_HOURS = 48
@@ -58,8 +59,8 @@ def latest(
 ) -> tuple[Sequence[Row[Any]], int | None]:
     """Return rows of `calls`, the latest first, and the id below which to go on.
 
-    That is None where there are no more. What is looked at has bounds, so there may be fewer than `limit`, even none, and yet more to
-    come: where to go on is then what has not been looked at.
+    That is None where there are no more. What is looked at has bounds, so there may be fewer rows
+    than `limit`, even none, and yet more to come: where to go on is what has not been looked at.
     """
     low, high = _bounds(connection, filter_, before)
     if low >= high:
@@ -67,6 +68,7 @@ def latest(
     conditions = _conditions(filter_)
     rows: list[Row[Any]] = []
     looked_at = 0
+    size = FIRST_SLICE
     for at, stretch in enumerate(_stretches(connection, filter_, low, high)):
         if at == MOST_HOURS or looked_at >= MOST_LOOKED_AT:
             return rows, stretch.high
@@ -74,24 +76,39 @@ def latest(
         while below > stretch.low:
             if looked_at >= MOST_LOOKED_AT:
                 return rows, below
-            wanted = limit + 1 - len(rows)
-            found, seen, below = _look(connection, stretch._replace(high=below), conditions, wanted)
+            found, seen, below = _look(
+                connection, stretch._replace(high=below), conditions, size, limit + 1 - len(rows)
+            )
             rows += found
             if len(rows) > limit:
                 return rows[:limit], rows[limit - 1].id
             looked_at += seen
+            size = min(4 * size, SLICE)
     return rows, None
 
 
+def ends_of(connection: Connection, key: ColumnElement[int]) -> tuple[int, int] | None:
+    """Return the lowest and the highest value of what begins a key; None: the table is empty."""
+    # Each by itself: SQLite reads the whole table for both at once.
+    lowest = select(func.min(key)).scalar_subquery()
+    highest = select(func.max(key)).scalar_subquery()
+    first, last = connection.execute(select(lowest, highest)).one()
+    return None if first is None else (first, last)
+
+
 def _look(
-    connection: Connection, stretch: _Stretch, conditions: ColumnElement[bool], limit: int
+    connection: Connection,
+    stretch: _Stretch,
+    conditions: ColumnElement[bool],
+    size: int,
+    limit: int,
 ) -> tuple[Sequence[Row[Any]], int, int]:
     """Look at a slice: return what was found, how many were looked at, and down to which id."""
     ids = (
         select(CALLS.c.id)
         .where(stretch.access, CALLS.c.id >= stretch.low, CALLS.c.id < stretch.high)
         .order_by(CALLS.c.id.desc())
-        .limit(SLICE)
+        .limit(size)
         .subquery()
     )
     found = connection.execute(
@@ -104,13 +121,14 @@ def _look(
     if len(found) == limit:
         return found, 0, found[-1].id
     seen, lowest = connection.execute(select(func.count(), func.min(ids.c.id))).one()
-    return found, seen, lowest if seen == SLICE else stretch.low
+    return found, seen, lowest if seen == size else stretch.low
 
 
 def _bounds(connection: Connection, filter_: Filter, before: int | None) -> tuple[int, int]:
-    oldest, newest = connection.execute(select(func.min(CALLS.c.id), func.max(CALLS.c.id))).one()
-    if oldest is None:
+    ends = ends_of(connection, CALLS.c.id)
+    if ends is None:
         return 0, 0
+    oldest, newest = ends
     low = oldest if filter_.since is None else max(oldest, filter_.since << TIME_SHIFT)
     high = newest + 1 if before is None else min(newest + 1, before)
     return low, high if filter_.until is None else min(high, filter_.until << TIME_SHIFT)

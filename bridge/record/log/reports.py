@@ -17,16 +17,15 @@ from sqlalchemy import (
     Engine,
     Row,
     and_,
-    create_engine,
     false,
     func,
     select,
     true,
     update,
 )
-from sqlalchemy.exc import SQLAlchemyError
 
 from bridge.record.log import finding
+from bridge.record.log.database import LogError, open_existing, reported, writing
 from bridge.record.log.events import Outcome
 from bridge.record.log.finding import DAY, HOUR, TIME_SHIFT, Filter
 from bridge.record.log.tables import (
@@ -39,10 +38,6 @@ from bridge.record.log.tables import (
     INTEGRATIONS,
     NOTES,
 )
-
-
-class LogError(Exception):
-    """The database cannot be asked; `str()` tells an operator why."""
 
 
 class UnknownIntegration(LogError):
@@ -213,10 +208,7 @@ class Log:
         Raises:
             LogError: it does not, or is none of the bridge's.
         """
-        log = cls(_engine(database, read_only=True), database)
-        with log._asking() as connection:
-            connection.execute(select(INTEGRATIONS.c.id).limit(1))
-        return log
+        return cls(open_existing(database), database)
 
     def close(self) -> None:
         """Let go of the database."""
@@ -224,11 +216,8 @@ class Log:
 
     @contextmanager
     def _asking(self) -> Iterator[Connection]:
-        try:
-            with self._engine.connect() as connection:
-                yield connection
-        except SQLAlchemyError as error:
-            raise LogError(f"database: {_reason(error)}") from error
+        with reported(self._database), self._engine.connect() as connection:
+            yield connection
 
     def integrations(
         self, *, since: int | None = None, quiet_since: int | None = None
@@ -295,16 +284,10 @@ class Log:
             values["state"] = state.value
         if not values:
             return
-        engine = _engine(self._database, read_only=False)
-        try:
-            with engine.begin() as connection:
-                of_it = update(INTEGRATIONS).where(INTEGRATIONS.c.id == id_)
-                if not connection.execute(of_it.values(values)).rowcount:
-                    raise UnknownIntegration("no integration has this id")
-        except SQLAlchemyError as error:
-            raise LogError(f"database: {_reason(error)}") from error
-        finally:
-            engine.dispose()
+        of_it = update(INTEGRATIONS).where(INTEGRATIONS.c.id == id_).values(values)
+        with reported(self._database), writing(self._engine) as connection:
+            if not connection.execute(of_it).rowcount:
+                raise UnknownIntegration("no integration has this id")
 
     def routes(self, integration: str | None, *, since: int | None = None) -> list[Route]:
         """Return what an integration (None: all together) did, the most frequent first."""
@@ -479,17 +462,6 @@ RECENT = 3 * DAY
 """Milliseconds for which counts are by the hour."""
 
 
-def _engine(database: str, *, read_only: bool) -> Engine:
-    if "://" in database:
-        return create_engine(database.replace("postgresql://", "postgresql+psycopg://", 1))
-    mode = "ro" if read_only else "rw"
-    return create_engine(f"sqlite:///file:{database}?mode={mode}&uri=true")
-
-
-def _reason(error: SQLAlchemyError) -> str:
-    return " ".join(str(getattr(error, "orig", None) or error).split())
-
-
 def _folded(text: str | None) -> str | None:
     return text.casefold() if text else None
 
@@ -530,9 +502,10 @@ def _periods(
     The tables' keys begin with the period. With all of them named, a database finds the rows of one
     integration without reading those of the others.
     """
-    first, last = connection.execute(select(func.min(period), func.max(period))).one()
-    if first is None:
+    ends = finding.ends_of(connection, period)
+    if ends is None:
         return false()
+    first, last = ends
     first = first if since is None else max(first, since // size)
     if one_by_one and last - first < MOST_PERIODS:
         return period.in_(range(first, last + 1))

@@ -1,0 +1,348 @@
+"""The database of the translation log: opened, made, upgraded, bound to the key of its digests.
+
+What its tables are is in `tables`, how they become that in `migrations`; `writer` fills them.
+"""
+
+import logging
+import os
+import secrets
+import sqlite3
+import stat
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, Engine, create_engine, event, insert, make_url, select, text
+from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
+from sqlalchemy.pool import QueuePool
+
+from bridge.record.log.tables import INSTALLATION
+
+BUSY_TIMEOUT = 5.0
+"""Seconds to wait for another process that writes to the SQLite file."""
+
+KEY_LENGTH = 32
+"""Bytes of the key of digests."""
+
+ADVISORY_LOCK = int.from_bytes(b"HBlg", "big")
+"""Of the locks that PostgreSQL keeps for programs, the one of migrations; +1: of retention."""
+
+_APPLICATION_ID = int.from_bytes(b"HBlg", "big")
+"""In the header of the SQLite file, so that no other program's is taken for a translation log."""
+
+_MIGRATIONS = Path(__file__).parent / "migrations"
+
+# At each start it would tell which kind of database it takes ours for.
+logging.getLogger("alembic").setLevel(logging.WARNING)
+
+# A server that has died without a word is noticed within some 15 seconds, and no statement holds
+# the writer for ever. libpq's names and units; what the URL says of these counts more.
+_SERVER_DEFAULTS: dict[str, Any] = {
+    "connect_timeout": 5,
+    "keepalives_idle": 5,
+    "keepalives_interval": 3,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 15_000,
+    "options": "-c statement_timeout=60000 -c lock_timeout=10000 -c timezone=UTC",
+    "application_name": "harvest-bridge",
+}
+
+
+class LogError(Exception):
+    """The translation log cannot be used. `str()` is one line for the operator, without secrets."""
+
+    setting = "database"
+    """Which setting names what is wrong."""
+
+
+class UnreachableLog(LogError):
+    """The server does not answer, or the file is busy: that may be over in a while."""
+
+
+class WrongKey(LogError):
+    """The key of digests cannot be used, or is not the one of this database."""
+
+    setting = "database_key"
+
+
+def is_server(database: str) -> bool:
+    """Tell whether `database` is the URL of a server; else it is the path of an SQLite file."""
+    return database.startswith("postgresql://")
+
+
+def shown(database: str) -> str:
+    """Return the name of a database as it may be told: without password and parameters."""
+    if not is_server(database):
+        return database
+    try:
+        url = make_url(database)
+    except ArgumentError:
+        return "postgresql://…"
+    return url.set(query={}).render_as_string(hide_password=True)
+
+
+def key_file(database: str, file: Path | None) -> Path:
+    """Return where the key of digests is: in `file`, or beside the SQLite file.
+
+    Raises:
+        WrongKey: there is none by default, for several bridges share the server's database.
+    """
+    if file is None and is_server(database):
+        raise WrongKey("database_key: must be set when database is a URL")
+    return Path(f"{database}.key") if file is None else file
+
+
+def load_key(database: str, file: Path | None) -> bytes:
+    """Return the key of digests; at the first start it is made, for its owner's eyes only.
+
+    Raises:
+        WrongKey: it cannot be read, made or used.
+    """
+    path = key_file(database, file)
+    try:
+        with suppress(FileNotFoundError):
+            return _read_key(path)
+        _make_key(path)
+        return _read_key(path)
+    except OSError as error:
+        raise WrongKey(f"{path}: {error.strerror}") from None
+
+
+def _read_key(path: Path) -> bytes:
+    with path.open("rb") as file:
+        status = os.fstat(file.fileno())
+        read = file.read(4 * KEY_LENGTH)
+    if status.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+        raise WrongKey(f"{path}: others can read this key of digests: chmod 600 {path}")
+    with suppress(ValueError):
+        if len(key := bytes.fromhex(read.decode("ascii"))) == KEY_LENGTH:
+            return key
+    raise WrongKey(f"{path}: it is no key of digests, which has {2 * KEY_LENGTH} hex digits")
+
+
+def _make_key(path: Path) -> None:
+    # Under another name first: who starts at the same time finds either no key or a whole one.
+    new = path.with_name(f"{path.name}.{secrets.token_hex(8)}")
+    try:
+        with os.fdopen(os.open(new, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w") as file:
+            file.write(f"{secrets.token_hex(KEY_LENGTH)}\n")
+            file.flush()
+            os.fsync(file.fileno())
+        with suppress(FileExistsError):
+            os.link(new, path)
+    finally:
+        new.unlink(missing_ok=True)
+
+
+def key_check(key: bytes) -> str:
+    """Return what tells a key from others, and nothing else about it."""
+    return blake2b(b"harvest-bridge translation log", key=key, digest_size=16).hexdigest()
+
+
+def open_database(database: str, key: bytes) -> Engine:
+    """Open a database to write to it; a new one gets its tables, one of an older bridge new ones.
+
+    Several bridges may do so at once: each waits for the other.
+
+    Raises:
+        UnreachableLog: the server does not answer, or somebody else keeps the file locked.
+        WrongKey: its digests are made with another key.
+        LogError: it cannot be used, or is none of a translation log, or a newer bridge has had it.
+    """
+    with reported(database):
+        if not is_server(database):
+            _prepare_file(database)
+        engine = _engine(database)
+        try:
+            with writing(engine) as connection:
+                _upgrade(connection, database)
+                _claim(connection, key, database)
+        except BaseException:
+            engine.dispose()
+            raise
+        return engine
+
+
+def open_existing(database: str) -> Engine:
+    """Open a database that a bridge has made, to ask it.
+
+    Raises:
+        UnreachableLog: the server does not answer.
+        LogError: there is none, or none of this version.
+    """
+    with reported(database):
+        if not is_server(database):
+            _require_file(database)
+        engine = _engine(database)
+        try:
+            with engine.connect() as connection:
+                _require_latest(connection, database)
+        except BaseException:
+            engine.dispose()
+            raise
+        return engine
+
+
+@contextmanager
+def writing(engine: Engine) -> Iterator[Connection]:
+    """Record all changes of the block at its end, or none; SQLite's one writer is this from now."""
+    with engine.connect().execution_options(immediate=True) as connection, connection.begin():
+        yield connection
+
+
+@contextmanager
+def reported(database: str) -> Iterator[None]:
+    """Raise what goes wrong with the database in the block as `LogError`, in one line."""
+    try:
+        yield
+    except DBAPIError as error:
+        told = f"{shown(database)}: {_one_line(error.orig)}"
+        raise (UnreachableLog if may_pass(error) else LogError)(told) from None
+    except sqlite3.Error as error:
+        told = f"{shown(database)}: {_one_line(error)}"
+        raise (UnreachableLog if "locked" in str(error) else LogError)(told) from None
+    except (SQLAlchemyError, ValueError) as error:
+        raise LogError(f"{shown(database)}: {type(error).__name__}") from None
+    except OSError as error:
+        raise LogError(f"{shown(database)}: {error.strerror}") from None
+
+
+def may_pass(error: DBAPIError) -> bool:
+    """Tell whether the database refuses all at the moment; else, what it was told to do."""
+    if isinstance(error.orig, sqlite3.Error):
+        return error.orig.sqlite_errorname.startswith(("SQLITE_BUSY", "SQLITE_LOCKED"))
+    return error.connection_invalidated or getattr(error.orig, "sqlstate", None) is None
+
+
+def _one_line(error: object) -> str:
+    # libpq tells on further lines what it thinks could be done, and names each address it tried.
+    return " ".join(str(error).split())[:300]
+
+
+def _engine(database: str) -> Engine:
+    if is_server(database):
+        url = make_url(database).set(drivername="postgresql+psycopg")
+        defaults = {
+            name: value for name, value in _SERVER_DEFAULTS.items() if name not in url.query
+        }
+        return create_engine(url, hide_parameters=True, connect_args=defaults, pool_pre_ping=True)
+    # A file that is gone is not made again unnoticed.
+    uri = f"{Path(database).resolve().as_uri()}?mode=rw"
+    engine = create_engine(
+        "sqlite://",
+        creator=lambda: _connect(uri),
+        poolclass=QueuePool,
+        hide_parameters=True,
+    )
+    event.listen(engine, "begin", _begin)
+    return engine
+
+
+def _connect(uri: str) -> sqlite3.Connection:
+    # With isolation_level None the module begins no transactions of its own.
+    connection = sqlite3.connect(
+        uri, uri=True, timeout=BUSY_TIMEOUT, isolation_level=None, check_same_thread=False
+    )
+    # In WAL mode, NORMAL can lose the latest calls by a power cut, and damages nothing.
+    connection.execute("PRAGMA synchronous = NORMAL")
+    connection.execute("PRAGMA temp_store = MEMORY")
+    connection.execute("PRAGMA cache_size = -16384")
+    connection.execute("PRAGMA journal_size_limit = 16777216")
+    return connection
+
+
+def _begin(connection: Connection) -> None:
+    immediate = connection.get_execution_options().get("immediate")
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")
+
+
+def _require_file(database: str) -> None:
+    with Path(database).open("rb"):
+        pass
+
+
+def _prepare_file(database: str) -> None:
+    """Make the file if there is none; whatever is in it has to be a translation log."""
+    path = Path(database)
+    with suppress(FileExistsError):
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+    with path.open("r+b"):
+        pass
+    with closing(_connect(f"{path.resolve().as_uri()}?mode=rw")) as connection:
+        (application,) = connection.execute("PRAGMA application_id").fetchone()
+        (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        if tables and application != _APPLICATION_ID:
+            raise LogError(f"{database}: it is another program's database, no translation log")
+        if not tables:
+            connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
+        _use_wal(connection)
+
+
+def _use_wal(connection: sqlite3.Connection) -> None:
+    end = time.monotonic() + BUSY_TIMEOUT
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError as error:
+            # SQLite does not wait for another process here, as it does elsewhere.
+            if error.sqlite_errorname != "SQLITE_BUSY" or time.monotonic() > end:
+                raise
+            time.sleep(0.05)
+        else:
+            return
+
+
+def _config(connection: Connection) -> Config:
+    config = Config(attributes={"connection": connection})
+    config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
+    return config
+
+
+def _revisions(connection: Connection, database: str) -> tuple[str | None, str | None]:
+    """Return the revision that a database has, and the latest one.
+
+    Raises:
+        LogError: that of the database is not known here.
+    """
+    script = ScriptDirectory(str(_MIGRATIONS))
+    current = MigrationContext.configure(connection).get_current_revision()
+    if current not in {None, *(each.revision for each in script.walk_revisions())}:
+        raise LogError(f"{shown(database)}: a newer bridge has had it: this one is too old for it")
+    return current, script.get_current_head()
+
+
+def _require_latest(connection: Connection, database: str) -> None:
+    current, head = _revisions(connection, database)
+    if current != head:
+        what = "an older bridge made it" if current else "it is no translation log"
+        raise LogError(f"{shown(database)}: {what}: start the bridge with it first")
+
+
+def _upgrade(connection: Connection, database: str) -> None:
+    if is_server(database):
+        connection.execute(text("SELECT pg_advisory_xact_lock(:id)"), {"id": ADVISORY_LOCK})
+    current, head = _revisions(connection, database)
+    if current == head:
+        return
+    command.upgrade(_config(connection), "head")
+    if not is_server(database):
+        connection.exec_driver_sql(f"PRAGMA application_id = {_APPLICATION_ID}")
+
+
+def _claim(connection: Connection, key: bytes, database: str) -> None:
+    """Bind the database to the key of its digests, or find out that it is bound to another one."""
+    check = connection.execute(select(INSTALLATION.c.key_check)).scalar()
+    if check is None:
+        connection.execute(insert(INSTALLATION), {"key_check": key_check(key)})
+    elif check != key_check(key):
+        raise WrongKey(
+            f"{shown(database)}: its digests are made with another key: put that back, "
+            "or begin a new database"
+        )

@@ -1,0 +1,1 @@
+"""The revisions, each a step from one version of the tables to the next."""
