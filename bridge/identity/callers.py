@@ -1,21 +1,18 @@
 """From credentials to a caller: the account and the v2 token that answer for a legacy call."""
 
-import re
 from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
+from secrets import token_bytes
 
 from bridge.identity.book import Book, login_key
 from bridge.identity.credentials import Basic, Bearer, Credential, is_token
-from bridge.identity.hosts import LABEL
+from bridge.identity.digests import KEY_LENGTH, Digests
+from bridge.identity.hosts import subdomain_for_a_log
 from bridge.identity.passwords import PasswordChecker
 from bridge.secret import Secret
 from bridge.v1.dialects import Dialect
 from bridge.v1.errors import NotIdentified
-
-_LABEL = re.compile(LABEL)
-"""What a subdomain may be, and a log may have: it is no secret, and no v2 token, which is longer. A
-client can write anything into its host name."""
 
 
 class Way(StrEnum):
@@ -42,6 +39,37 @@ class Caller:
     """The same for every call of this caller, and nobody else's. Not to be logged."""
     dialect: Dialect | None = None
     label: str | None = None
+    login: str | None = None
+    """Keyed digest of the login that came, if one did."""
+    token_digest: str | None = None
+    """Keyed digest of the token that came, if it is not the book's."""
+
+
+class Refusal(StrEnum):
+    """Why a caller was refused, for the log alone."""
+
+    NO_CREDENTIAL = "no-credential"
+    GARBLED_CREDENTIAL = "garbled-credential"
+    WRONG_PASSWORD = "wrong-password"  # noqa: S105 - a code
+    UNKNOWN_LOGIN = "unknown-login"
+    UNKNOWN_SUBDOMAIN = "unknown-subdomain"
+    NO_SUBDOMAIN = "no-subdomain"
+    WRONG_SUBDOMAIN = "wrong-subdomain"
+    """The book knows the login, at another subdomain."""
+    LOCKED_OUT = "locked-out"
+    """The password was not looked at, because too many have failed."""
+    WAY_NOT_ENABLED = "way-not-enabled"
+    NO_ACCOUNT = "no-account"
+    NOT_A_TOKEN = "not-a-token"  # noqa: S105 - a code
+    TOKEN_REFUSED = "token-refused"  # noqa: S105 - a code
+    """By v2, and it was the client's own."""
+    BOOK_TOKEN_REFUSED = "book-token-refused"  # noqa: S105 - a code
+    FORBIDDEN = "forbidden"
+    """By v2: the token's user may not do that."""
+
+
+Claims = Callable[[int | None, str | None, str | None], None]
+"""Is told whose a credential says that it is: account, and keyed digests of login and token."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,14 +83,20 @@ class Identification:
     """Answers the credential book in force."""
     passwords: PasswordChecker
     """Judges the passwords of the book's logins."""
+    digests: Digests = field(default_factory=lambda: Digests(token_bytes(KEY_LENGTH)))
+    """Makes what a log may have of logins and tokens."""
 
     async def identify(
-        self, offered: Iterable[Credential], subdomain: str | None, network: str
+        self,
+        offered: Iterable[Credential],
+        subdomain: str | None,
+        network: str,
+        claims: Claims = lambda _account_id, _login, _token: None,
     ) -> Caller:
         """Return the caller whom the first acceptable credential names.
 
         `subdomain` is that of the host that was called, `network` where the call comes from, as
-        `bridge.identity.hosts` counts it.
+        `bridge.identity.hosts` counts it; `claims` is told of each credential before it is judged.
 
         Raises:
             NotIdentified: no credential is of an enabled way, or none is right.
@@ -72,38 +106,54 @@ class Identification:
         for credential in offered:
             match credential:
                 case Basic(login, password):
+                    digest = self.digests.login(login)
+                    claims(self._account(book, subdomain), digest, None)
                     caller = await self._by_password(book, subdomain, login, password, network)
+                    if caller is not None:
+                        caller.login = digest
                 case Bearer(token):
+                    claims(self._account(book, subdomain), None, self.digests.token(token))
                     caller = self._by_token(book, subdomain, token, Way.BEARER)
             if caller is not None:
                 return caller
             tried.append(self._reason(book, subdomain, credential))
         raise NotIdentified(
             "This call needs a login and password that Harvest knows.",
-            "; ".join(tried) or "no credential came with the call",
+            "; ".join(words for _, words in tried) or "no credential came with the call",
+            tried[0][0] if tried else Refusal.NO_CREDENTIAL,
         )
 
-    def _reason(self, book: Book, subdomain: str | None, credential: Credential) -> str:
+    def _reason(
+        self, book: Book, subdomain: str | None, credential: Credential
+    ) -> tuple[Refusal, str]:
         """Say why a credential was refused, for the log: it is not quoted."""
-        where = subdomain if subdomain is None or _LABEL.fullmatch(subdomain) else "…"
+        where = subdomain_for_a_log(subdomain)
         if isinstance(credential, Basic) and self._is_the_books(book, credential.login):
+            # All is looked up, whatever the answer: the time it takes must not tell it.
+            is_there = book.find(subdomain or "", credential.login) is not None
+            is_elsewhere = book.knows(credential.login)
+            has_subdomain = (subdomain or "") in book.accounts
+            at = f"at subdomain {where}"
             if subdomain is None:
-                return (
+                return Refusal.NO_SUBDOMAIN, (
                     "no subdomain: the host name is below none of the domains, and subdomain is "
                     "not set"
                 )
-            if subdomain not in book.accounts:
-                return f"the book has no subdomain {where}"
-            known = book.find(subdomain, credential.login) is not None
-            what = "wrong password" if known else "no such login"
-            return f"{what} at subdomain {where}"
+            if is_there:
+                return Refusal.WRONG_PASSWORD, f"wrong password {at}"
+            words = f"no such login {at}" if has_subdomain else f"the book has no subdomain {where}"
+            if is_elsewhere:
+                return Refusal.WRONG_SUBDOMAIN, words
+            return Refusal.UNKNOWN_LOGIN if has_subdomain else Refusal.UNKNOWN_SUBDOMAIN, words
         way = Way.BEARER if isinstance(credential, Bearer) else Way.TOKEN_AS_PASSWORD
         if way not in self.ways:
-            return f"auth has no {way}"
+            return Refusal.WAY_NOT_ENABLED, f"auth has no {way}"
         if self._account(book, subdomain) is None:
             asked = "a host name without a subdomain" if where is None else f"subdomain {where}"
-            return f"no account for {asked}, and the setting account_id is not set"
-        return "no token, by its characters"
+            return Refusal.NO_ACCOUNT, (
+                f"no account for {asked}, and the setting account_id is not set"
+            )
+        return Refusal.NOT_A_TOKEN, "no token, by its characters"
 
     async def _by_password(
         self, book: Book, subdomain: str | None, login: str, password: Secret, network: str
@@ -123,7 +173,8 @@ class Identification:
         account_id = self._account(book, subdomain)
         if way not in self.ways or account_id is None or not is_token(token.reveal()):
             return None
-        return Caller(account_id, token, way, (account_id, token.digest()))
+        digest = self.digests.token(token)
+        return Caller(account_id, token, way, (account_id, token.digest()), token_digest=digest)
 
     def _is_the_books(self, book: Book, login: str) -> bool:
         # What comes with a login of the book must never reach v2 as if it were a token.

@@ -23,6 +23,8 @@ class Origin(NamedTuple):
     """What all that comes from one place is counted by: `network_of` its address."""
     host: str
     """As the client asked for it, perhaps with a port."""
+    address: str
+    """Where it comes from, as it is."""
 
 
 def origin(
@@ -40,11 +42,11 @@ def origin(
     written.
     """
     if not trusted_proxies or not is_trusted(peer, trusted_proxies):
-        return Origin(network_of(peer), host)
+        return Origin(network_of(peer), host, peer)
     latest_first = reversed(",".join(forwarded_for).split(","))
     hops = (without_port(hop.strip()) for hop in latest_first if hop.strip())
     address = next((hop for hop in hops if not is_trusted(hop, trusted_proxies)), peer)
-    return Origin(network_of(address), _nearest(forwarded_host) or host)
+    return Origin(network_of(address), _nearest(forwarded_host) or host, address)
 
 
 def scheme(
@@ -82,6 +84,24 @@ def for_a_log(host: str) -> str:
     """
     name = without_port(host).lower().rstrip(".")
     return name if _PLAIN.fullmatch(name) else "…"
+
+
+_ADDRESS = re.compile(r"[0-9A-Fa-f.:]{2,45}(?:%[A-Za-z0-9._-]{1,15})?(?:/64)?")
+
+
+def address_for_a_log(address: str) -> str:
+    """Return an IP address or network, or `…` for what a proxy passes on in its place."""
+    return address if _ADDRESS.fullmatch(address) else "…"
+
+
+def subdomain_for_a_log(subdomain: str | None) -> str | None:
+    """Return a subdomain, or `…` for what is none by its characters."""
+    return subdomain if subdomain is None or _LABEL.fullmatch(subdomain) else "…"
+
+
+_LABEL = re.compile(LABEL)
+"""What a subdomain may be, and a log may have: it is no secret, and no v2 token, which is longer. A
+client can write anything into its host name."""
 
 
 def without_port(place: str) -> str:

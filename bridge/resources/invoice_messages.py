@@ -212,9 +212,14 @@ def change_state(event_type: str, call: V1Request) -> Flow:
 
 
 def _create(call: V1Request, parameters: Mapping[str, object]) -> Flow:
-    request = V2Request("POST", MESSAGES.path_of(call), body=msgspec.json.encode(parameters))
-    sets_state = "event_type" in parameters
-    write = Write(RESOURCE.name, request, likeness(parameters), sets_state=sets_state)
+    event = parameters.get("event_type")
+    request = V2Request(
+        "POST",
+        MESSAGES.path_of(call),
+        body=msgspec.json.encode(parameters),
+        event=None if event is None else str(event),
+    )
+    write = Write(RESOURCE.name, request, likeness(parameters), sets_state=event is not None)
     return (yield from create(write, look, MESSAGE, call))
 
 

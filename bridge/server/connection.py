@@ -83,6 +83,7 @@ class Connection(web.RequestHandler):
         "fault",
         "repairs",
         "shares",
+        "tls",
     )
 
     def __init__(
@@ -119,6 +120,8 @@ class Connection(web.RequestHandler):
         """When the request under way was whole, as far as it is, by the event loop's clock."""
         self._is_plain = True
         """Whether it is not behind TLS."""
+        self.tls: str | None = None
+        """The version of TLS that it is behind."""
         self._sends_no_more = False
         """Whether the client has closed its half of the connection."""
         self._takes_no_more = False
@@ -226,6 +229,8 @@ class Connection(web.RequestHandler):
         super().connection_made(transport)
         self._wire = self.transport
         self._is_plain = transport.get_extra_info("sslcontext") is None
+        if not self._is_plain:
+            self.tls = transport.get_extra_info("ssl_object").version()
         if self.shares is None:
             self.force_close()
         else:

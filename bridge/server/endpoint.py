@@ -4,21 +4,30 @@ How connections are held, what a call means, and how v2 is asked, is written els
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from email.utils import format_datetime
 from functools import partial
+from time import perf_counter
 from traceback import format_tb
 from typing import Any
 
 import structlog
-from aiohttp import web
+from aiohttp import HttpVersion10, HttpVersion11, web
 
 from bridge.identity.book import Book
-from bridge.identity.callers import Caller, Identification, Way
+from bridge.identity.callers import Caller, Identification, Refusal, Way
 from bridge.identity.credentials import ACCESS_TOKEN, credentials
-from bridge.identity.hosts import for_a_log, origin, scheme, subdomain
+from bridge.identity.hosts import (
+    address_for_a_log,
+    for_a_log,
+    is_trusted,
+    origin,
+    scheme,
+    subdomain,
+    subdomain_for_a_log,
+)
 from bridge.identity.masking import without_token
 from bridge.identity.passwords import PasswordChecker
 from bridge.record.journal import Journal
@@ -40,12 +49,13 @@ from bridge.server.limits import (
 )
 from bridge.server.logs import REQUEST_ID
 from bridge.server.negotiation import admits_json, admits_xml, list_field
-from bridge.server.records import CallRecord, Sink
+from bridge.server.records import CallRecord, Recorder
 from bridge.server.writes import Turns, Writing
 from bridge.settings import Settings
 from bridge.upstream.gateway import Credential, Errand, Gateway
 from bridge.upstream.sharing import Abandoned, Sharing, Worker
 from bridge.v1.errors import (
+    AttemptsPaused,
     BodyTooLarge,
     InvalidAnswer,
     LegacyCallError,
@@ -158,21 +168,21 @@ class Endpoint:
         journal: Journal,
         *,
         departure: Departure,
+        recorder: Recorder,
         book: Callable[[], Book] = lambda: NO_BOOK,
-        sinks: Iterable[Sink] = (),
         limits: Limits = LIMITS,
     ) -> None:
-        """Serve calls with these parts; `sinks` are told of every call that has ended."""
+        """Serve calls with these parts; `recorder` is told of every call that has ended."""
         self._settings = settings
         self._page_limit = limits.page_limit
         self._gateway = gateway
         self._journal = journal
         self._departure = departure
-        self._sinks = tuple(sinks)
+        self._recorder = recorder
         self._loop = asyncio.get_running_loop()
         self._passwords = PasswordChecker(lambda: book().usual_cost)
         self._identification = Identification(
-            settings.auth, settings.account_id, book, self._passwords
+            settings.auth, settings.account_id, book, self._passwords, recorder.digests
         )
         self._router = Router(RESOURCES)
         self._calls = Budget(
@@ -244,11 +254,9 @@ class Endpoint:
             self._under_way.discard(call)
             response = call.response
             connection.end(request, is_last=response is None or not response.keep_alive)
-            for sink in self._sinks:
-                try:
-                    sink(record)
-                except Exception as error:  # noqa: BLE001 - the call itself has ended well
-                    _log.error("not_recorded", cause=type(error).__name__)
+            if record.way is not None:
+                record.is_known = self._gateway.knows(call.credential)
+            self._recorder.ended(record)
         assert response is not None  # noqa: S101 - it was sent
         return response
 
@@ -267,7 +275,7 @@ class Endpoint:
         record.successor = match.resource.successor.format_map(match.ids)
         record.dialect = self._settings.dialect or match.call.dialect
         peer, proxies = request.remote or "", self._settings.trusted_proxies
-        network, host = origin(
+        network, host, address = origin(
             peer,
             request.host,
             request.headers.getall("X-Forwarded-For", ()),
@@ -275,6 +283,13 @@ class Endpoint:
             proxies,
         )
         asked = subdomain(host, self._settings.domains) or self._settings.subdomain
+        record.network, record.address = network, address
+        record.host, record.subdomain = for_a_log(host), asked and subdomain_for_a_log(asked)
+        record.http = _HTTP.get(request.version)
+        if proxies and is_trusted(peer, proxies):
+            record.network, record.address = map(address_for_a_log, (network, address))
+        else:
+            record.tls = call.connection.tls
         try:
             caller = await self._identification.identify(
                 credentials(
@@ -283,10 +298,14 @@ class Endpoint:
                 ),
                 asked,
                 network,
+                record.claims,
             )
         except NotIdentified as error:
             if asked is None:
                 error.reason += f" ({self._why_no_subdomain(host)})"
+            if error.code is Refusal.NO_CREDENTIAL and request.headers.get("Authorization"):
+                error.code = Refusal.GARBLED_CREDENTIAL
+                error.reason = "the credential that came cannot be read"
             raise
         call.network = network
         call.credential = Credential(
@@ -318,7 +337,7 @@ class Endpoint:
             return self._gateway.rate(call.credential)
 
         legacy = self._v1_request(call, match, b"", call.record.notes)
-        await self._send(call, await self._run(legacy, match, caller, perform))
+        await self._send(call, await self._run(call, legacy, match, caller, perform))
 
     async def _read(self, call: Call, match: Match, caller: Caller) -> None:
         """Answer a call that changes nothing, together with all who ask the same just now."""
@@ -341,6 +360,7 @@ class Endpoint:
         )
         while (shared := self._reads.under_way.get(key)) is not None:
             record.shared_with = shared.name
+            followed = perf_counter()
             try:
                 answer, notes = await self._reads.follow(key)
                 break
@@ -350,6 +370,8 @@ class Endpoint:
                 # It may have been the time of whoever began it that was up.
                 if not silence.time_is_up or self._loop.time() >= errand.deadline:
                     raise
+            finally:
+                record.waited += perf_counter() - followed
         else:
             record.shared_with = None
             translating = self._translate(call, legacy, match, caller, errand)
@@ -363,7 +385,7 @@ class Endpoint:
         perform = partial(self._gateway.send, errand=errand)
         # Only who works takes a place: to share costs nothing.
         with self._calls.place(call.shares):
-            answer = await self._run(legacy, match, caller, perform, errand.deadline)
+            answer = await self._run(call, legacy, match, caller, perform, errand, errand.deadline)
             return answer, legacy.notes
 
     async def _write(self, call: Call, match: Match, caller: Caller) -> None:
@@ -373,6 +395,7 @@ class Endpoint:
             # Before a place is taken: a client that sends slowly would keep it from those who have
             # asked.
             body = await self._read_body(request, take) if posts else b""
+            call.record.bytes_in = len(body)
             errand = self._errand(call)
             with self._calls.place(call.shares):
                 call.is_write = True
@@ -388,9 +411,15 @@ class Endpoint:
                 )
                 try:
                     if posts:
-                        await writing.take_turns()
+                        began = perf_counter()
+                        try:
+                            await writing.take_turns()
+                        finally:
+                            call.record.waited += perf_counter() - began
                     try:
-                        answer = await self._run(legacy, match, caller, writing.perform)
+                        answer = await self._run(
+                            call, legacy, match, caller, writing.perform, errand
+                        )
                     finally:
                         if self._gateway.knows(errand.credential):
                             self._gateway.wrote(caller.account_id)
@@ -408,16 +437,19 @@ class Endpoint:
             raise UnsupportedMediaType("Send the body without a Content-Encoding.")
         return await read_body(request, self._body_limits, take)
 
-    async def _run(
+    async def _run(  # noqa: PLR0913, PLR0917 - whose flow, and what it is run with
         self,
+        call: Call,
         legacy: V1Request,
         match: Match,
         caller: Caller,
         perform: Callable[[Step], Awaitable[Any]],
+        errand: Errand | None = None,
         deadline: float | None = None,
     ) -> V1Response:
         """Take a call's flow to its end; past a `deadline`, no long answer of v2 is waited for."""
         elsewhere = partial(self._translate_elsewhere, deadline)
+        began = perf_counter()
         try:
             return await run(match.call.flow(legacy), perform, elsewhere, self._read_elsewhere)
         except UpstreamRefusal as refusal:
@@ -428,6 +460,8 @@ class Endpoint:
                 _log.error("book_token_refused", account_id=caller.account_id)
                 raise OwnTokenRefused("v2 refuses the token that the book has") from refusal
             raise
+        finally:
+            call.record.ran(perf_counter() - began, 0.0 if errand is None else errand.spent)
 
     async def _translate_elsewhere(self, deadline: float | None, work: Callable[[], Any]) -> Any:  # noqa: ANN401
         try:
@@ -492,7 +526,8 @@ class Endpoint:
         record = call.record
         record.cause = type(error).__name__
         if isinstance(error, NotTranslated):
-            record.route = error.route
+            record.path = error.route
+        record.refusal = _refusal(error)
         if isinstance(error, UpstreamError | InvalidAnswer):
             record.cause += f": {error}"
         elif isinstance(error, NotIdentified):
@@ -516,6 +551,7 @@ class Endpoint:
             response.force_close()
         if call.is_write or not call.client_is_gone:
             record.status = answer.status
+            record.bytes_out = 0 if call.request.method == "HEAD" else sum(map(len, answer.body))
         record.outlived_client = call.is_write and call.client_is_gone
         if call.client_is_gone:
             return False
@@ -525,6 +561,22 @@ class Endpoint:
             record.outlived_client = call.is_write
             return False
         return True
+
+
+def _refusal(error: Exception) -> str | None:
+    """Return the code of why its caller was refused; None: that is not what went wrong."""
+    match error:
+        case NotIdentified(code=code):
+            return code
+        case AttemptsPaused():
+            return Refusal.LOCKED_OUT
+        case OwnTokenRefused():
+            return Refusal.BOOK_TOKEN_REFUSED
+        case UpstreamRefusal(status=401):
+            return Refusal.TOKEN_REFUSED
+        case UpstreamRefusal(status=403):
+            return Refusal.FORBIDDEN
+    return None
 
 
 def _stopped(record: CallRecord) -> str:
@@ -545,6 +597,8 @@ def _in_format(match: Match, accept: str | None) -> Match:
         raise NotAcceptable(f"Only XML is spoken here: {how}.")
     return match._replace(call=replace(match.call, flow=match.call.json_flow))
 
+
+_HTTP = {HttpVersion11: "1.1", HttpVersion10: "1.0"}
 
 _NO_QUERY: Mapping[str, str] = {}
 

@@ -1,27 +1,46 @@
-"""What is known of a legacy call, while it is served and when it has ended.
+"""What is known of a legacy call while it is served, and the event that is made of it at its end.
 
-Every sink of the end of a call (the log, and whoever else wants to know) takes what it shows from
-here.
+What the sinks of that event show of it (the log line, and whoever else wants to know) is written
+with them.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 
+import structlog
+
+from bridge.identity.agents import agent_of
 from bridge.identity.callers import Caller, Way
+from bridge.identity.digests import Digests
 from bridge.identity.masking import without_addresses
-from bridge.upstream.calls import UpstreamCall, milliseconds_since
+from bridge.record.log.events import OTHERS, CallEvent, Ended, NoteEvent, Sink, line_of, outcome_of
+from bridge.record.log.exchange import Exchange
+from bridge.record.log.ids import Ids
+from bridge.server.told_apart import ToldApart
+from bridge.server.upstream_events import events_of
+from bridge.upstream.calls import UpstreamCall, milliseconds, milliseconds_since
 from bridge.v1.dialects import Dialect
 from bridge.v1.notes import Notes
 
-_USER_AGENT_LENGTH = 200
+_log = structlog.get_logger("bridge.calls")
+
+_METHODS = frozenset(
+    {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT", "UNKNOWN"}
+)
+"""Those that a log names (RFC 9110, RFC 5789): any other is its client's to make up. `UNKNOWN` is
+that of a head that cannot be read."""
+
+_WORTH_TELLING = 0.001
+"""Seconds of waiting: below that, it is the time that asking takes."""
 
 
 @dataclass(slots=True)
 class CallRecord:
     """A legacy call, as the operator may know it.
 
-    Holds no body and no secret; its line holds no e-mail address either.
+    Holds no body and no secret; its event holds no e-mail address either.
     """
 
     request_id: str
@@ -31,13 +50,40 @@ class CallRecord:
     milliseconds: float | None = None
     """From its start to its answer, once the clock is stopped."""
     route: str | None = None
+    path: str | None = None
+    """Where no route was found, the path with all that is no plain word replaced."""
     successor: str | None = None
     """The v2 path that takes the place of what was called."""
     dialect: Dialect | None = None
+    format: str | None = None
+    """That of the answer, where it is not XML."""
     way: Way | None = None
     account_id: int | None = None
+    """That of the caller, or the one that whoever was refused has asked for."""
     label: str | None = None
     """What the book calls the caller."""
+    subdomain: str | None = None
+    host: str | None = None
+    login: str | None = None
+    """Keyed digest of the login that came with the call."""
+    token: str | None = None
+    """Keyed digest of the token that came with the call."""
+    is_known: bool = False
+    """Whether the credential is no invention: the operator's, or one that v2 has accepted."""
+    address: str | None = None
+    network: str | None = None
+    http: str | None = None
+    tls: str | None = None
+    refusal: str | None = None
+    problem: str | None = None
+    v2_words: str | None = None
+    """v2's own on a 400 or 422, which are not for everybody's log."""
+    waited: float = 0.0
+    """Seconds that it waited: in turns, for places, for another call, throttled, the journal."""
+    translated: float = 0.0
+    """Seconds that its flow took, without those that it waited for v2 or others."""
+    bytes_in: int = 0
+    bytes_out: int = 0
     upstream_calls: list[UpstreamCall] = field(default_factory=list)
     shared_with: str | None = None
     """The request id of the call whose answer this one got, too."""
@@ -54,40 +100,134 @@ class CallRecord:
     def told_of(self, caller: Caller) -> None:
         """Note who is calling, as far as a log may know."""
         self.way, self.account_id, self.label = caller.way, caller.account_id, caller.label
+        self.login, self.token = caller.login, caller.token_digest
+
+    def claims(self, account_id: int | None, login: str | None, token: str | None) -> None:
+        """Note who the call says that it is, whether or not that is true: the first it names."""
+        if self.login is None and self.token is None:
+            self.account_id, self.login, self.token = account_id, login, token
+
+    def ran(self, seconds: float, away: float) -> None:
+        """Note how long its flow took, and how long of that it was with v2 or waited."""
+        self.translated += seconds - away
+        v2 = sum([each.milliseconds or 0.0 for each in self.upstream_calls])
+        self.waited += away - v2 / 1000
 
     def stop_the_clock(self) -> None:
         """Note how long it took: what comes now is not its client's waiting."""
         self.milliseconds = milliseconds_since(self.started)
 
-    def line(self) -> dict[str, object]:
-        """Return the fields of the log line."""
-        line: dict[str, object] = {
-            "request_id": self.request_id,
-            "method": self.method,
-            "route": self.route,
-            "dialect": self.dialect,
-            "way": self.way,
-            "account_id": self.account_id,
-            "label": self.label and without_addresses(self.label),
-            "status": self.status,
-            "milliseconds": milliseconds_since(self.started)
-            if self.milliseconds is None
-            else self.milliseconds,
-            "upstream": [call.line() for call in self.upstream_calls],
-            "notes": [
-                {"code": note.code, "subject": note.subject, "count": count}
-                for note, count in self.notes
-            ],
-            # v2's etiquette made a habit of naming a contact there.
-            "user_agent": self.user_agent
-            and without_addresses(self.user_agent)[:_USER_AGENT_LENGTH],
+
+class Recorder:
+    """Makes the event of each call that has ended, and tells the sinks, which never wait.
+
+    Callers make up what tells them apart, and paths. So many of those are told apart in a day, of
+    each network or credential and in all: a flood fills no table. The rest is counted together.
+    """
+
+    def __init__(
+        self,
+        sinks: Iterable[Sink],
+        digests: Digests,
+        may_quote: Callable[[str], bool] = lambda _integration: False,
+    ) -> None:
+        """Tell these sinks; `may_quote` says of an integration whether v2's words may be kept."""
+        self.digests = digests
+        self._sinks = tuple(sinks)
+        self._may_quote = may_quote
+        self._ids = Ids()
+        self._integrations = {
+            True: ToldApart(of_one=100, in_all=20_000),
+            False: ToldApart(of_one=20, in_all=1_000),
         }
-        if self.shared_with:
-            line["shared_with"] = self.shared_with
-        if self.cause:
-            line["cause"] = self.cause
-        return line
+        self._paths = {
+            True: ToldApart(of_one=200, in_all=20_000),
+            False: ToldApart(of_one=50, in_all=1_000),
+        }
+        """Likewise, of those who are known and of those who are not."""
+
+    def ended(self, record: CallRecord, exchange: Exchange | None = None) -> None:
+        """Tell the sinks of a call that has ended."""
+        try:
+            call = self._event(record)
+            ended = Ended(call, line_of(call), exchange)
+        except Exception as error:  # noqa: BLE001 - the call itself has ended well
+            _log.error("not_recorded", cause=type(error).__name__)
+            return
+        for sink in self._sinks:
+            try:
+                sink(ended)
+            except Exception as error:  # noqa: BLE001 - likewise
+                _log.error("not_recorded", cause=type(error).__name__)
+
+    def _event(self, record: CallRecord) -> CallEvent:
+        agent = agent_of(record.user_agent)
+        integration = self._integration(record, agent.family)
+        spent, upstream = 0.0, events_of(record.upstream_calls)
+        for each in upstream:
+            spent += each.milliseconds or 0.0
+        return CallEvent(
+            event="client_gone" if record.outlived_client else "legacy_call",
+            level="warning" if record.is_grave else "info",
+            timestamp=datetime.now(UTC),
+            id=self._ids.next(),
+            request_id=record.request_id,
+            integration=integration,
+            method=record.method if record.method in _METHODS else "…",
+            route=record.route,
+            path=None if record.path is None else self._path(record, record.path),
+            dialect=record.dialect,
+            format=record.format,
+            way=record.way,
+            account_id=record.account_id,
+            label=record.label and without_addresses(record.label),
+            subdomain=record.subdomain,
+            host=record.host,
+            login=record.login,
+            token=record.token,
+            is_known=record.is_known,
+            address=record.address,
+            network=record.network,
+            user_agent=agent.user_agent,
+            agent=agent.family,
+            http=record.http,
+            tls=record.tls,
+            status=record.status,
+            outcome=outcome_of(record.status),
+            refusal=record.refusal,
+            problem=record.problem,
+            cause=record.cause,
+            v2_says=None
+            if record.v2_words is None or not self._may_quote(integration)
+            else without_addresses(record.v2_words),
+            milliseconds=milliseconds_since(record.started)
+            if record.milliseconds is None
+            else record.milliseconds,
+            v2_milliseconds=round(spent, 1) if upstream else None,
+            waiting_milliseconds=milliseconds(record.waited)
+            if record.waited >= _WORTH_TELLING
+            else None,
+            translation_milliseconds=milliseconds(record.translated) if record.translated else None,
+            bytes_in=record.bytes_in,
+            bytes_out=record.bytes_out,
+            shared_with=record.shared_with,
+            upstream=upstream,
+            notes=tuple([NoteEvent(*note, count) for note, count in record.notes]),
+        )
+
+    def _integration(self, record: CallRecord, family: str | None) -> str:
+        # Whoever sends a token may send any login with it.
+        whose = record.token or record.login
+        integration = self.digests.integration(
+            record.account_id, record.subdomain, whose, family, record.network
+        )
+        told = self._integrations[record.is_known].tells(integration, _by(record, whose))
+        return integration if told else OTHERS
+
+    def _path(self, record: CallRecord, path: str) -> str:
+        told = self._paths[record.is_known].tells(path, _by(record, record.token or record.login))
+        return path if told else "/{…}"
 
 
-Sink = Callable[[CallRecord], None]
-"""Is told of every legacy call that has ended, once."""
+def _by(record: CallRecord, whose: str | None) -> str:
+    return (whose if record.is_known else record.network) or ""

@@ -7,6 +7,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import partial
+from secrets import token_bytes
 from typing import Any
 
 import aiohttp
@@ -14,6 +15,7 @@ import structlog
 from aiohttp import web
 
 from bridge.identity.book_keeper import BookKeeper
+from bridge.identity.digests import KEY_LENGTH, Digests
 from bridge.record.journal import Journal, open_journal
 from bridge.server import logs
 from bridge.server.admin.health import OK, Check, Readiness, upstream_check
@@ -22,6 +24,7 @@ from bridge.server.endpoint import NO_BOOK, Endpoint
 from bridge.server.front import Front, listening_front
 from bridge.server.leaving import Departure
 from bridge.server.limits import LIMITS, Limits, allow_connections
+from bridge.server.records import Recorder
 from bridge.server.serving import listening, told_if_taken
 from bridge.server.tls import CertificateReloader
 from bridge.settings import Settings, unknown_variables
@@ -133,14 +136,14 @@ async def running(settings: Settings, limits: Limits = LIMITS) -> AsyncIterator[
                 "admin_port",
             )
         )
-        log_call = logs.call_log()
+        recorder = Recorder((logs.call_log(),), Digests(token_bytes(KEY_LENGTH)))
         endpoint = Endpoint(
             settings,
             gateway,
             journal,
             departure=departure,
             book=(lambda: NO_BOOK) if keeper is None else lambda: keeper.book,
-            sinks=(log_call,),
+            recorder=recorder,
             limits=limits,
         )
         stack.push_async_callback(endpoint.close)
@@ -149,7 +152,7 @@ async def running(settings: Settings, limits: Limits = LIMITS) -> AsyncIterator[
             limits, connections=connections, connections_per_address=max(1, connections // 2)
         )
         front = listening_front(
-            Front(endpoint, of_connections, log_call, settings.trusted_proxies),
+            Front(endpoint, of_connections, recorder.ended, settings.trusted_proxies),
             settings.host,
             settings.port,
             tls=None if tls is None else tls.context,

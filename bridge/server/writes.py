@@ -5,6 +5,7 @@ The steps of a write, and what follows from an answer, are its flow's business.
 
 import asyncio
 from collections.abc import Hashable
+from time import perf_counter
 from typing import Any
 
 import structlog
@@ -125,15 +126,19 @@ class Writing:
 
     async def perform(self, step: Step) -> Any:  # noqa: ANN401 - what the step says
         """Carry out a step, and return the answer to it; raises what a flow has to know."""
-        match step:
-            case V2Request():
-                return await self._ask(step)
-            case Begin(write):
-                return await self._begin(write)
-            case Settle():
-                return await self._settle(step)
-            case Pause(share):
-                return await self._pause(share * self._seconds)
+        before, began = self._errand.spent, perf_counter()
+        try:
+            match step:
+                case V2Request():
+                    return await self._ask(step)
+                case Begin(write):
+                    return await self._begin(write)
+                case Settle():
+                    return await self._settle(step)
+                case Pause(share):
+                    return await self._pause(share * self._seconds)
+        finally:
+            self._errand.spent = before + perf_counter() - began
 
     async def _ask(self, request: V2Request) -> V2Response:
         if request.method != "POST":

@@ -17,6 +17,10 @@ class UpstreamCall:
     milliseconds: float | None = None
     shared: bool = False
     """Whether it was made for another legacy call, which asked the same at the same time."""
+    query: str = ""
+    """Tells the pages of a list apart; not for a log."""
+    event: str | None = None
+    """The `event_type` that it sends."""
 
     def ended(self, *, status: int | None = None, error: str | None = None) -> None:
         """Note how the call came out, and how long it took."""
@@ -24,18 +28,12 @@ class UpstreamCall:
         self.error = error
         self.milliseconds = milliseconds_since(self.started)
 
-    def line(self) -> dict[str, object]:
-        """Return what stands in the log."""
-        return {
-            "method": self.method,
-            "path": self.path,
-            "status": self.status,
-            "milliseconds": self.milliseconds,
-            **({"error": self.error} if self.error else {}),
-            **({"shared": True} if self.shared else {}),
-        }
-
 
 def milliseconds_since(started: float) -> float:
     """Return the milliseconds since `started`, a time of `time.monotonic`, to one decimal."""
-    return round((time.monotonic() - started) * 1000, 1)
+    return milliseconds(time.monotonic() - started)
+
+
+def milliseconds(seconds: float) -> float:
+    """Return seconds as milliseconds, to one decimal."""
+    return round(seconds * 1000, 1)

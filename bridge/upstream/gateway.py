@@ -10,6 +10,7 @@ from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import count
+from time import perf_counter
 
 import structlog
 from msgspec.structs import replace
@@ -131,6 +132,8 @@ class Errand:
     """Whence it came: of strangers, those from one network wait for each other."""
     calls: list[UpstreamCall] = field(default_factory=list)
     """Every try to call v2, in their order."""
+    spent: float = 0.0
+    """Seconds that its flow waited for answers, v2's own time among them."""
 
 
 _Outcome = V2Response | UpstreamUnreachable | UpstreamUnavailable
@@ -236,22 +239,26 @@ class Gateway:
             UpstreamError: there is no answer; `UpstreamUnavailable`: v2 was not even asked.
         """
         deadline = errand.deadline if deadline is None else deadline
-        if request.method != "GET" or request.settles:
-            return await self._make(request, errand, deadline, leave_by)
-        credential = errand.credential
-        key = (credential.key, self.writes(credential.account_id), request)
-        while key in self._reads.under_way:
-            # Whoever works may be stopped, or run out of time: there may be some left here.
-            if (response := await self._follow(key, request, errand, deadline)) is not None:
-                return response
-        making = self._make(request, errand, deadline, leave_by)
-        return await self._reads.work(key, errand.worker, making)
+        began = perf_counter()
+        try:
+            if request.method != "GET" or request.settles:
+                return await self._make(request, errand, deadline, leave_by)
+            credential = errand.credential
+            key = (credential.key, self.writes(credential.account_id), request)
+            while key in self._reads.under_way:
+                # Whoever works may be stopped, or run out of time: there may be some left here.
+                if (response := await self._follow(key, request, errand, deadline)) is not None:
+                    return response
+            making = self._make(request, errand, deadline, leave_by)
+            return await self._reads.work(key, errand.worker, making)
+        finally:
+            errand.spent += perf_counter() - began
 
     async def _follow(
         self, key: Hashable, request: V2Request, errand: Errand, deadline: float
     ) -> V2Response | None:
         """Wait for the answer to the same call of another; None if it was given up."""
-        call = UpstreamCall(request.method, request.path, shared=True)
+        call = UpstreamCall(request.method, request.path, shared=True, query=request.query)
         errand.calls.append(call)
         try:
             async with asyncio.timeout_at(deadline):
@@ -360,7 +367,9 @@ class Gateway:
             probes_account = lane.breaker.admit(urgent=request.settles)
             try:
                 seconds = self._seconds_left(deadline, leave_by)
-                call = UpstreamCall(request.method, request.path)
+                call = UpstreamCall(
+                    request.method, request.path, query=request.query, event=request.event
+                )
                 errand.calls.append(call)
                 credential = errand.credential
                 self._recent.add(credential.key)

@@ -20,12 +20,13 @@ class InvalidRequest(LegacyCallError):
 class NotIdentified(LegacyCallError):
     """No credential came with the call, or none that any enabled way of calling accepts.
 
-    `reason` is for the operator: to callers, all of these are one.
+    `reason`, and its code, are for the operator: to callers, all of these are one.
     """
 
-    def __init__(self, message: str, reason: str) -> None:
+    def __init__(self, message: str, reason: str, code: str) -> None:
         super().__init__(message)
         self.reason = reason
+        self.code = code
 
 
 class NotFound(LegacyCallError):

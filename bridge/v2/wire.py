@@ -23,6 +23,8 @@ class V2Request(msgspec.Struct, frozen=True):
     """A JSON document."""
     settles: bool = False
     """Whether it is part of a look that settles a write: nothing older can stand in for it."""
+    event: str | None = None
+    """The `event_type` in its body, for a log."""
 
 
 class V2Response(msgspec.Struct, frozen=True):

