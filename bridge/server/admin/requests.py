@@ -48,7 +48,7 @@ class AdminRequest(web.BaseRequest):
         peer = self.remote or ""
         self.is_from_proxy = is_trusted(peer, proxies)
         """Whether it comes from one of the `trusted_proxies`."""
-        self.network, host = origin(
+        self.network, host, _ = origin(
             peer,
             headers.get("Host", ""),
             headers.getall("X-Forwarded-For", ()),

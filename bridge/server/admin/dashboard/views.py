@@ -11,19 +11,19 @@ from enum import StrEnum
 import msgspec
 
 from bridge.record.log.events import Outcome
+from bridge.record.log.finding import Filter
 from bridge.record.log.reports import (
     Bucket,
     CallRow,
     FailedConnection,
-    Filter,
     Integration,
     Log,
     Page,
     Route,
     State,
 )
-from bridge.server.dashboard.charts import DAY, HOUR
-from bridge.server.dashboard.sides import Sides, set_out
+from bridge.server.admin.dashboard.charts import DAY, HOUR
+from bridge.server.admin.dashboard.sides import Sides, set_out
 
 RANGES: Mapping[int, int] = {1: HOUR, 7: 6 * HOUR, 30: DAY, 90: DAY}
 """Over how many days a chart can look, and the milliseconds of a bar."""

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 
 from bridge.record.log.events import Outcome
-from bridge.server.dashboard.charts import DAY, HOUR
+from bridge.server.admin.dashboard.charts import DAY, HOUR
 
 MINUTE = 60 * 1000
 
@@ -17,6 +17,14 @@ OUTCOMES: Mapping[str, str] = {
     Outcome.BUSY: "told to wait",
     Outcome.FAILED: "failed",
     Outcome.GONE: "client gone",
+}
+
+VERDICTS: Mapping[str, str] = {
+    "calls": "still calls",
+    "quiet": "quiet: seems to be gone",
+    "returned": "marked as done, but still calls",
+    "done": "done, and quiet",
+    "stranger": "no known caller: only refused",
 }
 
 
