@@ -138,6 +138,7 @@ async def _demo(port: int, sandbox_port: int, admin_port: int) -> None:
                 port=port,
                 admin_port=admin_port,
                 journal=Path(directory) / "journal.sqlite",
+                database=str(Path(directory) / "log.sqlite"),
             )
             async with running(settings) as service:
                 told = {

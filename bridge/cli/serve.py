@@ -9,6 +9,7 @@ import typer
 from bridge.cli.loop import run
 from bridge.cli.terminal import Given, with_settings
 from bridge.identity.book import BookError
+from bridge.record.log.database import LogError
 from bridge.record.store import JournalError
 from bridge.server import logs
 from bridge.server.service import running
@@ -36,6 +37,8 @@ class WrongFile(Exception):
 def _told_with_its_setting(settings: Settings) -> Iterator[None]:
     try:
         yield
+    except LogError as error:
+        raise WrongFile(f"{error.setting}: {error} {where(error.setting)}") from None
     except (BookError, JournalError, UnusableCertificate) as error:
         told = str(error)
         names = (name for name in PATHS if f"{getattr(settings, name)}: " in told)

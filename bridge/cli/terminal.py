@@ -1,5 +1,6 @@
 """How the commands speak to their user: in flags, in rows, or in one line that ends them."""
 
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -78,15 +79,27 @@ def _keyword(name: str, annotation: Any, default: Any) -> Parameter:  # noqa: AN
     return Parameter(name, Parameter.KEYWORD_ONLY, annotation=annotation, default=default)
 
 
+_HARMFUL = re.compile(
+    "[\\x00-\\x1f\\x7f-\\x9f\\u061c\\u200e\\u200f\\u2028-\\u202e\\u2066-\\u2069\\ud800-\\udfff]"
+)
+"""What moves a terminal's cursor, turns its text around, ends a line, or is no character."""
+
+
+def printable(text: str) -> str:
+    """Return a text such that it does nothing to a terminal: it may be a client's."""
+    return _HARMFUL.sub("\N{REPLACEMENT CHARACTER}", text)
+
+
 def print_table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> None:
     """Print a table for eyes, or lines with tabs between the cells where nobody looks."""
     if not sys.stdout.isatty():
-        for row in (head, *rows):
-            typer.echo("\t".join(row))
+        typer.echo("\t".join(head))
+        for row in rows:
+            typer.echo("\t".join(map(printable, row)))
         return
     table = Table(box=box.SIMPLE)
     for name in head:
         table.add_column(name, overflow="fold")
     for row in rows:
-        table.add_row(*map(Text, row))  # text, not markup
+        table.add_row(*(Text(printable(cell)) for cell in row))  # text, not markup
     Console().print(table)

@@ -245,6 +245,7 @@ RESOURCE = Resource(
             Dialect.CLASSIC,
             who_am_i,
             tells_host=True,
+            shows=WHO_AM_I,
         ),
         Call(
             "rate_limit_status",
@@ -254,6 +255,7 @@ RESOURCE = Resource(
             rate_limit_status,
             json_flow=rate_limit_status_in_json,
             asks_v2=False,
+            shows=RATE_LIMIT_STATUS,
         ),
     ),
 )

@@ -151,8 +151,9 @@ GIVEN = (
 )
 
 MESSAGE_FORM = form("invoice-messages/request", MESSAGE, GIVEN)
-EVENT_FORM = form("invoice-messages/request", MESSAGE, GIVEN[:1])
+EVENT_GIVEN = GIVEN[:1]
 """An event has a body and nothing else."""
+EVENT_FORM = form("invoice-messages/request", MESSAGE, EVENT_GIVEN)
 
 UPDATED_SINCE = "updated_since"
 TEMPLATE_FLAGS = ("reminder", "thank_you")
@@ -351,14 +352,28 @@ RESOURCE = Resource(
     entities=(MESSAGE, TEMPLATE),
     given=GIVEN,
     calls=(
-        *calls("list", "GET", COLLECTIONS, list_messages, [UPDATED_SINCE]),
-        *calls("send", "POST", COLLECTIONS, send_message),
-        *calls("template", "GET", below(COLLECTIONS, "new"), show_template, TEMPLATE_FLAGS),
+        *calls("list", "GET", COLLECTIONS, list_messages, [UPDATED_SINCE], shows=MESSAGE),
+        *calls("send", "POST", COLLECTIONS, send_message, shows=MESSAGE, takes=GIVEN),
+        *calls(
+            "template",
+            "GET",
+            below(COLLECTIONS, "new"),
+            show_template,
+            TEMPLATE_FLAGS,
+            shows=TEMPLATE,
+        ),
         *chain.from_iterable(
-            calls(segment, "POST", below(COLLECTIONS, segment), partial(change_state, event_type))
+            calls(
+                segment,
+                "POST",
+                below(COLLECTIONS, segment),
+                partial(change_state, event_type),
+                shows=MESSAGE,
+                takes=() if event_type == RE_OPEN else EVENT_GIVEN,
+            )
             for segment, event_type in EVENTS.items()
         ),
-        *calls("show", "GET", MEMBERS, show_message),
+        *calls("show", "GET", MEMBERS, show_message, shows=MESSAGE),
         *calls("delete", "DELETE", MEMBERS, delete_message),
     ),
 )

@@ -214,9 +214,9 @@ RESOURCE = Resource(
     entities=(PAYMENT,),
     given=GIVEN,
     calls=(
-        *calls("list", "GET", COLLECTIONS, list_payments),
-        *calls("create", "POST", COLLECTIONS, create_payment),
-        *calls("show", "GET", MEMBERS, show_payment),
+        *calls("list", "GET", COLLECTIONS, list_payments, shows=PAYMENT),
+        *calls("create", "POST", COLLECTIONS, create_payment, shows=PAYMENT, takes=GIVEN),
+        *calls("show", "GET", MEMBERS, show_payment, shows=PAYMENT),
         *calls("delete", "DELETE", MEMBERS, delete_payment),
     ),
 )

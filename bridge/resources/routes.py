@@ -33,6 +33,10 @@ class Call:
     """Whether its answer says which host was called."""
     asks_v2: bool = True
     """Whether its flow may make v2 calls. If not, it is served whatever else is under way."""
+    shows: Entity | None = None
+    """What its answer holds, one of them or a list; None: nothing."""
+    takes: tuple[Given, ...] = ()
+    """The elements that its body may hold."""
 
     def read_query(self, query: Mapping[str, str], notes: Notes) -> dict[str, str]:
         """Return what the call reads of a query, and note the names of all else."""
@@ -53,16 +57,22 @@ Paths = Sequence[tuple[str, Dialect]]
 """Paths with ids in braces, and the dialect of each."""
 
 
-def calls(
+def calls(  # noqa: PLR0913 - a row of a resource's table
     name: str,
     method: str,
     paths: Paths,
     flow: Callable[[V1Request], Flow],
     parameters: Iterable[str] = (),
+    *,
+    shows: Entity | None = None,
+    takes: tuple[Given, ...] = (),
 ) -> tuple[Call, ...]:
     """Return the same call on each of these paths."""
     known = frozenset(parameters)
-    return tuple(Call(name, method, path, dialect, flow, known) for path, dialect in paths)
+    return tuple(
+        Call(name, method, path, dialect, flow, known, shows=shows, takes=takes)
+        for path, dialect in paths
+    )
 
 
 def below(paths: Paths, segment: str) -> Paths:

@@ -7,7 +7,6 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import partial
-from secrets import token_bytes
 from typing import Any
 
 import aiohttp
@@ -15,8 +14,9 @@ import structlog
 from aiohttp import web
 
 from bridge.identity.book_keeper import BookKeeper
-from bridge.identity.digests import KEY_LENGTH, Digests
+from bridge.identity.digests import Digests
 from bridge.record.journal import Journal, open_journal
+from bridge.record.log.writer import LogWriter, open_log_writer
 from bridge.server import logs
 from bridge.server.admin.health import OK, Check, Readiness, upstream_check
 from bridge.server.admin.side import AdminSide
@@ -68,6 +68,7 @@ async def running(settings: Settings, limits: Limits = LIMITS) -> AsyncIterator[
     Raises:
         BookError: the credential book cannot be used.
         JournalError: the journal cannot be used.
+        LogError: the translation log cannot be used, and waiting will not help.
         UnusableCertificate: the certificate or its key cannot be used.
         CannotListen: an address cannot be listened on.
     """
@@ -85,6 +86,14 @@ async def running(settings: Settings, limits: Limits = LIMITS) -> AsyncIterator[
         window = timedelta(seconds=settings.repeat_window)
         journal = await stack.enter_async_context(
             open_journal(settings.journal, window=window, clock=v2_clock)
+        )
+        log_writer = await stack.enter_async_context(
+            open_log_writer(
+                settings.database,
+                settings.database_key,
+                days=settings.calls_kept_days,
+                size=settings.calls_kept_bytes,
+            )
         )
         upstream = replace(
             settings.upstream_client(),
@@ -124,7 +133,7 @@ async def running(settings: Settings, limits: Limits = LIMITS) -> AsyncIterator[
             names=[settings.admin_host],
             phase=phase,
             state=lambda: {
-                "warnings": _warnings(keeper, tls, in_the_clear),
+                "warnings": _warnings(keeper, tls, log_writer, in_the_clear),
                 "breakers": gateway.breakers(),
             },
         )
@@ -136,7 +145,7 @@ async def running(settings: Settings, limits: Limits = LIMITS) -> AsyncIterator[
                 "admin_port",
             )
         )
-        recorder = Recorder((logs.call_log(),), Digests(token_bytes(KEY_LENGTH)))
+        recorder = Recorder((logs.call_log(), log_writer.ended), Digests(log_writer.key))
         endpoint = Endpoint(
             settings,
             gateway,
@@ -246,7 +255,10 @@ def _tell_of_unknown_variables(keeper: BookKeeper | None) -> None:
 
 
 def _warnings(
-    keeper: BookKeeper | None, tls: CertificateReloader | None, in_the_clear: str | None
+    keeper: BookKeeper | None,
+    tls: CertificateReloader | None,
+    log_writer: LogWriter,
+    in_the_clear: str | None,
 ) -> Mapping[str, str]:
     """Return what serves yet, but not for long, not safely, or not after the next start."""
     told = {
@@ -254,5 +266,6 @@ def _warnings(
         "book": keeper and keeper.warning(),
         "certificate": tls and tls.warning(),
         "log": logs.problem(),
+        "database": log_writer.problem(),
     }
     return {name: warning for name, warning in told.items() if warning}

@@ -38,6 +38,7 @@ async def running_service(
     }
     with TemporaryDirectory() as directory:
         defaults["journal"] = Path(directory) / "journal.sqlite"
+        defaults["database"] = str(Path(directory) / "log.sqlite")
         async with (
             running(*configured(upstream=upstream, **{**defaults, **settings})) as service,
             LegacyClient(LOOPBACK, service.port) as client,

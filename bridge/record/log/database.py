@@ -20,7 +20,13 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine, create_engine, event, insert, make_url, select, text
-from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import (
+    ArgumentError,
+    DataError,
+    DBAPIError,
+    IntegrityError,
+    SQLAlchemyError,
+)
 from sqlalchemy.pool import QueuePool
 
 from bridge.record.log.tables import INSTALLATION
@@ -53,6 +59,10 @@ _SERVER_DEFAULTS: dict[str, Any] = {
     "options": "-c statement_timeout=60000 -c lock_timeout=10000 -c timezone=UTC",
     "application_name": "harvest-bridge",
 }
+
+
+_MAY_PASS = frozenset({"08", "40", "53", "55", "57", "58"})
+"""PostgreSQL's classes of errors of connections, rollback, resources, locks, operators, disks."""
 
 
 class LogError(Exception):
@@ -95,7 +105,7 @@ def key_file(database: str, file: Path | None) -> Path:
         WrongKey: there is none by default, for several bridges share the server's database.
     """
     if file is None and is_server(database):
-        raise WrongKey("database_key: must be set when database is a URL")
+        raise WrongKey("must be set when database is a URL: several bridges share the key")
     return Path(f"{database}.key") if file is None else file
 
 
@@ -215,10 +225,20 @@ def reported(database: str) -> Iterator[None]:
 
 
 def may_pass(error: DBAPIError) -> bool:
-    """Tell whether the database refuses all at the moment; else, what it was told to do."""
+    """Tell whether what went wrong may be over in a while."""
     if isinstance(error.orig, sqlite3.Error):
         return error.orig.sqlite_errorname.startswith(("SQLITE_BUSY", "SQLITE_LOCKED"))
-    return error.connection_invalidated or getattr(error.orig, "sqlstate", None) is None
+    state = getattr(error.orig, "sqlstate", None)
+    return error.connection_invalidated or state is None or state[:2] in _MAY_PASS
+
+
+def is_of_data(error: Exception) -> bool:
+    """Tell whether a database refuses what it was given, and would again."""
+    if isinstance(error, DataError | IntegrityError | UnicodeError | OverflowError):
+        return True
+    # PostgreSQL's class of limits, such as that of a key's length, is one of operation to psycopg.
+    state = getattr(getattr(error, "orig", None), "sqlstate", None)
+    return state is not None and state.startswith("54")
 
 
 def _one_line(error: object) -> str:

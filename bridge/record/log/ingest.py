@@ -14,13 +14,11 @@ from sqlalchemy import Connection, Table, insert, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from bridge.record.log import tables
-from bridge.record.log.events import CallEvent, ConnectionEvent, Ended
+from bridge.record.log.events import OTHERS, CallEvent, ConnectionEvent, Ended, line_of
+from bridge.record.log.ids import TIME_SHIFT
 
 HOUR = 3600 * 1000
 DAY = 24 * HOUR
-TIME_SHIFT = 22
-"""Bits of an id below its milliseconds."""
-
 ROWS_AT_ONCE = 50
 """Rows of one statement to SQLite: between two, the interpreter is asked for again."""
 
@@ -48,7 +46,27 @@ _json = msgspec.json.Encoder()
 
 def ended(call: CallEvent) -> Ended:
     """Return what sinks are told of a call, without an exchange."""
-    return Ended(call, _json.encode(call))
+    return Ended(call, line_of(call))
+
+
+def cleaned(ended: Ended) -> Ended:
+    """Return a call without what no database takes as text, or as a number."""
+    call = msgspec.convert(_cleaned(msgspec.to_builtins(ended.call)), CallEvent)
+    return Ended(call, line_of(call), ended.exchange)
+
+
+def _cleaned(value: Any) -> Any:  # noqa: ANN401 - whatever JSON can be
+    match value:
+        case str():
+            return value.replace("\0", "\ufffd").encode("utf-8", "replace").decode()
+        case int() if abs(value) >= 1 << 63:
+            return None
+        case dict():
+            return {name: _cleaned(each) for name, each in value.items()}
+        case list() | tuple():
+            return [_cleaned(each) for each in value]
+        case _:
+            return value
 
 
 def ingest(connection: Connection, calls: Sequence[CallEvent]) -> None:
@@ -185,13 +203,12 @@ def _statements(dialect: str) -> tuple[str, str, tuple[str, ...]]:
     """Return what makes the table of a batch, what empties it, and what counts what is in it."""
     columns, calls = _typed(_BATCH), ", ".join(_CALLS)
     if dialect == "sqlite":
-        prepare = f"CREATE TEMP TABLE IF NOT EXISTS batch ({columns.replace('bigint PRIMARY', 'integer PRIMARY')})"
+        columns = columns.replace("bigint PRIMARY", "integer PRIMARY")
         clear = "DELETE FROM batch"
         length, elements = "json_array_length({})", "json_each({})"
         field = "json_extract(element.value, '$.{}')"
         count_of = field
     else:
-        prepare = f"CREATE TEMP TABLE IF NOT EXISTS batch ({columns})"
         clear = "TRUNCATE batch"
         length, elements = "json_array_length({})", "json_array_elements({})"
         field = "(element.value ->> '{}')"
@@ -222,7 +239,7 @@ def _statements(dialect: str) -> tuple[str, str, tuple[str, ...]]:
     note_sums = {"calls": "count(*)", "count": f"sum({count_of.format('count')})"}
     time = f"(b.id >> {TIME_SHIFT})"
     return (
-        prepare,
+        f"CREATE TEMP TABLE IF NOT EXISTS batch ({columns})",
         clear,
         (
             f"INSERT INTO calls ({calls}) SELECT {calls} FROM batch",
@@ -273,6 +290,9 @@ def _counted(
 def _seen(time: str) -> str:
     """Return what notes who has called, as of the latest call of each in a batch."""
     who = [*_WHO, "user_agent", "address", "host"]
+    # What is not told apart has nothing in common.
+    values = [f"CASE WHEN b.integration <> '{OTHERS}' THEN b.{name} END" for name in who]
+    values[who.index("is_known")] = f"b.is_known AND b.integration <> '{OTHERS}'"
     latest = ", ".join(
         f"{name} = CASE WHEN excluded.last_seen >= integrations.last_seen "
         f"THEN excluded.{name} ELSE integrations.{name} END"
@@ -280,7 +300,7 @@ def _seen(time: str) -> str:
     )
     return f"""
         INSERT INTO integrations (id, {", ".join(who)}, first_seen, last_seen, calls)
-        SELECT b.integration, {", ".join(f"b.{name}" for name in who)},
+        SELECT b.integration, {", ".join(values)},
             g.first >> {TIME_SHIFT}, {time}, g.calls
         FROM batch AS b JOIN (
             SELECT integration, min(id) AS first, max(id) AS last, count(*) AS calls

@@ -1,0 +1,342 @@
+"""`harvest-bridge integrations`, `calls`, `show` and `export`: who calls v1, and what was said.
+
+What each call would be in v2 is said by `explain` and `plan`.
+"""
+
+import csv
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Annotated, Any
+
+import msgspec
+import typer
+
+from bridge.cli.asking import (
+    JSON,
+    asking,
+    read_filter,
+    show_time,
+    time_option,
+    to_json,
+    with_filter,
+)
+from bridge.cli.terminal import Given, fail, print_table, printable, with_settings
+from bridge.guide.notes import MEANINGS
+from bridge.record.log.finding import DAY, Filter
+from bridge.record.log.reports import CallRow, Integration, Log, State
+
+app = typer.Typer()
+
+PAGE = 1000
+"""Calls that are read at once."""
+
+
+@app.command()
+@with_settings("database")
+def integrations(
+    given: Given,
+    integration: Annotated[
+        str | None, typer.Argument(help="One of them: its id or the beginning of it, its name.")
+    ] = None,
+    since: Annotated[
+        str | None, typer.Option(help="Count from then on, and leave out who has not called.")
+    ] = None,
+    quiet_since: Annotated[
+        str | None, typer.Option(help="Those that have not called since: 30d, 2026-11-01.")
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="Call it so; '' takes a name away.")] = None,
+    owner: Annotated[str | None, typer.Option(help="Who looks after it.")] = None,
+    state: Annotated[State | None, typer.Option(help="How far its migration has come.")] = None,
+    remark: Annotated[str | None, typer.Option(help="What else is to be known.")] = None,
+    json: JSON = False,
+) -> None:
+    """List who still calls v1, the latest first; or show one, and write down who it is."""
+    said: dict[str, Any] = {"name": name, "owner": owner, "state": state, "remark": remark}
+    is_described = any(each is not None for each in said.values())
+    start = time_option("since", since)
+    quiet = time_option("quiet-since", quiet_since)
+    if integration is None and is_described:
+        fail("--name, --owner, --state and --remark need to know which integration is meant")
+    if integration is not None and quiet is not None:
+        fail("--quiet-since is for all integrations, not for one")
+    with asking(given) as log:
+        if integration is None:
+            _list(log, start, quiet, json)
+            return
+        found = log.find_integration(integration)
+        if is_described:
+            log.describe(found.id, **said)
+        _show_integration(log, log.integration(found.id, since=start) or found, start, json)
+
+
+def _list(log: Log, since: int | None, quiet: int | None, json: bool) -> None:
+    found = [
+        each
+        for each in log.integrations(since=since, quiet_since=quiet)
+        if since is None or quiet is not None or each.last_seen >= since
+    ]
+    if json:
+        typer.echo(to_json(found))
+        return
+    now = time.time() * 1000
+    print_table(
+        ("id", "integration", "first seen", "last seen", "quiet", "calls", "errors", "routes",
+         "dialects", "notes", "state", "owner"),
+        (
+            (
+                each.id, each.title, show_time(each.first_seen), show_time(each.last_seen),
+                _days(now - each.last_seen), str(each.calls), str(each.not_served),
+                ", ".join(each.routes), ", ".join(each.dialects), _counted(each.notes),
+                each.state, each.owner or "",
+            )
+            for each in found
+        ),
+    )  # fmt: skip
+
+
+def _days(milliseconds: float) -> str:
+    return f"{max(0, int(milliseconds // DAY))} d"
+
+
+def _counted(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} ({count})" for name, count in counts.items())
+
+
+def _show_integration(log: Log, found: Integration, since: int | None, json: bool) -> None:
+    routes = log.routes(found.id, since=since)
+    if json:
+        typer.echo(to_json({**msgspec.structs.asdict(found), "at_routes": routes}))
+        return
+    facts = msgspec.structs.asdict(found)
+    for key in ("first_seen", "last_seen"):
+        facts[key] = show_time(facts[key])
+    for key in ("outcomes", "notes"):
+        facts[key] = _counted(facts[key])
+    del facts["routes"]
+    facts["dialects"] = ", ".join(found.dialects)
+    _print_facts(facts)
+    typer.echo()
+    print_table(
+        ("method", "route", "dialect", "status", "outcome", "refusal", "calls", "v2 calls",
+         "mean ms", "first day", "last hour"),
+        (
+            (
+                each.method, each.route, each.dialect or "", _status(each.status), each.outcome,
+                each.refusal or "", str(each.calls), str(each.v2_calls),
+                f"{each.milliseconds:.0f}", show_time(each.first_seen)[:10],
+                show_time(each.last_seen),
+            )
+            for each in routes
+        ),
+    )  # fmt: skip
+
+
+def _status(status: int | None) -> str:
+    return "none" if status is None else str(status)
+
+
+def _print_facts(facts: Mapping[str, Any]) -> None:
+    """Print what is known, and nothing of what is not."""
+    print_table(
+        ("what", "is"),
+        (
+            (name.replace("_", " "), _text(value))
+            for name, value in facts.items()
+            if value not in (None, "", [], {})
+        ),
+    )
+
+
+def _text(value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:.1f}" if isinstance(value, float) else str(value)
+
+
+@app.command()
+@with_settings("database")
+@with_filter
+def calls(
+    given: Given,
+    asked: Mapping[str, Any],
+    limit: Annotated[int, typer.Option(min=1, help="The most to list.")] = 50,
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="Go on with calls as they end, of all bridges.")
+    ] = False,
+    json: JSON = False,
+) -> None:
+    """List calls, the latest first; or follow them, the latest last."""
+    with asking(given) as log:
+        filter_ = read_filter(log, asked)
+        found = _first(_matching(log, filter_, min(limit, PAGE)), limit)
+        if not follow:
+            _print_calls(found, json)
+            return
+        if filter_.until is not None:
+            fail("--follow and --until: one of them")
+        _follow(log, filter_, list(found), json)
+
+
+def _first(rows: Iterator[CallRow], limit: int) -> Iterator[CallRow]:
+    for _, row in zip(range(limit), rows, strict=False):
+        yield row
+
+
+def _matching(log: Log, filter_: Filter, at_once: int = PAGE) -> Iterator[CallRow]:
+    """Return all calls that match, the latest first, some at a time."""
+    before: int | None = None
+    while True:
+        page = log.calls(filter_, before=before, limit=at_once)
+        yield from page.rows
+        if page.before is None:
+            return
+        before = page.before
+
+
+LATE = 15_000
+"""Milliseconds after which a call that has ended is surely in the database: several bridges write,
+some later than others, so that what is new is not what has the highest ids."""
+
+POLL = 1.0
+"""Seconds between two looks."""
+
+
+def _follow(log: Log, filter_: Filter, rows: list[CallRow], json: bool) -> None:
+    fresh, seen = rows[::-1], {row.id for row in rows}
+    while True:
+        if json:
+            for row in fresh:
+                typer.echo(to_json(row))
+        else:
+            for row in fresh:
+                typer.echo("\t".join(map(printable, _cells(row))))
+        sys.stdout.flush()
+        time.sleep(POLL)
+        since = time.time_ns() // 1_000_000 - LATE
+        recent = msgspec.structs.replace(filter_, since=max(since, filter_.since or 0))
+        found = list(_matching(log, recent))[::-1]
+        fresh = [row for row in found if row.id not in seen]
+        seen = {row.id for row in found}
+
+
+_CALL_HEAD = ("time", "id", "integration", "method", "route", "status", "outcome", "ms", "v2",
+              "notes")  # fmt: skip
+
+
+def _cells(row: CallRow) -> tuple[str, ...]:
+    return (
+        show_time(row.time), str(row.id), row.title, row.method, row.route or row.path or "",
+        _status(row.status), row.refusal or row.outcome, f"{row.milliseconds:.0f}",
+        str(len(row.upstream)), ", ".join(sorted({str(each["code"]) for each in row.notes})),
+    )  # fmt: skip
+
+
+def _print_calls(rows: Iterator[CallRow], json: bool) -> None:
+    if json:
+        for row in rows:
+            typer.echo(to_json(row))
+        return
+    print_table(_CALL_HEAD, map(_cells, rows))
+
+
+@app.command()
+@with_settings("database")
+def show(
+    given: Given,
+    id_: Annotated[str, typer.Argument(metavar="ID", help="A call's id, or its X-Request-Id.")],
+    json: JSON = False,
+) -> None:
+    """Show all that is known of one call, and the v2 calls that it took."""
+    with asking(given) as log:
+        row = log.call(id_)
+        if row is None:
+            fail("there is no such call, or it is older than calls are kept")
+        if json:
+            typer.echo(to_json(row))
+            return
+        _show_call(row)
+
+
+def _show_call(row: CallRow) -> None:
+    facts = msgspec.structs.asdict(row)
+    facts["time"] = show_time(row.time)
+    facts["integration"] = f"{row.integration} ({row.title})"
+    facts["outcome"] = str(row.outcome)
+    for name in ("title", "upstream", "notes"):
+        del facts[name]
+    _print_facts(facts)
+    if row.upstream:
+        typer.echo()
+        print_table(
+            ("v2 call", "status", "ms", "page", "event", "error", "shared"),
+            (
+                (
+                    f"{each['method']} {each['path']}", _of(each, "status"),
+                    _of(each, "milliseconds"), _of(each, "page"), _of(each, "event"),
+                    _of(each, "error"), "yes" if each.get("shared") else "",
+                )
+                for each in row.upstream
+            ),
+        )  # fmt: skip
+    if row.notes:
+        typer.echo()
+        print_table(
+            ("note", "on", "times", "meaning"),
+            (
+                (
+                    str(each["code"]), str(each["subject"]), str(each["count"]),
+                    MEANINGS.get(str(each["code"]), ""),
+                )
+                for each in row.notes
+            ),
+        )  # fmt: skip
+
+
+def _of(call: Mapping[str, object], name: str) -> str:
+    value = call.get(name)
+    return "" if value is None else _text(value)
+
+
+@app.command()
+@with_settings("database")
+@with_filter
+def export(
+    given: Given,
+    asked: Mapping[str, Any],
+    json: Annotated[bool, typer.Option("--json", help="JSON, one call a line.")] = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="CSV with a head.")] = False,
+) -> None:
+    """Write calls to standard output, the latest first, as many as there are."""
+    formats: Mapping[Callable[[Iterator[CallRow]], None], bool] = {
+        _write_json: json,
+        _write_csv: as_csv,
+    }
+    wanted = [write for write, is_wanted in formats.items() if is_wanted]
+    if len(wanted) != 1:
+        fail("one of --json and --csv has to be given")
+    with asking(given) as log:
+        wanted[0](_matching(log, read_filter(log, asked)))
+
+
+def _write_json(rows: Iterator[CallRow]) -> None:
+    for row in rows:
+        sys.stdout.write(f"{to_json(row)}\n")
+
+
+def _write_csv(rows: Iterator[CallRow]) -> None:
+    writer = csv.writer(sys.stdout, lineterminator="\r\n")  # RFC 4180, section 2
+    writer.writerow(CallRow.__struct_fields__)
+    for row in rows:
+        cells = {**msgspec.structs.asdict(row), "time": show_time(row.time)}
+        for name in ("upstream", "notes"):
+            cells[name] = to_json(cells[name]) if cells[name] else ""
+        writer.writerow(["" if each is None else _harmless(each) for each in cells.values()])
+
+
+def _harmless(value: object) -> object:
+    """Return the value of a cell such that no spreadsheet takes a text for a formula."""
+    if not isinstance(value, str):
+        return value
+    text = value.encode("utf-8", "replace").decode()
+    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text

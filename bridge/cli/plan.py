@@ -1,0 +1,109 @@
+"""`harvest-bridge plan`: what an integration has to call instead of v1."""
+
+import sys
+from collections.abc import Iterator, Sequence
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.markdown import Markdown
+
+from bridge.cli.asking import JSON, asking, show_time, time_option, to_json
+from bridge.cli.terminal import Given, fail, printable, with_settings
+from bridge.guide.plan import Change, Plan, Step, plan
+
+app = typer.Typer()
+
+
+@app.command("plan")
+@with_settings("database")
+def show_plan(
+    given: Given,
+    integration: Annotated[
+        str, typer.Argument(help="Whose: an id or its beginning, a name, or a label of the book.")
+    ],
+    since: Annotated[
+        str | None, typer.Option(help="Of what it has called since: 30d, 2026-11-01.")
+    ] = None,
+    markdown: Annotated[
+        bool, typer.Option("--markdown", help="Print Markdown, on a terminal, too.")
+    ] = False,
+    json: JSON = False,
+) -> None:
+    """Say what an integration has to call instead, as a list of what to do.
+
+    Where nobody looks, it is Markdown.
+    """
+    if json and markdown:
+        fail("--json and --markdown: one of them")
+    start = time_option("since", since)
+    with asking(given) as log:
+        found = log.find_integration(integration)
+        made = plan(found, log.routes(found.id, since=start), log.notes(found.id, since=start))
+    if json:
+        typer.echo(to_json(made))
+        return
+    text = "\n".join(_markdown(made))
+    if markdown or not sys.stdout.isatty():
+        typer.echo(text)
+    else:
+        Console().print(Markdown(text, hyperlinks=False))
+
+
+def _markdown(made: Plan) -> Iterator[str]:
+    who = made.integration
+    yield f"# What {_plain(who.title)} has to call instead"
+    yield ""
+    yield f"Integration {who.id}, last seen {show_time(who.last_seen)}, state {who.state}."
+    yield ""
+    yield "With every call:"
+    yield ""
+    yield from (f"- {each}" for each in made.everywhere)
+    for step in made.steps:
+        yield from _step(step)
+
+
+def _step(step: Step) -> Iterator[str]:
+    yield ""
+    yield f"## [ ] {_plain(f'{step.method} {step.route}')}"
+    yield ""
+    outcomes = ", ".join(f"{count} {outcome}" for outcome, count in step.outcomes.items())
+    yield (
+        f"{step.calls} calls since {show_time(step.first_seen)[:10]}, last in the hour of "
+        f"{show_time(step.last_seen)}: {outcomes}."
+    )
+    if step.v2:
+        yield ""
+        yield "```sh"
+        yield from (call.curl for call in step.v2)
+        yield "```"
+    if step.remarks:
+        yield ""
+        yield from (f"- {each}" for each in step.remarks)
+    yield from _changes("What is sent", step.body)
+    yield from _changes("What is answered", step.answer)
+    if step.notes:
+        yield ""
+        yield "What was noted of its calls:"
+        yield ""
+        for note in step.notes:
+            yield f"- {note.code} on {_plain(note.subject)} in {note.calls} calls: {note.meaning}"
+
+
+def _changes(heading: str, changes: Sequence[Change]) -> Iterator[str]:
+    if not changes:
+        return
+    yield ""
+    yield f"| {heading} in v1 | type | in v2 | type | what changes |"
+    yield "| --- | --- | --- | --- | --- |"
+    for each in changes:
+        cells = (each.v1, each.v1_type, each.v2 or "none", each.v2_type or "", ", ".join(each.what))
+        yield f"| {' | '.join(cells)} |"
+
+
+_MARKUP = str.maketrans({each: f"\\{each}" for each in r"\`*_[]<>|#"})
+
+
+def _plain(text: str) -> str:
+    """Return a text that may be a client's, such that it is no markup."""
+    return printable(text).translate(_MARKUP)

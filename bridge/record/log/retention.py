@@ -1,0 +1,160 @@
+"""What the translation log keeps for how long, and how what is too old makes room, bit by bit.
+
+Single calls and their captures go by age, and the oldest ones where the database takes too many
+bytes. Counts by hours are kept for 90 days; counts by days, and who has called, for ever.
+"""
+
+import time
+from collections.abc import Callable
+
+from sqlalchemy import Connection, Engine, Table, delete, func, select, text
+
+from bridge.record.log.database import ADVISORY_LOCK, writing
+from bridge.record.log.ids import TIME_SHIFT
+from bridge.record.log.tables import CALLS, CAPTURES, CONNECTIONS, HOURS
+
+HOUR = 3600 * 1000
+DAY = 24 * HOUR
+
+HOURS_KEPT = 90 * 24
+"""Hours that are counted one by one."""
+
+CONNECTIONS_KEPT = 90
+"""Days that failed connections are kept: their networks are whoever's."""
+
+STEP = 500
+"""Calls that one step removes at most: who writes meanwhile waits for that long."""
+
+PAGES = 500
+"""Pages of the SQLite file that one step gives back to the disk."""
+
+LOOK_EVERY = 5.0
+"""Seconds until the next look, where the last one has found nothing to remove."""
+
+_ROW_OVERHEAD = 150
+"""Bytes that PostgreSQL takes for a call besides its columns: a header, and entries of indexes."""
+
+_SAMPLE = 200
+"""Rows by which PostgreSQL's bytes a row are estimated."""
+
+
+class Retention:
+    """Removes what need not be kept; of several bridges, one at a time does."""
+
+    def __init__(self, *, days: int, size: int, clock: Callable[[], float] = time.time) -> None:
+        """Keep calls for so many `days`, in a database of about `size` bytes.
+
+        `clock` answers seconds since 1970.
+        """
+        self._days = days
+        self._size = size
+        self._clock = clock
+        self._next = 0.0
+        self._surplus = 0
+        """Calls of PostgreSQL that have still to go, by the last estimate."""
+
+    def step(self, engine: Engine) -> bool:
+        """Remove a little, if it is time to look; tell whether there may be more."""
+        if time.monotonic() < self._next:
+            return False
+        with writing(engine) as connection:
+            more = _is_ours(connection) and (
+                self._remove_old(connection) or self._make_room(connection)
+            )
+        if not more:
+            self._next = time.monotonic() + LOOK_EVERY
+        return more
+
+    def _remove_old(self, connection: Connection) -> bool:
+        now = int(self._clock() * 1000)
+        return (
+            _remove_calls(connection, STEP, (now - self._days * DAY) << TIME_SHIFT)
+            or _remove_period(connection, HOURS, now // HOUR - HOURS_KEPT)
+            or _remove_period(connection, CONNECTIONS, now // DAY - CONNECTIONS_KEPT)
+        )
+
+    def _make_room(self, connection: Connection) -> bool:
+        if connection.dialect.name == "sqlite":
+            used, free, page = (
+                connection.exec_driver_sql(f"PRAGMA {name}").scalar_one()
+                for name in ("page_count", "freelist_count", "page_size")
+            )
+            if (used - free) * page > self._size:
+                return _remove_calls(connection, STEP)
+            if used * page > self._size and free:
+                # To the last row: each gives one page back.
+                connection.exec_driver_sql(f"PRAGMA incremental_vacuum({PAGES})").all()
+                return True
+            return False
+        if not self._surplus:
+            self._surplus = _surplus(connection, self._size)
+        step = min(self._surplus, STEP)
+        self._surplus -= step
+        return step > 0 and _remove_calls(connection, step)
+
+
+def _is_ours(connection: Connection) -> bool:
+    if connection.dialect.name == "sqlite":
+        return True
+    ours = text("SELECT pg_try_advisory_xact_lock(:id)")
+    return bool(connection.execute(ours, {"id": ADVISORY_LOCK + 1}).scalar())
+
+
+def _remove_calls(connection: Connection, most: int, below: int | None = None) -> bool:
+    """Remove the oldest calls, with what was captured of them; tell whether there were any."""
+    oldest = select(CALLS.c.id).order_by(CALLS.c.id).limit(most)
+    if below is not None:
+        oldest = oldest.where(CALLS.c.id < below)
+    last = connection.execute(select(func.max(oldest.subquery().c.id))).scalar()
+    if last is None:
+        return False
+    connection.execute(delete(CALLS).where(CALLS.c.id <= last))
+    connection.execute(delete(CAPTURES).where(CAPTURES.c.id <= last))
+    return True
+
+
+def _remove_period(connection: Connection, table: Table, below: int) -> bool:
+    """Remove the oldest hour or day of a table, if it lies before one; tell whether it does."""
+    period = next(iter(table.primary_key.columns))
+    oldest = connection.execute(select(func.min(period))).scalar()
+    if oldest is None or oldest >= below:
+        return False
+    connection.execute(delete(table).where(period == oldest))
+    return True
+
+
+def _surplus(connection: Connection, size: int) -> int:
+    """Return how many calls PostgreSQL has to lose to take no more than `size` bytes.
+
+    Its files do not shrink when rows go: room is used again. So what counts is an estimate of what
+    the rows take, not how large the files are.
+    """
+    files = select(func.sum(func.pg_total_relation_size(text("c.oid")))).select_from(
+        text("pg_class c WHERE c.relkind = 'r' AND c.relnamespace = current_schema()::regnamespace")
+    )
+    total = connection.execute(files).scalar() or 0
+    if total <= size:
+        return 0
+    calls, of_call = _rows(connection, "calls", "pg_column_size(t.*)")
+    captures, of_capture = _rows(connection, "captures", "pg_column_size(t.exchange)")
+    of_call += _ROW_OVERHEAD
+    counted = connection.execute(
+        text("SELECT sum(pg_total_relation_size(oid)) FROM unnest(:names ::regclass[]) AS oid"),
+        {"names": ["call_hours", "call_days", "note_days", "integrations", "failed_connections"]},
+    ).scalar()
+    taken = calls * of_call + captures * of_capture + int(counted or 0)
+    share = of_call + (captures * of_capture / calls if calls else 0)
+    return max(0, int((taken - size) / share))
+
+
+def _rows(connection: Connection, table: str, size: str) -> tuple[float, float]:
+    """Return about how many rows a table has, and the bytes of one."""
+    rows, of_one = connection.execute(
+        text(f"""
+            SELECT greatest(s.n_live_tup, 0) AS rows, (
+                SELECT avg({size}) FROM (SELECT * FROM {table} ORDER BY id DESC LIMIT {_SAMPLE}) t
+            ) AS size
+            FROM pg_stat_user_tables s WHERE s.relid = '{table}'::regclass
+        """)
+    ).one()
+    return float(rows or 0), float(of_one or 0)
