@@ -235,7 +235,6 @@ def _status() -> Steps[bytes]:
 RESOURCE = Resource(
     name="account",
     successor="/users/me",
-    entities=(WHO_AM_I, RATE_LIMIT_STATUS),
     parts={"/users/me": "user", "/company": "company"},
     calls=(
         Call(

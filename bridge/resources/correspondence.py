@@ -6,7 +6,7 @@ For people who look at both sides of a call. Nothing is translated by it.
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from bridge.resources.routes import Resource
+from bridge.resources.routes import Call
 
 
 class Correspondence(NamedTuple):
@@ -18,20 +18,20 @@ class Correspondence(NamedTuple):
     """By the path of a member below its object, such as `payment_gateway.name`."""
 
 
-def of_answers(resource: Resource) -> Correspondence:
-    """Return what corresponds in the answers of a resource."""
+def of_answers(call: Call) -> Correspondence:
+    """Return what corresponds in the answers to a call."""
+    fields = () if call.shows is None else call.shows.fields
     return _joined(
         (field.element, source.path)
-        for entity in resource.entities
-        for field in entity.fields
+        for field in fields
         for source in field.sources
         if source.kind.v2 is not None
     )
 
 
-def of_requests(resource: Resource) -> Correspondence:
-    """Return what corresponds in its requests."""
-    return _joined((each.element, each.field) for each in resource.given if each.field is not None)
+def of_requests(call: Call) -> Correspondence:
+    """Return what corresponds in the bodies of its requests."""
+    return _joined((each.element, each.field) for each in call.takes if each.field is not None)
 
 
 def _joined(pairs: Iterable[tuple[str, str]]) -> Correspondence:

@@ -349,8 +349,6 @@ RESOURCE = Resource(
     successor=MESSAGES.path,
     collection=MESSAGES,
     look=look,
-    entities=(MESSAGE, TEMPLATE),
-    given=GIVEN,
     calls=(
         *calls("list", "GET", COLLECTIONS, list_messages, [UPDATED_SINCE], shows=MESSAGE),
         *calls("send", "POST", COLLECTIONS, send_message, shows=MESSAGE, takes=GIVEN),

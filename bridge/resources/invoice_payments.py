@@ -211,8 +211,6 @@ RESOURCE = Resource(
     successor=PAYMENTS.path,
     collection=PAYMENTS,
     look=look,
-    entities=(PAYMENT,),
-    given=GIVEN,
     calls=(
         *calls("list", "GET", COLLECTIONS, list_payments, shows=PAYMENT),
         *calls("create", "POST", COLLECTIONS, create_payment, shows=PAYMENT, takes=GIVEN),

@@ -99,12 +99,8 @@ class Resource:
     """What is listed; None: nothing is."""
     look: Look | None = None
     """How to find what a write of this resource made; None: it has no writes."""
-    entities: tuple[Entity, ...] = ()
-    """What its answers are made of."""
-    given: tuple[Given, ...] = ()
-    """What its requests may hold."""
     parts: Mapping[str, str] = field(default_factory=dict)
-    """Of entities that are made of several v2 objects: the path of each, and its name in them."""
+    """Where its answers are made of several v2 objects: the path of each, and its name in tables."""
 
 
 V1_ROOTS = frozenset({

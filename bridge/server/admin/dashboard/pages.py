@@ -20,7 +20,9 @@ import msgspec
 import structlog
 from aiohttp import web
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 
+from bridge.guide.notes import MEANINGS
 from bridge.record.log.database import LogError
 from bridge.record.log.events import Outcome
 from bridge.record.log.finding import Filter
@@ -390,11 +392,14 @@ def _environment() -> Environment:
         moment=words.moment,
         milliseconds=words.milliseconds,
         size=words.size,
+        breakable=_breakable,
         count=words.count,
         counted=words.counted,
         local=lambda time_: words.iso(time_).removesuffix("Z"),
     )
     made.globals.update(
+        events=words.EVENTS,
+        meanings=MEANINGS,
         outcomes=words.OUTCOMES,
         verdicts=words.VERDICTS,
         states=tuple(State),
@@ -410,6 +415,11 @@ def _stacked(timeline: views.Timeline, kind: str) -> charts.Chart:
     say = words.OUTCOMES if kind == "o" else {}
     named = [(say.get(each.key, each.title), each.values) for each in timeline.series]
     return charts.stacked(timeline.since, timeline.step, named)
+
+
+def _breakable(text: str) -> Markup:
+    """Return a path that can be broken into lines at its slashes."""
+    return Markup("<wbr>/").join(text.split("/"))  # which escapes each of them
 
 
 _ENVIRONMENT = _environment()

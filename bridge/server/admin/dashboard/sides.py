@@ -110,19 +110,27 @@ def set_out(exchange: Exchange, route: str | None) -> Sides:
             for each in exchange.upstream
         ],
     )
-    resource = next(
-        (each for each in RESOURCES if any(call.path == route for call in each.calls)), None
+    method = "GET" if exchange.method == "HEAD" else exchange.method
+    found = next(
+        (
+            (resource, call)
+            for resource in RESOURCES
+            for call in resource.calls
+            if (call.method, call.path) == (method, route)
+        ),
+        None,
     )
-    if resource is not None:
+    if found is not None:
+        resource, call = found
         asked = _mark(
             0,
-            of_requests(resource),
+            of_requests(call),
             [(_lines(sides.request), "")],
             [(_lines(each.request), "") for each in sides.upstream],
         )
         sides.marks = _mark(
             asked,
-            of_answers(resource),
+            of_answers(call),
             [(_lines(sides.answer), "")],
             [(_lines(each.answer), _part(resource, each.url)) for each in sides.upstream],
         )

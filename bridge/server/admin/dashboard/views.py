@@ -10,6 +10,7 @@ from enum import StrEnum
 
 import msgspec
 
+from bridge.guide.plan import Plan, plan
 from bridge.record.log.events import Outcome
 from bridge.record.log.finding import Filter
 from bridge.record.log.reports import (
@@ -36,7 +37,7 @@ SPARK_DAYS = 30
 MOST_CHARTED = 6
 """Integrations that are told apart in a chart; the others are counted together."""
 
-MOST_LISTED = 12
+MOST_LISTED = 10
 """Rows of a list that is only to be noticed, or has a page of its own."""
 
 ROWS = 50
@@ -94,6 +95,8 @@ class Attention(msgspec.Struct, frozen=True):
     refusals: list[Refusal]
     untranslated: list[Untranslated]
     connections: list[FailedConnection]
+    """The latest, at most `MOST_LISTED`."""
+    connections_in_all: int
     unrecorded: int
 
 
@@ -134,6 +137,7 @@ class OneIntegration(msgspec.Struct, frozen=True):
     integration: Integration
     by_outcome: Timeline
     routes: list[Route]
+    plan: Plan
     latest: list[CallRow]
 
 
@@ -233,12 +237,14 @@ def integration(log: Log, now: int, id_: str, days: int) -> OneIntegration | Non
     buckets = log.timeline(
         by="outcome", since=since, until=until, step=step, integration=found.id
     )
+    routes = log.routes(found.id, since=since)
     return OneIntegration(
         now=now,
         days=days,
         integration=found,
         by_outcome=_by_outcome(buckets, since, until, step),
-        routes=log.routes(found.id, since=since),
+        routes=routes,
+        plan=plan(found, routes, log.notes(found.id, since=since)),
         latest=log.calls(Filter(integration=found.id), limit=MOST_LISTED).rows,
     )
 
@@ -321,6 +327,7 @@ def _verdict(integration: Integration, since: int) -> Verdict:
 
 def _attention(log: Log, since: int, facts: Facts) -> Attention:
     routes = log.routes(None, since=since)
+    connections = log.failed_connections(since=since)
     refusals: Counter[str] = Counter()
     untranslated: Counter[tuple[str, str]] = Counter()
     for each in routes:
@@ -335,7 +342,8 @@ def _attention(log: Log, since: int, facts: Facts) -> Attention:
             Untranslated(method, path, count)
             for (method, path), count in untranslated.most_common(MOST_LISTED)
         ],
-        connections=list(log.failed_connections(since=since))[:MOST_LISTED],
+        connections=connections[:MOST_LISTED],
+        connections_in_all=len(connections),
         unrecorded=log.unrecorded(since=since),
     )
 

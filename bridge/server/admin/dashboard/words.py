@@ -19,6 +19,12 @@ OUTCOMES: Mapping[str, str] = {
     Outcome.GONE: "client gone",
 }
 
+EVENTS: Mapping[str, str] = {
+    "tls_handshake_failed": "TLS handshake",
+    "not_http": "no HTTP",
+    "connection_refused": "turned away",
+}
+
 VERDICTS: Mapping[str, str] = {
     "calls": "still calls",
     "quiet": "quiet: seems to be gone",
