@@ -18,6 +18,8 @@ from bridge.identity.digests import Digests
 from bridge.record.journal import Journal, open_journal
 from bridge.record.log.writer import LogWriter, open_log_writer
 from bridge.server import logs
+from bridge.server.admin.dashboard.facts import gather
+from bridge.server.admin.dashboard.pages import Dashboard
 from bridge.server.admin.health import OK, Check, Readiness, upstream_check
 from bridge.server.admin.side import AdminSide
 from bridge.server.endpoint import NO_BOOK, Endpoint
@@ -128,8 +130,16 @@ async def running(settings: Settings, limits: Limits = LIMITS) -> AsyncIterator[
         if tls is not None:
             checks["certificate"] = _at_once(tls.problem)
         readiness = Readiness(checks)
+        dashboard = Dashboard(
+            settings.database,
+            partial(
+                gather, journal, gateway, lambda: _warnings(keeper, tls, log_writer, in_the_clear)
+            ),
+        )
+        stack.callback(dashboard.close)
         admin = AdminSide(
             readiness,
+            routes=dashboard.routes(),
             names=[settings.admin_host],
             phase=phase,
             state=lambda: {

@@ -29,6 +29,7 @@ from bridge.record.log.finding import Filter
 from bridge.record.log.reports import Log, State, UnknownIntegration
 from bridge.resources import RESOURCES
 from bridge.server.admin.dashboard import charts, views, words
+from bridge.server.admin.dashboard.facts import Facts
 from bridge.server.admin.pages import static_routes
 from bridge.server.admin.requests import AdminRequest, Refused, Route
 from bridge.v1.notes import NoteCode
@@ -59,7 +60,7 @@ class Asked(NamedTuple):
     """Milliseconds since 1970."""
     query: Mapping[str, str]
     variables: Mapping[str, str]
-    facts: views.Facts
+    facts: Facts
 
 
 class Page(NamedTuple):
@@ -210,7 +211,7 @@ class Dashboard:
     def __init__(
         self,
         database: str,
-        facts: Callable[[], Awaitable[views.Facts]],
+        facts: Callable[[], Awaitable[Facts]],
         *,
         patience: float = PATIENCE,
         clock: Callable[[], float] = time,

@@ -24,6 +24,7 @@ from bridge.record.log.reports import (
     State,
 )
 from bridge.server.admin.dashboard.charts import DAY, HOUR
+from bridge.server.admin.dashboard.facts import Facts
 from bridge.server.admin.dashboard.sides import Sides, set_out
 
 RANGES: Mapping[int, int] = {1: HOUR, 7: 6 * HOUR, 30: DAY, 90: DAY}
@@ -42,18 +43,6 @@ MOST_LISTED = 10
 
 ROWS = 50
 """Calls of one page."""
-
-
-class Facts(msgspec.Struct, frozen=True):
-    """What the process knows of itself just now, besides the log."""
-
-    checks: Mapping[str, str] = {}
-    """What is wrong, by what was checked."""
-    warnings: Mapping[str, str] = {}
-    breakers: Mapping[str, str] = {}
-    """Those that are not closed, with their states."""
-    unknown_writes: int = 0
-    """Writes of the journal whose outcome nobody knows."""
 
 
 class Series(msgspec.Struct, frozen=True):
