@@ -27,7 +27,7 @@ V2 = "https://api.harvestapp.com/v2"
 
 EVERYWHERE = (
     f"The address is {V2}, for all accounts.",
-    "The credential is an access token as Authorization: Bearer; Harvest-Account-Id is the account.",
+    "The credential is a token as Authorization: Bearer; Harvest-Account-Id names the account.",
     "User-Agent has to name the application and a contact: without, v2 answers 400.",
     "JSON both ways; names have underscores, and what was nil is null.",
     "What was made is the answer's body, its id in it: there is no Location.",

@@ -11,12 +11,11 @@ import msgspec
 from sqlalchemy import ColumnElement, Connection, Row, and_, func, or_, select, true
 
 from bridge.record.log.events import Outcome
+from bridge.record.log.ids import TIME_SHIFT
 from bridge.record.log.tables import CALLS, DAYS, HOURS, NOTES
 
 HOUR = 3600 * 1000
 DAY = 24 * HOUR
-TIME_SHIFT = 22
-"""Bits of an id below its milliseconds."""
 
 FIRST_SLICE = 500
 SLICE = 20_000

@@ -26,8 +26,9 @@ from sqlalchemy import (
 
 from bridge.record.log import finding
 from bridge.record.log.database import LogError, open_existing, reported, writing
-from bridge.record.log.events import Outcome
-from bridge.record.log.finding import DAY, HOUR, TIME_SHIFT, Filter
+from bridge.record.log.events import OTHERS, Outcome
+from bridge.record.log.finding import DAY, HOUR, Filter
+from bridge.record.log.ids import TIME_SHIFT
 from bridge.record.log.tables import (
     CALLS,
     CAPTURES,
@@ -577,6 +578,8 @@ def _most_first(counts: dict[str, int]) -> dict[str, int]:
 def _title(row: Row[Any]) -> str:
     if named := row.name or row.label:
         return str(named)
+    if row.id == OTHERS:
+        return "callers that are not told apart"
     account = None if row.account_id is None else f"account {row.account_id}"
     known = (row.subdomain or account, row.agent, row.network)
     return ", ".join(each for each in known if each) or row.id
