@@ -138,14 +138,19 @@ def short(value: int) -> str:
 
 
 def _labels(since: int, step: int, count: int) -> tuple[Label, ...]:
-    every = max(1, ceil(count / _LABELS))
     width = 100 / max(1, count)
-    labelled = []
-    for number, at in enumerate(range(0, count, every)):
-        begin = _moment(since + at * step)
-        text = f"{begin.day} {begin:%b}" if step >= DAY else f"{begin:%H:%M}"
-        labelled.append(Label(round((at + 0.5) * width, 4), text, minor=number % 2 == 1))
-    return tuple(labelled)
+    has_days = step * count > DAY
+    begins = [since + at * step for at in range(count)]
+    # What is labelled with a day begins with it.
+    labelled = [each for each in begins if not has_days or each % DAY == 0 or step > DAY]
+    every = max(1, ceil(len(labelled) / _LABELS))
+    labels = []
+    for number, begin in enumerate(labelled[::every]):
+        moment = _moment(begin)
+        text = f"{moment.day} {moment:%b}" if has_days else f"{moment:%H:%M}"
+        middle = ((begin - since) // step + 0.5) * width
+        labels.append(Label(round(middle, 4), text, minor=number % 2 == 1))
+    return tuple(labels)
 
 
 def _moment(time: int) -> datetime:

@@ -48,10 +48,10 @@ class Body(msgspec.Struct):
     """`xml`, `json`, or `text` where it could not be read."""
     size: int
     lines: list[Line]
-    left_out: int = 0
-    """Lines that are not shown."""
-    cut: bool = False
-    """Whether only its beginning was captured."""
+    more_lines: int = 0
+    """Those that are not shown."""
+    left_out: str | None = None
+    """Why not all of it was captured, as in `Message`."""
 
 
 class Half(msgspec.Struct):
@@ -69,7 +69,9 @@ class Upstream(msgspec.Struct):
     status: int | None
     error: str | None
     milliseconds: float | None
-    request: Half
+    shared: bool
+    """Whether it was made for another legacy call."""
+    request: Half | None
     answer: Half | None
 
 
@@ -82,7 +84,7 @@ class Sides(msgspec.Struct):
     raw: bool
     marks: int
     """How many facts were found on both sides."""
-    request: Half
+    request: Half | None
     answer: Half | None
     upstream: list[Upstream]
 
@@ -96,7 +98,7 @@ def set_out(exchange: Exchange, route: str | None) -> Sides:
         exchange.raw,
         0,
         _half(exchange.request),
-        exchange.answer and _half(exchange.answer),
+        _half(exchange.answer),
         [
             Upstream(
                 each.method,
@@ -104,8 +106,9 @@ def set_out(exchange: Exchange, route: str | None) -> Sides:
                 each.status,
                 each.error,
                 each.milliseconds,
+                each.shared,
                 _half(each.request),
-                each.answer and _half(each.answer),
+                _half(each.answer),
             )
             for each in exchange.upstream
         ],
@@ -194,15 +197,16 @@ def _names(lines: Sequence[Line]) -> str:
     return ", ".join(dict.fromkeys(line.name or "" for line in lines))
 
 
-def _half(message: Message) -> Half:
+def _half(message: Message | None) -> Half | None:
+    if message is None:
+        return None
     return Half(message.headers, _body(message) if message.size or message.body else None)
 
 
 def _body(message: Message) -> Body:
-    cut = len(message.body) < message.size
     lines: list[Line] | None = None
     kind = "text"
-    if not cut:
+    if message.left_out is None:
         # A message does not say which it is where its client did not.
         kind = "xml" if message.body.lstrip()[:1] == b"<" else "json"
         lines = _xml(message.body) if kind == "xml" else _json(message.body)
@@ -210,7 +214,8 @@ def _body(message: Message) -> Body:
         kind = "text"
         text = message.body.decode("utf-8", "replace")
         lines = [Line(0, [("", _short(each))]) for each in text.splitlines()]
-    return Body(kind, message.size, lines[:MOST_LINES], max(0, len(lines) - MOST_LINES), cut)
+    more = max(0, len(lines) - MOST_LINES)
+    return Body(kind, message.size, lines[:MOST_LINES], more, message.left_out)
 
 
 def _short(text: str) -> str:

@@ -12,6 +12,7 @@ import msgspec
 
 from bridge.guide.plan import Plan, plan
 from bridge.record.log.events import Outcome
+from bridge.record.log.exchange import unpack
 from bridge.record.log.finding import Filter
 from bridge.record.log.reports import (
     Bucket,
@@ -250,9 +251,8 @@ def call(log: Log, now: int, id_: str) -> OneCall | None:
     found = log.call(id_)
     if found is None:
         return None
-    exchange = None
-    sides = None if exchange is None else set_out(exchange, found.route)
-    return OneCall(now, found, sides)
+    kept = log.exchange(found.id) if found.captured else None
+    return OneCall(now, found, None if kept is None else set_out(unpack(kept), found.route))
 
 
 def switch_off(log: Log, now: int, quiet: int) -> SwitchOff:
