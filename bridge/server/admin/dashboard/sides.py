@@ -159,15 +159,13 @@ _Place = tuple[Sequence[Line], str]
 def _mark(marks: int, same: Correspondence, v1: Sequence[_Place], v2: Sequence[_Place]) -> int:
     """Number what is on both sides, from `marks` on, and return the last number.
 
-    Items of a list are paired by their ids; one that has none is the only one there is.
+    Items of a list are paired by their ids. What has none is paired with what tells the same fact,
+    if nothing else does.
     """
     left = _facts(same.elements, v1)
     right = _facts(same.members, v2)
-    only_left, only_right = _only_item(left), _only_item(right)
     for (item, fact), lines in left.items():
-        others = right.get((item, fact))
-        if others is None and only_left and only_right:
-            others = next((each for (_, its), each in right.items() if its == fact), None)
+        others = right.get((item, fact)) or _only(left, right, item, fact)
         if not others:
             continue
         marks += 1
@@ -178,19 +176,25 @@ def _mark(marks: int, same: Correspondence, v1: Sequence[_Place], v2: Sequence[_
     return marks
 
 
-def _facts(
-    names: Mapping[str, str], places: Sequence[_Place]
-) -> Mapping[tuple[str | None, str], list[Line]]:
+_Facts = Mapping[tuple[str | None, str], list[Line]]
+"""Lines by their item, and by the fact that they tell."""
+
+
+def _only(left: _Facts, right: _Facts, item: str | None, fact: str) -> list[Line] | None:
+    on_the_left = [its for its, told in left if told == fact]
+    on_the_right = [its for its, told in right if told == fact]
+    if len(on_the_left) != 1 or len(on_the_right) != 1:
+        return None
+    return right[on_the_right[0], fact] if None in {item, on_the_right[0]} else None
+
+
+def _facts(names: Mapping[str, str], places: Sequence[_Place]) -> _Facts:
     found: defaultdict[tuple[str | None, str], list[Line]] = defaultdict(list)
     for lines, before in places:
         for line in lines:
             if line.name is not None and (fact := names.get(before + line.name)) is not None:
                 found[line.item, fact].append(line)
     return found
-
-
-def _only_item(facts: Mapping[tuple[str | None, str], list[Line]]) -> bool:
-    return len({item for item, _ in facts}) <= 1
 
 
 def _names(lines: Sequence[Line]) -> str:
