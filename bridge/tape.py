@@ -7,6 +7,8 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
+from bridge.secret import Secret
+
 BODY_KEPT = 256 * 1024
 """Bytes of one body: some 200 messages, more than a developer reads."""
 
@@ -93,21 +95,25 @@ class Tape:
         "_room",
         "_size",
         "answer",
+        "base",
         "began",
-        "method",
         "request",
+        "secrets",
         "started",
         "takes",
-        "url",
+        "target",
     )
 
-    def __init__(self, room: Room, method: str, url: str, headers: Mapping[str, str]) -> None:
+    def __init__(self, room: Room, base: str, target: str, headers: Mapping[str, str]) -> None:
+        """Begin to hear a call of `target`, a path and its query, at `base`: scheme and host."""
         self._room = room
         self._size = 0
         self.began = time.time()
         self.started = time.monotonic()
-        self.method = method
-        self.url = url
+        self.base = base
+        self.target = target
+        self.secrets: tuple[Secret, ...] = ()
+        """Those that came with it, or that v2 was asked with."""
         self.takes: list[Take] = []
         self.request = self.hold(headers)
         self.answer: Heard | None = None
@@ -137,8 +143,9 @@ class Tape:
         self.takes.append(take)
         return take
 
-    def end(self) -> None:
+    def end(self, secrets: tuple[Secret, ...]) -> None:
         """Give the room back: what is held from here on is counted by whoever holds it."""
+        self.secrets = secrets
         self._room.left += self._size
 
     def _fill(self, heard: Heard, parts: Sequence[bytes]) -> None:

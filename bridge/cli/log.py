@@ -23,6 +23,8 @@ from bridge.cli.asking import (
 )
 from bridge.cli.terminal import Given, fail, print_table, printable, with_settings
 from bridge.guide.notes import MEANINGS
+from bridge.record.log import har
+from bridge.record.log.exchange import unpack
 from bridge.record.log.finding import DAY, Filter
 from bridge.record.log.reports import CallRow, Integration, Log, State
 
@@ -306,25 +308,42 @@ def export(
     asked: Mapping[str, Any],
     json: Annotated[bool, typer.Option("--json", help="JSON, one call a line.")] = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="CSV with a head.")] = False,
+    as_har: Annotated[
+        bool, typer.Option("--har", help="HAR 1.2: both sides of those that were captured.")
+    ] = False,
 ) -> None:
     """Write calls to standard output, the latest first, as many as there are."""
-    formats: Mapping[Callable[[Iterator[CallRow]], None], bool] = {
+    formats: Mapping[Callable[[Log, Iterator[CallRow]], None], bool] = {
         _write_json: json,
         _write_csv: as_csv,
+        _write_har: as_har,
     }
     wanted = [write for write, is_wanted in formats.items() if is_wanted]
     if len(wanted) != 1:
-        fail("one of --json and --csv has to be given")
+        fail("one of --json, --csv and --har has to be given")
     with asking(given) as log:
-        wanted[0](_matching(log, read_filter(log, asked)))
+        wanted[0](log, _matching(log, read_filter(log, asked)))
 
 
-def _write_json(rows: Iterator[CallRow]) -> None:
+def _write_json(_log: Log, rows: Iterator[CallRow]) -> None:
     for row in rows:
         sys.stdout.write(f"{to_json(row)}\n")
 
 
-def _write_csv(rows: Iterator[CallRow]) -> None:
+def _write_har(log: Log, rows: Iterator[CallRow]) -> None:
+    for part in har.write(_captured(log, rows)):
+        sys.stdout.write(part.decode())
+
+
+def _captured(log: Log, rows: Iterator[CallRow]) -> Iterator[har.Captured]:
+    for row in rows:
+        # It may be gone since the call was listed: what was captured makes room first.
+        if row.captured and (kept := log.exchange(row.id)) is not None:
+            title = f"{row.method} {row.route or row.path or ''}"
+            yield har.Captured(row.id, row.request_id, title, row.integration, unpack(kept))
+
+
+def _write_csv(_log: Log, rows: Iterator[CallRow]) -> None:
     writer = csv.writer(sys.stdout, lineterminator="\r\n")  # RFC 4180, section 2
     writer.writerow(CallRow.__struct_fields__)
     for row in rows:

@@ -708,7 +708,10 @@ REFUSED: Mapping[str, Refused] = {
         v1.NotIdentified,
         [call("GET", LIST, caller="bearer").replace(BEARER.encode(), b"a " + BEARER.encode())],
     ),
-    "no such path": Refused(v1.NotFound, [call("GET", f"/{mark}") for mark in (ENV_TOKEN, LOGIN)]),
+    # Of a path, plain words are logged: no token is one.
+    "no such path": Refused(
+        v1.NotFound, [call("GET", f"/7.{mark}") for mark in (ENV_TOKEN, LOGIN, BEARER)]
+    ),
     "no such message": Refused(
         v1.NotFound, [call("GET", f"{LIST}/1", caller=who) for who in CALLERS]
     ),

@@ -15,10 +15,13 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
+import psycopg
 from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from psycopg.abc import Buffer
+from psycopg.adapt import Loader
 from sqlalchemy import Connection, Engine, create_engine, event, insert, make_url, select, text
 from sqlalchemy.exc import (
     ArgumentError,
@@ -252,7 +255,9 @@ def _engine(database: str) -> Engine:
         defaults = {
             name: value for name, value in _SERVER_DEFAULTS.items() if name not in url.query
         }
-        return create_engine(url, hide_parameters=True, connect_args=defaults, pool_pre_ping=True)
+        engine = create_engine(url, hide_parameters=True, connect_args=defaults, pool_pre_ping=True)
+        event.listen(engine, "connect", _read_numbers)
+        return engine
     # A file that is gone is not made again unnoticed.
     uri = f"{Path(database).resolve().as_uri()}?mode=rw"
     engine = create_engine(
@@ -263,6 +268,18 @@ def _engine(database: str) -> Engine:
     )
     event.listen(engine, "begin", _begin)
     return engine
+
+
+class _Number(Loader):
+    """Reads a sum of whole numbers as one, as SQLite does; to PostgreSQL, it is a `numeric`."""
+
+    def load(self, data: Buffer) -> int | float:
+        number = bytes(data)
+        return float(number) if b"." in number else int(number)
+
+
+def _read_numbers(connection: psycopg.Connection[Any], _record: object) -> None:
+    connection.adapters.register_loader("numeric", _Number)
 
 
 def _connect(uri: str) -> sqlite3.Connection:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from bridge.record.log.exchange import Exchange
+from bridge.record.log.overheard import Overheard
 
 
 class Outcome(StrEnum):
@@ -177,7 +177,8 @@ class Ended(NamedTuple):
     call: CallEvent
     line: bytes
     """`call` as JSON, encoded once for all."""
-    exchange: Exchange | None = None
+    exchange: Overheard | None = None
+    """Both sides of it, where they are to be kept."""
 
 
 _encode = msgspec.json.Encoder(enc_hook=str).encode

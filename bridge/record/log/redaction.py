@@ -28,7 +28,7 @@ REMOVED = "REMOVED"
 
 
 class _Shapes(dict[int, int | str]):
-    """By code point, what stands for it. Nothing is added: texts of others must not make it grow."""
+    """By code point, what stands for it. Nothing is added: others' texts must not make it grow."""
 
     def __missing__(self, code: int) -> int | str:
         character = chr(code)
@@ -132,10 +132,9 @@ def _shape_octets(found: re.Match[str]) -> str:
     return "".join(f"%{each:02X}" for each in shape)
 
 
-def _shape_between(
-    text: str, apart: re.Pattern[str], shape: Callable[[re.Match[str]], str]
-) -> str:
-    parts, at = [], 0
+def _shape_between(text: str, apart: re.Pattern[str], shape: Callable[[re.Match[str]], str]) -> str:
+    parts: list[str] = []
+    at = 0
     for found in apart.finditer(text):
         parts += stand_in(text[at : found.start()]), shape(found)
         at = found.end()
@@ -251,9 +250,7 @@ _MARKS = (
     (b"", ""),
 )
 _CHARSET = re.compile(r"charset=[\"']?([A-Za-z0-9._:-]{1,40})", re.IGNORECASE)
-_DECLARED = re.compile(
-    rb"\s*+<\?xml[^>]{0,200}?encoding\s*+=\s*+[\"']([A-Za-z0-9._:-]{1,40})[\"']"
-)
+_DECLARED = re.compile(rb"\s*+<\?xml[^>]{0,200}?encoding\s*+=\s*+[\"']([A-Za-z0-9._:-]{1,40})[\"']")
 _CODEC = re.compile(
     r"utf-8|utf-16-[lb]e|ascii|iso8859-\d+|cp\d+|koi8-\w|mac-\w+|gb\w+|big5\w*|euc_\w+|shift_jis\w*"
 )
@@ -384,14 +381,9 @@ class Redaction:
             if kind == "cdata":
                 return told[:9] + self._value(within[-1], told[9:], stand_in)
             if kind == "tag":
-                name = found["name"]
-                if told.startswith("</"):
-                    if len(within) > 1:
-                        within.pop()
-                elif not told.endswith("/>"):
-                    within.append(name)
-                    if not self._raw and name not in names:
-                        told = stand_in(told)
+                _go(within, found["name"], told)
+                if not self._raw and found["name"] not in names and not told.endswith("/>"):
+                    told = stand_in(told)
                 return _ATTRIBUTE.sub(self._attribute, told)
             if self._raw:
                 return told
@@ -468,7 +460,7 @@ class Redaction:
 
 
 _ANYWHERE = 8
-"""Characters: a shorter secret is one only as a word of its own, for it stands in others by chance."""
+"""Characters: a shorter secret is one only as a word of its own, for it can be part of any other."""
 
 _ASSIGNED = re.compile(
     r"((?:token|secret|passw|pwd|api_?key)[\w-]{0,24}=)(?!REMOVED\b)[^&\s\"'<>\\]+", re.IGNORECASE
@@ -528,6 +520,15 @@ _XML = re.compile(
     re.DOTALL,
 )
 _DECLARED_VALUE = re.compile(r"1\.[0-9]|yes|no")
+
+
+def _go(within: list[str], name: str, tag: str) -> None:
+    """Go into an element, or out of one."""
+    if not tag.startswith("</"):
+        if not tag.endswith("/>"):
+            within.append(name)
+    elif len(within) > 1:
+        within.pop()
 
 
 def _shape_declared(found: re.Match[str]) -> str:

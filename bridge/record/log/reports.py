@@ -24,7 +24,8 @@ from sqlalchemy import (
     update,
 )
 
-from bridge.record.log import finding
+from bridge.record.log import capture, finding
+from bridge.record.log.capture import Rule
 from bridge.record.log.database import LogError, open_existing, reported, writing
 from bridge.record.log.events import OTHERS, Outcome
 from bridge.record.log.finding import DAY, HOUR, Filter
@@ -411,8 +412,22 @@ class Log:
                 rows, _ = finding.latest(connection, by_request, None, 1)
             return next(iter(_call_rows(connection, rows)), None)
 
+    def capture_rules(self) -> list[Rule]:
+        """Return the rules of capture that are in force; the one for all comes first."""
+        with self._asking() as connection:
+            return capture.rules(connection)
+
+    def put_capture_rule(self, rule: Rule) -> None:
+        """Put a rule of capture in force, as `capture.put` says; bridges read it soon.
+
+        Raises:
+            UnusableRule: it would last for too long, or for no time at all.
+        """
+        with reported(self._database), writing(self._engine) as connection:
+            capture.put(connection, rule)
+
     def exchange(self, id_: int) -> bytes | None:
-        """Return the captured exchange of a call, as `capture` reads it; None: there is none."""
+        """Return what was captured of a call, for `exchange.unpack`; None: nothing was."""
         with self._asking() as connection:
             kept = select(CAPTURES.c.exchange).where(CAPTURES.c.id == id_)
             found: bytes | None = connection.execute(kept).scalar()
