@@ -134,12 +134,8 @@ async def running(settings: Settings, limits: Limits = LIMITS) -> AsyncIterator[
         if tls is not None:
             checks["certificate"] = _at_once(tls.problem)
         readiness = Readiness(checks)
-        dashboard = Dashboard(
-            settings.database,
-            partial(
-                gather, journal, gateway, lambda: _warnings(keeper, tls, log_writer, in_the_clear)
-            ),
-        )
+        warnings = partial(_warnings, keeper, tls, log_writer, capture, in_the_clear)
+        dashboard = Dashboard(settings.database, partial(gather, journal, gateway, warnings))
         stack.callback(dashboard.close)
         admin = AdminSide(
             readiness,
@@ -147,7 +143,7 @@ async def running(settings: Settings, limits: Limits = LIMITS) -> AsyncIterator[
             names=[settings.admin_host],
             phase=phase,
             state=lambda: {
-                "warnings": _warnings(keeper, tls, log_writer, capture, in_the_clear),
+                "warnings": warnings(),
                 "breakers": gateway.breakers(),
             },
         )
