@@ -100,7 +100,7 @@ class Resource:
     look: Look | None = None
     """How to find what a write of this resource made; None: it has no writes."""
     parts: Mapping[str, str] = field(default_factory=dict)
-    """Where its answers are made of several v2 objects: the path of each, and its name in tables."""
+    """Where an answer is made of several v2 objects: the path of each, and its name in tables."""
 
 
 V1_ROOTS = {

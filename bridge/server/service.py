@@ -3,7 +3,7 @@
 import asyncio
 import gc
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, closing
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import partial
@@ -135,8 +135,9 @@ async def running(settings: Settings, limits: Limits = LIMITS) -> AsyncIterator[
             checks["certificate"] = _at_once(tls.problem)
         readiness = Readiness(checks)
         warnings = partial(_warnings, keeper, tls, log_writer, capture, in_the_clear)
-        dashboard = Dashboard(settings.database, partial(gather, journal, gateway, warnings))
-        stack.callback(dashboard.close)
+        dashboard = stack.enter_context(
+            closing(Dashboard(settings.database, partial(gather, journal, gateway, warnings)))
+        )
         admin = AdminSide(
             readiness,
             routes=dashboard.routes(),

@@ -16,7 +16,7 @@ from bridge.record.log.ingest import ingest, ingest_connections
 from bridge.record.log.tables import CAPTURES
 from bridge.resources.invoice_messages import MESSAGES
 from bridge.server.admin.dashboard.facts import Facts
-from bridge.server.admin.dashboard.pages import Dashboard
+from bridge.server.admin.dashboard.pages import PATIENCE, Dashboard
 from bridge.server.admin.health import Readiness
 from bridge.server.admin.side import AdminSide
 from bridge.server.serving import listening
@@ -28,6 +28,12 @@ from tests.support.upstream import message
 
 MINUTE = 60_000
 """Milliseconds."""
+
+FLAGS = (
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync",
+)  # fmt: skip
+"""Of Chromium: it needs no display, and asks nobody but us for anything."""
 
 QUIET = Facts()
 TROUBLED = Facts(
@@ -114,18 +120,17 @@ def a_captured_call(minutes_ago: int = 3) -> tuple[CallEvent, Exchange]:
 
 @asynccontextmanager
 async def running_dashboard(
-    database: str, facts: Facts = QUIET, **options: float
+    database: str, facts: Facts = QUIET, patience: float = PATIENCE
 ) -> AsyncIterator[str]:
     """Serve the pages on a log, and yield their base URL."""
 
     async def known() -> Facts:
         return facts
 
-    dashboard = Dashboard(database, known, **options)
+    dashboard = Dashboard(database, known, patience=patience)
     runner = web.ServerRunner(
         AdminSide(Readiness({}), routes=dashboard.routes()), shutdown_timeout=0.1
     )
     async with listening(runner, LOOPBACK, 0) as port:
         yield f"http://{LOOPBACK}:{port}"
     dashboard.close()
-

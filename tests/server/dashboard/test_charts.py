@@ -94,5 +94,7 @@ def test_ticks_take_little_room(value: int, expected: str) -> None:
 
 
 def test_a_small_chart_leaves_out_what_is_nothing_and_shows_what_is_little() -> None:
-    assert spark([0, 24, 1, 240]) == "M1.1 24v-2.4h.8v2.4z M2.1 24v-1.0h.8v1.0z M3.1 24v-24.0h.8v24.0z"
+    assert (
+        spark([0, 24, 1, 240]) == "M1.1 24v-2.4h.8v2.4z M2.1 24v-1.0h.8v1.0z M3.1 24v-24.0h.8v24.0z"
+    )
     assert spark([0, 0]) == ""

@@ -2,6 +2,7 @@
 
 import asyncio
 import shutil
+from base64 import b64encode
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -10,12 +11,13 @@ from pathlib import Path
 import aiohttp
 import msgspec
 import pytest
-from axe_playwright_python.async_playwright import Axe
+from axe_playwright_python.async_playwright import Axe  # type: ignore[import-untyped]
 from playwright.async_api import Browser, Page, async_playwright, expect
 
 from bridge.record.log.database import load_key, open_database
 from bridge.record.log.ingest import ingest
 from tests.support.dashboards import (
+    FLAGS,
     TROUBLED,
     a_captured_call,
     a_month,
@@ -28,12 +30,9 @@ from tests.support.running import running_service
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium: apt install chromium")
-
-FLAGS = (
-    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-    "--disable-background-networking", "--disable-component-update", "--disable-sync",
-)  # fmt: skip
+pytestmark = pytest.mark.skipif(
+    CHROMIUM is None, reason="there is no Chromium: apt install chromium"
+)
 
 PHONE, DESK = 375, 1280
 """Pixels across."""
@@ -112,7 +111,12 @@ async def test_no_page_shuts_anybody_out(
                 await details.evaluate("each => each.open = true")
             found = (await Axe().run(page)).response["violations"]
             serious = [
-                (path, each["id"], each["nodes"][0]["html"][:200], each["nodes"][0]["failureSummary"])
+                (
+                    path,
+                    each["id"],
+                    each["nodes"][0]["html"][:200],
+                    each["nodes"][0]["failureSummary"],
+                )
                 for each in found
                 if each["impact"] in {"serious", "critical"}
             ]
@@ -188,9 +192,7 @@ async def test_an_integration_is_named_and_its_state_is_set(
 
 
 @pytest.mark.parametrize("scripts", [True, False])
-async def test_a_theme_is_chosen_and_stays(
-    browser: Browser, database: str, scripts: bool
-) -> None:
+async def test_a_theme_is_chosen_and_stays(browser: Browser, database: str, scripts: bool) -> None:
     ground = "getComputedStyle(document.documentElement).backgroundColor"
     async with (
         running_dashboard(database) as url,
@@ -252,9 +254,7 @@ async def test_a_tooltip_says_what_a_bar_stands_for(browser: Browser, database: 
         await expect(page.locator("#tip")).to_be_hidden()
 
 
-async def test_a_page_refreshes_itself_and_disturbs_nobody(
-    browser: Browser, database: str
-) -> None:
+async def test_a_page_refreshes_itself_and_disturbs_nobody(browser: Browser, database: str) -> None:
     """What is new comes; scroll, focus, what is open and what is typed stay as they are."""
     async with running_dashboard(database) as url, looking(browser, url) as page:
         await page.clock.install()
@@ -309,7 +309,9 @@ async def test_what_a_client_sends_to_the_bridge_stays_text(
     browser: Browser, sandbox: str, tmp_path: Path
 ) -> None:
     """By way of the real endpoint and its log."""
-    script = "<script>document.title='caught'</script><img src=x onerror=\"document.title='caught'\">"
+    script = (
+        "<script>document.title='caught'</script><img src=x onerror=\"document.title='caught'\">"
+    )
     async with running_service(sandbox, account_id=1000, database=str(tmp_path / "log")) as (
         service,
         client,
@@ -319,8 +321,12 @@ async def test_what_a_client_sends_to_the_bridge_stays_text(
         await until_recorded(url, 3)
         async with looking(browser, url) as page:
             await page.goto("/calls")
-            rows = await page.locator("table.calls th a").evaluate_all("all => all.map(a => a.href)")
-            whose = await page.locator("table.calls td a").evaluate_all("all => all.map(a => a.href)")
+            rows = await page.locator("table.calls th a").evaluate_all(
+                "all => all.map(a => a.href)"
+            )
+            whose = await page.locator("table.calls td a").evaluate_all(
+                "all => all.map(a => a.href)"
+            )
             for each in ["/overview", "/integrations", "/switch-off", *rows, *whose]:
                 await page.goto(each)
                 assert "caught" not in await page.title()
@@ -329,11 +335,13 @@ async def test_what_a_client_sends_to_the_bridge_stays_text(
 
 async def attack(client: LegacyClient, script: str) -> None:
     base = f"http://{client.host}:{client.port}"
-    credential = aiohttp.BasicAuth("<script>@example.com", "sandbox-token")
-    headers = {"User-Agent": script, "X-Request-Id": "<script>"}
+    credential = b64encode(b"<script>@example.com:sandbox-token").decode()
+    headers = {
+        "User-Agent": script, "X-Request-Id": "<script>", "Authorization": f"Basic {credential}",
+    }  # fmt: skip
     async with aiohttp.ClientSession(headers=headers) as session:
         for path in ("/invoice/1420/messages", f"/clients/{script}", "/invoice/<script>"):
-            async with session.get(base + path, auth=credential) as response:
+            async with session.get(base + path) as response:
                 await response.read()
 
 

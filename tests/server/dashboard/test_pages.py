@@ -6,7 +6,9 @@ import asyncio
 import json
 import sqlite3
 from collections.abc import AsyncIterator, Iterator
+from itertools import pairwise
 from pathlib import Path
+from threading import Event
 from typing import Any
 from urllib.parse import urlencode
 
@@ -16,8 +18,9 @@ import pytest
 from lxml import html
 
 from bridge.record.log.events import CallEvent, ConnectionEvent, NoteEvent, UpstreamCallEvent
+from bridge.record.log.reports import Log
 from bridge.server.admin.dashboard import pages
-from bridge.server.admin.dashboard.pages import PAGES
+from bridge.server.admin.dashboard.pages import PAGES, Asked
 from tests.support.dashboards import (
     TROUBLED,
     a_captured_call,
@@ -50,9 +53,7 @@ async def session() -> AsyncIterator[aiohttp.ClientSession]:
         yield session
 
 
-async def got(
-    session: aiohttp.ClientSession, url: str, status: int = 200
-) -> html.HtmlElement:
+async def got(session: aiohttp.ClientSession, url: str, status: int = 200) -> html.HtmlElement:
     async with session.get(url) as response:
         text = await response.text()
         assert response.status == status, text
@@ -94,8 +95,7 @@ async def test_every_page_can_be_read_by_whoever_cannot_see_it(
 
             assert len(page.xpath("//h1")) == 1, path
             levels = [int(each.tag[1]) for each in page.xpath("//h1|//h2|//h3|//h4")]
-            steps = zip(levels, levels[1:], strict=False)
-            assert all(after <= before + 1 for before, after in steps), path
+            assert all(after <= before + 1 for before, after in pairwise(levels)), path
             assert page.get("lang") == "en"
             assert len(page.xpath("//main[@id='content']")) == 1
             assert page.xpath("//a[@href='#content']")
@@ -121,7 +121,7 @@ async def test_every_page_works_without_a_script_and_without_the_internet(
             page = await got(session, url + path)
 
             assert not page.xpath("//script[not(@src)]|//style|//*[@style]")
-            assert not [name for name in page.xpath("//@*[starts-with(name(), 'on')]")]
+            assert not page.xpath("//@*[starts-with(name(), 'on')]")
             fetched |= {*page.xpath("//script/@src|//img/@src|//iframe/@src|//link/@href")}
         assert all(each.startswith("/") and not each.startswith("//") for each in fetched)
         for each in fetched:
@@ -160,14 +160,14 @@ async def test_the_overview_counts_what_its_json_counts(
     assert "expires in 9 days" in text
 
 
-async def test_a_chart_is_a_table_as_well(
-    session: aiohttp.ClientSession, database: str
-) -> None:
+async def test_a_chart_is_a_table_as_well(session: aiohttp.ClientSession, database: str) -> None:
     async with running_dashboard(database) as url:
         page = await got(session, f"{url}/overview")
 
     (figure,) = page.xpath("//figure[@id='by-outcome']")
-    drawn = [each.split("\n")[0] for each in figure.xpath(".//a/@data-tip") if "no calls" not in each]
+    drawn = [
+        each.split("\n")[0] for each in figure.xpath(".//a/@data-tip") if "no calls" not in each
+    ]
     assert [each.text_content() for each in figure.xpath(".//tbody//th")] == drawn
     assert figure.xpath(".//*[@aria-hidden='true']//*[local-name()='svg']")
 
@@ -429,8 +429,10 @@ class TestSwitchingOff:
         )  # fmt: skip
         assert await self.verdict(session, database, "?quiet=14") == (
             False,
-            "1 of 1 known integration called in the last 14 days. The log begins 10 days ago: "
-            "it cannot know who has been quiet for longer.",
+            (
+                "1 of 1 known integration called in the last 14 days. The log begins 10 days ago: "
+                "it cannot know who has been quiet for longer."
+            ),
         )
 
     async def test_strangers_do_not_stand_in_the_way(
@@ -461,10 +463,12 @@ class TestTrouble:
         self, session: aiohttp.ClientSession, database: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """Nor is anything else: pages that need no database come meanwhile."""
-        from threading import Event  # noqa: PLC0415
-
         go_on = Event()
-        page = PAGES[0]._replace(gather=lambda _log, _asked: go_on.wait() and None)
+
+        def wait(_log: Log, _asked: Asked) -> None:
+            go_on.wait()
+
+        page = PAGES[0]._replace(gather=wait)
         monkeypatch.setattr(pages, "PAGES", (page, *PAGES[1:]))
         try:
             async with running_dashboard(database, patience=0.05) as url:

@@ -78,9 +78,7 @@ def test_one_item_is_paired_with_its_own_among_all_of_v2s_list() -> None:
     sides = set_out(exchange, "/invoice/{invoice_id}/messages/{message_id}")
 
     assert sides.upstream[0].answer is not None
-    marked = [
-        (line.item, line.name) for line in lines(sides.upstream[0].answer.body) if line.mark
-    ]
+    marked = [(line.item, line.name) for line in lines(sides.upstream[0].answer.body) if line.mark]
     assert marked == [("2", "id"), ("2", "body")]
 
 
@@ -97,7 +95,9 @@ def test_a_request_is_marked_by_the_table_of_what_it_may_hold() -> None:
 
 def test_an_element_made_of_several_members_is_marked_with_all_of_them() -> None:
     page = {"invoice_payments": [{"id": 5, "paid_at": None, "paid_date": "2026-02-01"}]}
-    document = b'<payments type="array"><payment><id>5</id><paid-at>x</paid-at></payment></payments>'
+    document = (
+        b'<payments type="array"><payment><id>5</id><paid-at>x</paid-at></payment></payments>'
+    )
     exchange = exchanged("GET", b"", document, ("/v2", b"", json.dumps(page).encode()))
 
     sides = set_out(exchange, "/invoices/{invoice_id}/payments")
@@ -106,7 +106,9 @@ def test_an_element_made_of_several_members_is_marked_with_all_of_them() -> None
 
 
 def test_an_answer_made_of_several_v2_calls_is_marked_in_each() -> None:
-    document = b"<hash><company><name>Acme</name></company><user><first-name>J</first-name></user></hash>"
+    document = (
+        b"<hash><company><name>Acme</name></company><user><first-name>J</first-name></user></hash>"
+    )
     exchange = exchanged(
         "GET",
         b"",

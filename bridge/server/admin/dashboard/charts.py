@@ -1,8 +1,8 @@
 """From counts to the geometry of a chart: scales, ticks and stacked bars, as plain values.
 
-How they look is written in the templates and the style sheet. Across, everything is in percent, and
-only upwards in pixels: so a chart takes the width that there is, and its texts keep their size. That
-is what libraries do not do which draw into a fixed box that is scaled, texts and all.
+How they look is written in the templates and the style sheet. Across, all is in percent, upwards in
+pixels: a chart takes what width there is, and its texts keep their size on a phone. Libraries draw
+into a box that is scaled as a whole, and style what they draw inline, which our policy forbids.
 """
 
 from collections.abc import Sequence
@@ -97,9 +97,7 @@ def stacked(
             if value
         )
         counted = [
-            f"{title}: {value:,}"
-            for (title, _), value in zip(series, column, strict=True)
-            if value
+            f"{title}: {value:,}" for (title, _), value in zip(series, column, strict=True) if value
         ]
         begin = since + at * step
         name = period(begin, step)

@@ -1,7 +1,7 @@
 """The routes of the dashboard: from a request to a page, or to the same as JSON.
 
-All that asks the database or makes a page runs in a few threads of its own: no call of a client waits
-for it. What a page shows is gathered in `views`.
+All that asks the database or makes a page runs in a few threads of its own: no call of a client
+waits for it. What a page shows is gathered in `views`.
 """
 
 import asyncio
@@ -179,7 +179,7 @@ def _beside_calls(view: views.Calls, asked: Asked) -> Mapping[str, object]:
     }
 
 
-def _beside_sides(view: views.OneCall, _asked: Asked) -> Mapping[str, object]:
+def _beside_sides(_view: views.OneCall, _asked: Asked) -> Mapping[str, object]:
     seen: set[tuple[str, int]] = set()
 
     def first(side: str, mark: int) -> bool:

@@ -281,7 +281,12 @@ def _element(
 def _start(element: etree._Element, close: str = ">") -> list[Token]:
     tokens: list[Token] = [("mark", "<"), ("tag", str(element.tag))]
     for name, value in element.attrib.items():
-        tokens += [("", " "), ("key", str(name)), ("mark", "="), ("text", f'"{_short(value)}"')]
+        tokens += [
+            ("", " "),
+            ("key", str(name)),
+            ("mark", "="),
+            ("text", f'"{_short(str(value))}"'),
+        ]
     return [*tokens, ("mark", close)]
 
 

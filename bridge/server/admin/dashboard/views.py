@@ -224,9 +224,7 @@ def integration(log: Log, now: int, id_: str, days: int) -> OneIntegration | Non
     found = log.integration(id_, since=since)
     if found is None:
         return None
-    buckets = log.timeline(
-        by="outcome", since=since, until=until, step=step, integration=found.id
-    )
+    buckets = log.timeline(by="outcome", since=since, until=until, step=step, integration=found.id)
     routes = log.routes(found.id, since=since)
     return OneIntegration(
         now=now,
@@ -372,9 +370,7 @@ def _by_most(
     return Timeline(since, step, series)
 
 
-def _values(
-    buckets: Iterable[Bucket], since: int, until: int, step: int
-) -> dict[str, list[int]]:
+def _values(buckets: Iterable[Bucket], since: int, until: int, step: int) -> dict[str, list[int]]:
     values: dict[str, list[int]] = {}
     for each in buckets:
         counts = values.setdefault(each.by, [0] * ((until - since) // step))

@@ -8,6 +8,9 @@ from bridge.server.admin.dashboard.charts import DAY, HOUR
 
 MINUTE = 60 * 1000
 
+NOTHING = "\N{EN DASH}"
+"""Stands where there is no value."""
+
 OUTCOMES: Mapping[str, str] = {
     Outcome.SERVED: "served",
     Outcome.INVALID: "not understood",
@@ -61,7 +64,7 @@ def moment(time: int) -> str:
 def milliseconds(value: float | None) -> str:
     """Say a time that something took."""
     if value is None:
-        return "–"
+        return NOTHING
     if value >= 10_000:
         return f"{value / 1000:,.1f} s"
     return f"{value:,.0f} ms" if value >= 10 or not value else f"{value:.1f} ms"
