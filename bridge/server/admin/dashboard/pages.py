@@ -20,7 +20,7 @@ import msgspec
 import structlog
 from aiohttp import web
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from bridge.guide.notes import MEANINGS
 from bridge.record.log.database import LogError
@@ -394,6 +394,7 @@ def _environment() -> Environment:
         milliseconds=words.milliseconds,
         size=words.size,
         breakable=_breakable,
+        coded=_coded,
         count=words.count,
         counted=words.counted,
         local=lambda time_: words.iso(time_).removesuffix("Z"),
@@ -421,6 +422,15 @@ def _stacked(timeline: views.Timeline, kind: str) -> charts.Chart:
 def _breakable(text: str) -> Markup:
     """Return a path that can be broken into lines at its slashes."""
     return Markup("<wbr>/").join(text.split("/"))  # which escapes each of them
+
+
+def _coded(text: str) -> Markup:
+    """Return a text whose words in backticks are set as code."""
+    parts = text.split("`")
+    if len(parts) % 2 == 0:
+        return escape(text)
+    code = Markup("<code>{}</code>")
+    return Markup("").join(code.format(each) if at % 2 else each for at, each in enumerate(parts))
 
 
 _ENVIRONMENT = _environment()
