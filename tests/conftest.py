@@ -1,6 +1,7 @@
 """Fixtures of the whole suite: a sandbox, a scripted upstream, and bridges to either."""
 
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from unittest.mock import patch
 
 import pytest
@@ -8,6 +9,7 @@ from hypothesis import HealthCheck, settings
 
 from bridge.sandbox.app import create_sandbox
 from tests.support.legacy import LegacyClient
+from tests.support.postgres import Server, running_server
 from tests.support.running import running_app, running_bridge
 from tests.support.upstream import ScriptedUpstream, running_upstream
 
@@ -77,3 +79,25 @@ async def scripted_bridge(upstream: ScriptedUpstream) -> AsyncIterator[LegacyCli
     """A client of a bridge to the scripted upstream."""
     async with running_bridge(upstream.base_url) as client:
         yield client
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[Server]:
+    """A PostgreSQL server, one for all tests of a process; who stops it has one of his own."""
+    with running_server() as server:
+        yield server
+
+
+@pytest.fixture
+def postgres(postgres_server: Server) -> str:
+    """The URL of a new database of PostgreSQL."""
+    return postgres_server.new_database()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A database for the translation log, of each kind."""
+    if request.param == "sqlite":
+        return str(tmp_path / "log.sqlite")
+    url: str = request.getfixturevalue("postgres")
+    return url

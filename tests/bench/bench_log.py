@@ -5,9 +5,6 @@ Run it as `python -m tests.bench.bench_log`, with `sqlite` or `postgresql` for o
 
 import argparse
 import asyncio
-import os
-import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -127,8 +124,8 @@ def _questions(log: Log) -> dict[str, Callable[[], object]]:
         "a call by its id": lambda: log.call(str(latest.id)),
         "a call by its request id": lambda: log.call(latest.request_id),
         "a call by a request id of none": lambda: log.call("0" * 32),
-        "failed connections, ever": lambda: log.failed_connections(),
-        "unrecorded, ever": lambda: log.unrecorded(),
+        "failed connections, ever": log.failed_connections,
+        "unrecorded, ever": log.unrecorded,
     }
 
 

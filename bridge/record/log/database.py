@@ -22,7 +22,7 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from psycopg.abc import Buffer
 from psycopg.adapt import Loader
-from sqlalchemy import Connection, Engine, create_engine, event, insert, make_url, select, text
+from sqlalchemy import URL, Connection, Engine, create_engine, event, insert, make_url, select, text
 from sqlalchemy.exc import (
     ArgumentError,
     DataError,
@@ -95,10 +95,16 @@ def shown(database: str) -> str:
     if not is_server(database):
         return database
     try:
-        url = make_url(database)
-    except ArgumentError:
+        return _url(database).set(query={}).render_as_string(hide_password=True)
+    except LogError:
         return "postgresql://…"
-    return url.set(query={}).render_as_string(hide_password=True)
+
+
+def _url(database: str) -> URL:
+    try:
+        return make_url(database)
+    except (ArgumentError, ValueError):  # whose words have the password
+        raise LogError("postgresql://…: this URL cannot be read") from None
 
 
 def key_file(database: str, file: Path | None) -> Path:
@@ -251,7 +257,7 @@ def _one_line(error: object) -> str:
 
 def _engine(database: str) -> Engine:
     if is_server(database):
-        url = make_url(database).set(drivername="postgresql+psycopg")
+        url = _url(database).set(drivername="postgresql+psycopg")
         defaults = {
             name: value for name, value in _SERVER_DEFAULTS.items() if name not in url.query
         }

@@ -26,9 +26,6 @@ _WHO = ("account_id", "subdomain", "login", "token", "agent", "network", "way", 
         "label")  # fmt: skip
 """What `integrations` has of a call besides its row in `calls`."""
 
-_LATEST = ("way", "is_known", "label", "user_agent", "address", "host")
-"""What is known of an integration as of its latest call."""
-
 _CALLS = tuple(column.name for column in tables.CALLS.columns)
 _TYPES = {
     "id": "bigint PRIMARY KEY", "status": "integer", "account_id": "bigint",
@@ -296,7 +293,7 @@ def _seen(time: str) -> str:
     latest = ", ".join(
         f"{name} = CASE WHEN excluded.last_seen >= integrations.last_seen "
         f"THEN excluded.{name} ELSE integrations.{name} END"
-        for name in _LATEST
+        for name in who
     )
     return f"""
         INSERT INTO integrations (id, {", ".join(who)}, first_seen, last_seen, calls)

@@ -50,8 +50,11 @@ class Retention:
         self._size = size
         self._clock = clock
         self._next = 0.0
-        self._surplus = 0
-        """Calls of PostgreSQL that have still to go, by the last estimate."""
+        self._surplus: int | None = None
+        """Calls of PostgreSQL that have still to go, by the estimate of this look; None: not made.
+
+        What is removed shows in the next estimate only after a while.
+        """
 
     def step(self, engine: Engine) -> bool:
         """Remove a little, if it is time to look; tell whether there may be more."""
@@ -62,6 +65,7 @@ class Retention:
                 self._remove_old(connection) or self._make_room(connection)
             )
         if not more:
+            self._surplus = None
             self._next = time.monotonic() + LOOK_EVERY
         return more
 
@@ -82,11 +86,12 @@ class Retention:
             if (used - free) * page > self._size:
                 return _remove_calls(connection, STEP)
             if used * page > self._size and free:
-                # To the last row: each gives one page back.
-                connection.exec_driver_sql(f"PRAGMA incremental_vacuum({PAGES})").all()
+                # Each of its rows, which have no columns, gives one page back.
+                file = connection.connection.driver_connection
+                file.execute(f"PRAGMA incremental_vacuum({PAGES})").fetchall()  # type: ignore[union-attr]
                 return True
             return False
-        if not self._surplus:
+        if self._surplus is None:
             self._surplus = _surplus(connection, self._size)
         step = min(self._surplus, STEP)
         self._surplus -= step

@@ -83,6 +83,7 @@ CALLS = Table(
     Column("notes", Text),  # likewise
 )
 Index("calls_of_integration", CALLS.c.integration, CALLS.c.id)
+Index("calls_of_request", CALLS.c.request_id, CALLS.c.id)
 Index(
     "calls_not_served",
     CALLS.c.outcome,

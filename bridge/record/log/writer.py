@@ -215,10 +215,18 @@ class LogWriter:
 
     def _run(self) -> None:
         while not self._stop.wait(self._pause):
-            self._write_what_waits()
-            self._do_hooks()
-            self._tidy()
+            self.turn()
         self._write_what_waits()
+        self.close()
+
+    def turn(self) -> None:
+        """Do what is due: the thread's work, again and again."""
+        self._write_what_waits()
+        self._do_hooks()
+        self._tidy()
+
+    def close(self) -> None:
+        """Let go of the database."""
         if self._engine is not None:
             self._engine.dispose()
 

@@ -41,6 +41,7 @@ def upgrade() -> None:
         *_texts("upstream", "notes"),
     )
     op.create_index("calls_of_integration", "calls", ["integration", "id"])
+    op.create_index("calls_of_request", "calls", ["request_id", "id"])
     not_served = sa.text("outcome <> 'served'")
     op.create_index(
         "calls_not_served",
