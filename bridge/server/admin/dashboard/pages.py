@@ -1,17 +1,17 @@
 """The routes of the dashboard: from a request to a page, or to the same as JSON.
 
-All that asks the database or makes a page runs in a few threads of its own: no call of a client
+All that asks the database or makes a page runs in a thread, few at a time: no call of a client
 waits for it. What a page shows is gathered in `views`.
 """
 
 import asyncio
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
 from datetime import UTC, datetime
 from functools import partial
 from importlib.resources import files
-from threading import Lock
+from threading import Lock, Thread
 from time import time
 from typing import Any, NamedTuple, TypeVar
 from urllib.parse import urlencode
@@ -36,11 +36,11 @@ from bridge.v1.notes import NoteCode
 
 _log = structlog.get_logger("bridge.dashboard")
 
-THREADS = 2
-"""That ask the database and make pages."""
+AT_ONCE = 2
+"""Requests that ask the database or make a page."""
 
 MOST_WAITING = 16
-"""Requests that may wait for them: one more is told to come again."""
+"""Requests that are asking, or wait for that: one more is told to come again."""
 
 PATIENCE = 5.0
 """Seconds until a page says that the database does not answer."""
@@ -72,6 +72,8 @@ class Page(NamedTuple):
     """Returns what is shown; None: there is no such thing. Raises `Refused`."""
     beside: Callable[[Any, Asked], Mapping[str, object]] = lambda _view, _asked: {}
     """What the template needs besides, but that tells nothing new."""
+    shows_facts: bool = False
+    """Whether it shows what the process knows of itself."""
 
 
 # What is asked for, from its query.
@@ -192,7 +194,7 @@ def _beside_sides(_view: views.OneCall, _asked: Asked) -> Mapping[str, object]:
 
 
 PAGES = (
-    Page("/overview", "overview.html", _overview),
+    Page("/overview", "overview.html", _overview, shows_facts=True),
     Page("/integrations", "integrations.html", _integrations),
     Page("/integrations/{id}", "integration.html", _integration),
     Page("/calls", "calls.html", _calls, _beside_calls),
@@ -221,14 +223,13 @@ class Dashboard:
         self._facts = facts
         self._patience = patience
         self._clock = clock
-        self._threads = ThreadPoolExecutor(THREADS, "dashboard")
+        self._places = asyncio.Semaphore(AT_ONCE)
         self._opening = Lock()
         self._opened: Log | None = None
         self._waiting = 0
 
     def close(self) -> None:
-        """Ask no more; what is being asked is not waited for."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        """Let go of the log; what is being asked is not waited for."""
         if self._opened is not None:
             self._opened.close()
 
@@ -252,7 +253,7 @@ class Dashboard:
     async def _show(self, page: Page, request: AdminRequest) -> web.Response:
         status = 200
         try:
-            asked = await self._asked(request)
+            asked = await self._asked(page, request)
             text = await self._in_thread(partial(self._page, page, asked, request))
             if text is None:
                 status, text = 404, _trouble(request, "Not found", "The log has no such thing.")
@@ -262,7 +263,7 @@ class Dashboard:
         return web.Response(text=text, status=status, content_type="text/html")
 
     async def _show_json(self, page: Page, request: AdminRequest) -> web.Response:
-        asked = await self._asked(request)
+        asked = await self._asked(page, request)
         try:
             body = await self._in_thread(partial(self._json, page, asked))
         except Unanswered as unanswered:
@@ -289,11 +290,12 @@ class Dashboard:
         view = page.gather(self._log(), asked)
         return None if view is None else msgspec.json.encode(view)
 
-    async def _asked(self, request: AdminRequest) -> Asked:
+    async def _asked(self, page: Page, request: AdminRequest) -> Asked:
         # Texts of a URL may hold lone surrogates, which no database takes.
         query = {name: _sound(text) for name, text in request.query.items()}
         variables = {name: _sound(text) for name, text in request.variables.items()}
-        return Asked(int(self._clock() * 1000), query, variables, await self._facts())
+        facts = await self._facts() if page.shows_facts else Facts()
+        return Asked(int(self._clock() * 1000), query, variables, facts)
 
     # What the forms do.
 
@@ -336,7 +338,7 @@ class Dashboard:
         """
         if self._waiting >= MOST_WAITING:
             raise Unanswered("Too many pages wait for it. Try again in a few seconds.")
-        doing = asyncio.get_running_loop().run_in_executor(self._threads, work)
+        doing = asyncio.ensure_future(self._in_its_turn(work))
         self._waiting += 1
         doing.add_done_callback(self._done)
         try:
@@ -357,11 +359,34 @@ class Dashboard:
         if not doing.cancelled():
             doing.exception()  # which has been raised where somebody still waits
 
+    async def _in_its_turn(self, work: Callable[[], _Result]) -> _Result:
+        async with self._places:
+            return await _in_a_thread(work)
+
     def _log(self) -> Log:
         with self._opening:
             if self._opened is None:
                 self._opened = Log.open(self._database)
             return self._opened
+
+
+async def _in_a_thread(work: Callable[[], _Result]) -> _Result:
+    """Return what comes of work that may wait for a database, for as long as that likes.
+
+    The thread is its own, and ends with it. A pool's would be waited for when the process ends.
+    """
+    outcome: Future[_Result] = Future()
+    outcome.set_running_or_notify_cancel()  # from here on, whoever gives up does not cancel it
+
+    def run() -> None:
+        try:
+            outcome.set_result(work())
+        except Exception as error:  # noqa: BLE001 - it is raised where the result is awaited
+            outcome.set_exception(error)
+
+    doing = asyncio.wrap_future(outcome)
+    Thread(target=run, name="dashboard", daemon=True).start()
+    return await doing
 
 
 def _sound(text: str) -> str:
