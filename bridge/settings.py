@@ -262,7 +262,16 @@ class FileSettings(_Part):
     """The file with the key of the log's digests; by default, beside the SQLite file."""
 
 
-class Settings(FileSettings, UpstreamSettings):
+class LogSettings(_Part):
+    """How the log looks."""
+
+    log_format: LogFormat = LogFormat.AUTO
+    """The form of the log lines: json, console, or auto: console on a terminal."""
+    log_level: LogLevel = LogLevel.INFO
+    """The least serious log lines to write: debug, info, warning or error."""
+
+
+class Settings(LogSettings, FileSettings, UpstreamSettings):
     """What an operator can set."""
 
     model_config = SettingsConfigDict(extra="forbid")
@@ -311,10 +320,6 @@ class Settings(FileSettings, UpstreamSettings):
     """Days that the translation log keeps single calls; what is counted stays."""
     calls_kept_bytes: Count = 10 * 1024**3
     """Bytes that the translation log may take; the oldest calls make room."""
-    log_format: LogFormat = LogFormat.AUTO
-    """The form of the log lines: json, console, or auto: console on a terminal."""
-    log_level: LogLevel = LogLevel.INFO
-    """The least serious log lines to write: debug, info, warning or error."""
     admin_bearer_token: Annotated[str, _REFERENCE] | None = None
     """Where the admin side's token is, env:NAME or file:/path; needed off the loopback."""
     traces: Traces = Traces.OFF
@@ -331,6 +336,11 @@ class Settings(FileSettings, UpstreamSettings):
         if (self.host, self.port) == (self.admin_host, self.admin_port) and self.port:
             raise ValueError("port, admin_port: must differ, as both sides are at one address")
         return self
+
+    @property
+    def admin_is_on_loopback(self) -> bool:
+        """Whether only this machine reaches the admin side."""
+        return _is_loopback(self.admin_host)
 
     def sunset_time(self) -> datetime | None:
         """Return the end of the service: the first moment, UTC, of the day that was set."""

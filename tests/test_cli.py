@@ -95,6 +95,25 @@ async def listening_port(process: asyncio.subprocess.Process) -> int:
     raise AssertionError("it ended before it listened")
 
 
+async def first_line(*command: str) -> str:
+    """Start a server, and return the first line that it logs."""
+    async with running(*command, "--port", "0") as process:
+        assert process.stderr is not None
+        return (await process.stderr.readline()).decode()
+
+
+@pytest.mark.parametrize("command", ["serve", "sandbox"])
+async def test_the_log_has_the_form_that_it_is_told_to_have(
+    command: str, needed: tuple[str, ...]
+) -> None:
+    given = (command, *needed, "--admin-port", "0") if command == "serve" else (command,)
+
+    assert (await first_line(*given)).startswith('{"')
+    assert re.match(
+        r"[0-9:]{8} \[info +] listening +", await first_line(*given, "--log-format=console")
+    )
+
+
 async def told_to_stop(
     process: asyncio.subprocess.Process, how: signal.Signals = signal.SIGTERM
 ) -> tuple[int | None, bytes]:

@@ -8,7 +8,7 @@ import typer
 from aiohttp import web
 
 from bridge.cli.loop import run
-from bridge.cli.terminal import fail, failing_at
+from bridge.cli.terminal import Given, fail, failing_at, with_settings
 from bridge.identity.callers import Way
 from bridge.sandbox.app import SANDBOX_ACCOUNT_ID, SANDBOX_TOKEN, create_sandbox
 from bridge.sandbox.errors import SandboxStateError, WrongFaultError
@@ -18,7 +18,7 @@ from bridge.sandbox.seeds import USERS
 from bridge.server import logs
 from bridge.server.service import running
 from bridge.server.serving import Signals, listening
-from bridge.settings import Settings
+from bridge.settings import LogSettings, Settings
 
 app = typer.Typer()
 
@@ -26,7 +26,9 @@ LOOPBACK = "127.0.0.1"
 
 
 @app.command()
+@with_settings("log_format", "log_level")
 def sandbox(
+    given: Given,
     host: Annotated[str, typer.Option(help="The address to listen on.")] = LOOPBACK,
     port: Annotated[int, typer.Option(min=0, max=65535, help="The port; 0: a free one.")] = 8081,
     database: Annotated[
@@ -56,7 +58,7 @@ def sandbox(
         fail(f"{faults}: {error}")
     if standing_copy is not None and not is_address(standing_copy):
         fail("--standing-copy: must be an address such as archive@example.com")
-    logs.configure()
+    _configure_log(given)
     v2 = create_sandbox(
         database=database,
         throttle=throttle,
@@ -67,6 +69,11 @@ def sandbox(
     )
     with failing_at(SandboxStateError):
         run(_sandbox(host, port, v2))
+
+
+def _configure_log(given: Given) -> None:
+    settings = given.load(LogSettings)
+    logs.configure(form=settings.log_format, level=settings.log_level)
 
 
 REHEARSAL = """\
@@ -101,7 +108,9 @@ async def _sandbox(host: str, port: int, v2: web.Application) -> None:
 
 
 @app.command()
+@with_settings("log_format", "log_level")
 def demo(
+    given: Given,
     port: Annotated[int, typer.Option(min=0, max=65535, help="The bridge's; 0: free.")] = 8080,
     sandbox_port: Annotated[int, typer.Option(min=0, max=65535, help="Its v2's; 0: free.")] = 8081,
     admin_port: Annotated[
@@ -109,7 +118,7 @@ def demo(
     ] = 8090,
 ) -> None:
     """Serve the sandbox and a bridge to it, and print calls to try."""
-    logs.configure()
+    _configure_log(given)
     run(_demo(port, sandbox_port, admin_port))
 
 

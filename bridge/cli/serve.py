@@ -12,6 +12,7 @@ from bridge.identity.book import BookError
 from bridge.record.log.database import LogError
 from bridge.record.store import JournalError
 from bridge.server import logs
+from bridge.server.admin.token import UnusableToken
 from bridge.server.service import running
 from bridge.server.serving import Signals
 from bridge.server.tls import UnusableCertificate
@@ -25,7 +26,7 @@ app = typer.Typer()
 def serve(given: Given) -> None:
     """Answer legacy calls."""
     settings = given.load(Settings)
-    logs.configure()
+    logs.configure(form=settings.log_format, level=settings.log_level)
     run(_serve(settings), WrongFile)
 
 
@@ -37,6 +38,8 @@ class WrongFile(Exception):
 def _told_with_its_setting(settings: Settings) -> Iterator[None]:
     try:
         yield
+    except UnusableToken as error:
+        raise WrongFile(f"admin_bearer_token: {error} {where('admin_bearer_token')}") from None
     except LogError as error:
         raise WrongFile(f"{error.setting}: {error} {where(error.setting)}") from None
     except (BookError, JournalError, UnusableCertificate) as error:

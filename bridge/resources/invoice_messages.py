@@ -115,6 +115,7 @@ MESSAGE = Entity(
         Field("send_reminder_on", "send-reminder-on", DATE, place(final=14)),
         Field("recipients", "full-recipient-list", RECIPIENTS, place(classic=8, final=15)),
     ),
+    unsaid=("attach_pdf", "event_type", "reminder"),
 )
 
 MESSAGES = Collection(

@@ -84,6 +84,7 @@ PAYMENT = Entity(
         Field("created_at", "created-at", DATETIME, place(classic=2, final=9)),
         Field("updated_at", "updated-at", DATETIME, place(final=8)),
     ),
+    unsaid=(_GATEWAY.path,),
 )
 
 PAYMENTS = Collection(

@@ -18,7 +18,7 @@ from aiohttp.http_parser import RawRequestMessage
 from aiohttp.streams import StreamReader
 
 from bridge.resources.failures import answer_to
-from bridge.server.answers import headers_of, http_response, raw_response
+from bridge.server.answers import headers_of, http_response, raw_response, request_id_of
 from bridge.server.heads import end_of_head, has_bare_line_feeds, repaired
 from bridge.server.limits import ConnectionLimits, Key
 from bridge.v1.errors import (
@@ -46,6 +46,9 @@ _TCP_CLOSED = 7
 
 _BYTES = struct.Struct("i")
 
+
+_TLS_HANDSHAKE = b"\x16\x03"
+"""How the first record of TLS, and of SSL 3.0, begins (RFC 8446, section 5.1)."""
 
 _NOT_HTTP = "This is not well-formed HTTP/1.1."
 
@@ -81,6 +84,7 @@ class Connection(web.RequestHandler):
         "_standing",
         "_takes_no_more",
         "_wire",
+        "address",
         "fault",
         "repairs",
         "shares",
@@ -98,6 +102,8 @@ class Connection(web.RequestHandler):
         super().__init__(front, loop=loop, **options)
         self.shares = shares
         """With whom the front has admitted it; None: it has not yet, or it has made room."""
+        self.address = ""
+        """That of the other end: a client's, or a proxy's."""
         self._handshake: asyncio.Task[None] | None = None
         """Behind TLS, what comes before it is made."""
         self._held: tuple[Sequence[Key], int] = (), 0
@@ -228,9 +234,10 @@ class Connection(web.RequestHandler):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin to serve, unless the front has no room."""
+        peer = transport.get_extra_info("peername")
+        self.address = peer[0] if peer else ""
         if self.shares is None:
-            peer = transport.get_extra_info("peername")
-            self.shares = self._front.admit(peer[0] if peer else "")
+            self.shares = self._front.admit(self.address)
         super().connection_made(transport)
         self._wire = self.transport
         self._is_plain = transport.get_extra_info("sslcontext") is None
@@ -316,6 +323,7 @@ class Connection(web.RequestHandler):
             self._behind = b""
             self._takes_no_more = True
             if self._standing is self._front.waiting:
+                self._front.count_refused(self.address, "heads")
                 self._refuse(overload)
         else:
             self._held = keys, kept
@@ -336,6 +344,7 @@ class Connection(web.RequestHandler):
             return False
         if self._standing is self._front.waiting:
             if self._behind:
+                self._front.count_unread(self.address, "broken-off")
                 self._refuse(InvalidRequest("The head of the request broke off.", Problem.BAD_HEAD))
             return False
         if (
@@ -359,6 +368,7 @@ class Connection(web.RequestHandler):
         end = end_of_head(data, searched)
         if end < 0 and data[:1].isalpha():
             if len(data) > self._limits.head_size:
+                self._front.count_unread(self.address, "long-head")
                 self._refuse(
                     InvalidRequest(
                         f"The head has more than {self._limits.head_size} bytes.", Problem.BAD_HEAD
@@ -366,6 +376,10 @@ class Connection(web.RequestHandler):
                 )
             elif self._head_timer is None:
                 self._start_head_timer()
+            return
+        if end < 0 and data.startswith(_TLS_HANDSHAKE):
+            self._front.count_unread(self.address, "tls", "it spoke TLS, and this is plain HTTP")
+            self._refuse(InvalidRequest(_NOT_HTTP, Problem.BAD_HEAD))
             return
         # What is no HTTP need not come to an end.
         head, self._behind = (data, b"") if end < 0 else (data[:end], data[end:])
@@ -380,6 +394,7 @@ class Connection(web.RequestHandler):
             head, self.repairs = repaired(head)
         super().data_received(head)
         if (announced := _announced(self)) is None:
+            self._front.count_unread(self.address, "bad-head")
             self._refuse(InvalidRequest(_NOT_HTTP, Problem.BAD_HEAD))
             return
         self._body, self._body_left = announced
@@ -428,6 +443,7 @@ class Connection(web.RequestHandler):
     def _head_overdue(self) -> None:
         self._head_timer = None
         if self._behind:
+            self._front.count_unread(self.address, "slow-head")
             self._refuse(RequestTimeout("The head of the request took too long to arrive."))
         else:
             # Who has sent nothing has asked nothing, and may be about to: an answer would be read
@@ -438,9 +454,7 @@ class Connection(web.RequestHandler):
         """Answer a head that is not complete, and close."""
         if self._wire is None or self._wire.is_closing():
             return
-        answer = answer_to(error)
-        record = self._front.record_refusal(error, answer, self._wire)
-        self._wire.write(raw_response(answer, record.request_id))
+        self._wire.write(raw_response(answer_to(error), request_id_of(None)))
         self.force_close()
 
     def pause_writing(self) -> None:
@@ -489,33 +503,31 @@ class Connection(web.RequestHandler):
         """Answer what cannot be read as HTTP, and close the connection."""
         if request.writer.output_size > 0:
             raise ConnectionError("the answer was under way already")
-        error = self._what_is_wrong(status, exc, message)
+        reason, error = self._what_is_wrong(status, exc, message)
+        if status < 500:  # else it is a call, which the endpoint has told of
+            self._front.count_unread(self.address, reason)
         answer = answer_to(error)
-        record = self._front.record_refusal(
-            error, answer, self._wire, method=request.method, cause=exc
-        )
-        response = http_response(answer, headers_of(answer, record.request_id, None))
+        response = http_response(answer, headers_of(answer, request_id_of(None), None))
         response.force_close()
         self._start_send_timer()
         return response
 
     def _what_is_wrong(
         self, status: int, exc: BaseException | None, message: str | None
-    ) -> Exception:
+    ) -> tuple[str, Exception]:
         """Say what is wrong in words that quote nothing of the request, secrets and all."""
         if status >= 500:
-            return RuntimeError()
+            return "defect", RuntimeError()
         if isinstance(exc, LineTooLong):
             line, field = self._limits.line_size, self._limits.field_size
-            return InvalidRequest(
+            return "long-head", InvalidRequest(
                 f"The URL has more than {line} bytes, or a header more than {field}.",
                 Problem.BAD_HEAD,
             )
         if message is not None and message.startswith("Too many headers"):
-            return InvalidRequest(
-                f"There are more than {self._limits.fields} headers.", Problem.BAD_HEAD
-            )
-        return InvalidRequest(_NOT_HTTP, Problem.BAD_HEAD)
+            said = f"There are more than {self._limits.fields} headers."
+            return "many-fields", InvalidRequest(said, Problem.BAD_HEAD)
+        return "bad-head", InvalidRequest(_NOT_HTTP, Problem.BAD_HEAD)
 
 
 def _unacknowledged(wire: asyncio.Transport) -> int | None:

@@ -5,38 +5,26 @@ known here.
 """
 
 import asyncio
-import os
 import socket
 import ssl
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
-import structlog
 from aiohttp import HttpVersion11, web, web_protocol
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http_parser import RawRequestMessage
 from aiohttp.streams import StreamReader
 
 from bridge.identity.hosts import Network, is_trusted, network_of
-from bridge.server.answers import request_id_of
 from bridge.server.connection import VERSIONS, Connection
+from bridge.server.failed_connections import FailedConnections
 from bridge.server.limits import Budget, ConnectionLimits, Key, Share
-from bridge.server.records import CallRecord
-from bridge.server.tls import why_no_handshake
-from bridge.v1.errors import InvalidRequest
-from bridge.v1.wire import V1Response
+from bridge.server.serving import accepting, has_begun
 
-_log = structlog.get_logger("bridge.calls")
-
-_BACKLOG = 1024
-"""Connections that the kernel holds for the next turn of the event loop."""
-
-_COMPLAINT_INTERVAL = 10.0
-"""Seconds between two log lines about too many connections, or handshakes that failed alike."""
-
-_PAUSE_AFTER_FAILURE = 1.0
-"""Seconds to the next try to accept, as asyncio's own server has it."""
+_AT_LEAST = 0.001
+"""Seconds of a handshake that has begun in the last moment: to asyncio, none would be an error."""
 
 
 class Front(web.Server):
@@ -52,10 +40,10 @@ class Front(web.Server):
         self,
         endpoint: Callable[[web.BaseRequest], Any],
         limits: ConnectionLimits | None = None,
-        ended: Callable[[CallRecord], None] = lambda _record: None,
+        failed: FailedConnections | None = None,
         proxies: Sequence[Network] = (),
     ) -> None:
-        """Hand calls to `endpoint`; `ended` is told of those that never get there.
+        """Hand calls to `endpoint`; `failed` counts the connections of which none comes.
 
         From `proxies`, everybody's connections come: they have no share of their own.
         """
@@ -72,11 +60,8 @@ class Front(web.Server):
         loop = asyncio.get_running_loop()
         super().__init__(endpoint, request_factory=self._request, loop=loop)
         self._event_loop = loop
-        self._ended = ended
+        self._failed = failed or FailedConnections()
         self._proxies = proxies
-        self._complained = float("-inf")
-        self._failed_handshakes: dict[str, tuple[float, int]] = {}
-        """By their reason: when that was logged last, and how often it was not since then."""
         self._places = Budget(
             "connections",
             self.limits.connections,
@@ -111,12 +96,13 @@ class Front(web.Server):
 
         That is with whom it shares what everybody may have a part of.
         """
+        network = network_of(address)
         is_everybodys = is_trusted(address, self._proxies)
-        shares = () if is_everybodys else ((Share.ADDRESS, network_of(address)),)
-        if (self._places.is_used_up(shares) and not self._make_room(shares)) or (
-            self.open >= self.limits.connections and not self._make_room()
-        ):
-            self._complain("the new one")
+        shares = () if is_everybodys else ((Share.ADDRESS, network),)
+        if (
+            self._places.is_used_up(shares)
+            and not self._make_room(network, "address-share", shares)
+        ) or (self.open >= self.limits.connections and not self._make_room(network, "no-room")):
             return None
         self._places.take(shares)
         return shares
@@ -125,72 +111,52 @@ class Front(web.Server):
         """Give back the room of a connection that is no more."""
         self._places.give_back(shares)
 
-    def _make_room(self, shares: Sequence[Key] | None = None) -> bool:
-        """Close what matters least of all connections, or of those with these shares."""
+    def _make_room(self, network: str, reason: str, shares: Sequence[Key] | None = None) -> bool:
+        """Close what matters least of all connections, or of those with these shares.
+
+        It is counted as one too many from the `network` of who has come.
+        """
         for kind, closed in (
-            (self.handshakes, "a handshake"),
-            (self.lingering, "one whose body was passed over"),
-            (self.waiting, "the one that waited longest"),
-            (self.unknown, "one of a caller who is not known"),
+            (self.handshakes, "a handshake was closed"),
+            (self.lingering, "one whose body was passed over was closed"),
+            (self.waiting, "the one that waited longest was closed"),
+            (self.unknown, "one of a caller who is not known was closed"),
         ):
             for connection in kind:
                 if shares is None or connection.shares == shares:
                     connection.give_way()
-                    self._complain(closed)
+                    self._failed.count("connection_refused", network, reason, closed)
                     return True
+        self._failed.count("connection_refused", network, reason, "the new one was closed")
         return False
 
-    def _complain(self, closed: str) -> None:
-        now = self._event_loop.time()
-        if now - self._complained >= _COMPLAINT_INTERVAL:
-            self._complained = now
-            _log.warning("too_many_connections", limit=self.limits.connections, closed=closed)
-
-    async def accept(self, listener: socket.socket, tls: ssl.SSLContext) -> None:
-        """Take the connections of a listening socket, and shake hands, until it is cancelled.
-
-        asyncio's own server tells of a connection only after its handshake.
-        """
-        while True:
-            try:
-                wire, address = await self._event_loop.sock_accept(listener)
-            except OSError as error:
-                _log.error("cannot_accept", error=type(error).__name__, errno=error.errno)
-                await asyncio.sleep(_PAUSE_AFTER_FAILURE)
-                continue
-            # There may be many that do not let the loop turn.
-            await asyncio.sleep(0)
-            if (shares := self.admit(address[0])) is None:
-                wire.close()
-                continue
-            connection = self._connection(shares)
-            shaking = self._shake_hands(wire, address[0], connection, tls)
-            connection.shakes_hands(self._event_loop.create_task(shaking), wire)
+    def shake_hands(self, tls: ssl.SSLContext, wire: socket.socket, address: str) -> None:
+        """Begin a connection behind TLS, if there is room for it."""
+        if (shares := self.admit(address)) is None:
+            wire.close()
+            return
+        connection = self._connection(shares)
+        shaking = self._shake_hands(wire, address, connection, tls)
+        connection.shakes_hands(self._event_loop.create_task(shaking), wire)
 
     async def _shake_hands(
         self, wire: socket.socket, address: str, connection: Connection, tls: ssl.SSLContext
     ) -> None:
         patience = self.limits.handshake_timeout
+        deadline = self._event_loop.time() + patience
         try:
+            async with asyncio.timeout_at(deadline):
+                if not await has_begun(wire):
+                    return  # it has only looked whether the port is open
             await self._event_loop.connect_accepted_socket(
                 lambda: connection,
                 wire,
                 ssl=tls,
-                ssl_handshake_timeout=patience,
+                ssl_handshake_timeout=max(deadline - self._event_loop.time(), _AT_LEAST),
                 ssl_shutdown_timeout=patience,
             )
         except OSError as error:  # ssl.SSLError and TimeoutError among them: no HTTP came of it
-            if (reason := why_no_handshake(error)) is not None:
-                self._tell_of_handshake(address, reason)
-
-    def _tell_of_handshake(self, address: str, reason: str) -> None:
-        now = self._event_loop.time()
-        told, more = self._failed_handshakes.get(reason, (float("-inf"), 0))
-        if now - told < _COMPLAINT_INTERVAL:
-            self._failed_handshakes[reason] = told, more + 1
-            return
-        self._failed_handshakes[reason] = now, 0
-        _log.warning("tls_handshake_failed", address=address, reason=reason, not_logged=more)
+            self._failed.handshake(error, address)
 
     def _request(
         self,
@@ -207,25 +173,13 @@ class Front(web.Server):
             message = message._replace(version=HttpVersion11)
         return web.BaseRequest(message, payload, connection, writer, task, self._event_loop)
 
-    def record_refusal(
-        self,
-        error: Exception,
-        answer: V1Response,
-        wire: asyncio.BaseTransport | None,
-        *,
-        method: str = "UNKNOWN",
-        cause: BaseException | None = None,
-    ) -> CallRecord:
-        """Record a call that cannot be read, and return what is known of it."""
-        record = CallRecord(request_id_of(None), method, None)
-        record.cause = type(cause or error).__name__
-        record.problem = error.problem if isinstance(error, InvalidRequest) else None
-        record.status, record.bytes_out = answer.status, sum(map(len, answer.body))
-        peer = wire and wire.get_extra_info("peername")
-        if peer and not is_trusted(peer[0], self._proxies):
-            record.address, record.network = peer[0], network_of(peer[0])
-        self._ended(record)
-        return record
+    def count_unread(self, address: str, reason: str, detail: str | None = None) -> None:
+        """Count what cannot be read as HTTP: no call came of it."""
+        self._failed.count("not_http", network_of(address), reason, detail)
+
+    def count_refused(self, address: str, reason: str) -> None:
+        """Count a connection that was closed because its bytes have no room."""
+        self._failed.count("connection_refused", network_of(address), reason)
 
 
 @asynccontextmanager
@@ -245,33 +199,17 @@ async def listening_front(
     Raises:
         OSError: the address cannot be listened on.
     """
-    loop = asyncio.get_running_loop()
-    server = await loop.create_server(
-        front, host, port, backlog=_BACKLOG, start_serving=tls is None
-    )
-    listeners: list[socket.socket] = []
-    accepting: list[asyncio.Task[None]] = []
-    if tls is not None:
-        for each in server.sockets:
-            listener = socket.socket(fileno=os.dup(each.fileno()))
-            listener.setblocking(False)
-            listener.listen(_BACKLOG)
-            listeners.append(listener)
-            accepting.append(loop.create_task(front.accept(listener, tls)))
+    take = None if tls is None else partial(front.shake_hands, tls)
+    async with accepting(front, host, port, take) as (taken, stop_accepting):
 
-    def stop() -> None:
-        for task in accepting:
-            task.cancel()
-        for connection in [*front.handshakes]:
-            connection.give_way()
-        for listener in listeners:
-            listener.close()
-        server.close()
+        def stop() -> None:
+            stop_accepting()
+            for connection in [*front.handshakes]:
+                connection.give_way()
 
-    try:
-        yield server.sockets[0].getsockname()[1], stop
-    finally:
-        stop()
-        await asyncio.gather(*accepting, return_exceptions=True)
-        front.pre_shutdown()
-        await front.shutdown(shutdown_timeout)
+        try:
+            yield taken, stop
+        finally:
+            stop()
+            front.pre_shutdown()
+            await front.shutdown(shutdown_timeout)

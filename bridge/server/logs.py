@@ -1,13 +1,13 @@
-"""JSON lines on standard error: how a line looks, and the sink that writes one a legacy call.
+"""Log lines on standard error: in which form, from which level on, and the sinks that write them.
 
-How lines get there is in `lines`.
+How lines get there is in `lines`; how they look to people, in `console`.
 """
 
 import atexit
 import json
 import logging
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Any, TextIO
@@ -16,8 +16,12 @@ import msgspec
 import structlog
 
 from bridge.excerpt import excerpt
-from bridge.record.log.events import Ended, Sink
+from bridge.record.log.events import ConnectionEvent, Ended, Sink
+from bridge.server.console import ConsoleForm, wants_colors
 from bridge.server.lines import Lines
+from bridge.settings import LogFormat, LogLevel
+
+_connections = structlog.get_logger("bridge.connections")
 
 REQUEST_ID: ContextVar[str | None] = ContextVar("request_id", default=None)
 """That of the legacy call which is being served: each line that is logged meanwhile has it."""
@@ -49,12 +53,36 @@ class _OfLibraries(logging.Handler):
             self.handleError(record)
 
 
-def configure(stream: TextIO = sys.stderr) -> None:
-    """Send every log line of the process, the libraries' too, to `stream` as JSON.
+class _Destination:
+    """Where lines go, as structlog's factory of loggers; and what those have to know that go there
+    without structlog.
+    """
+
+    def __init__(self, lines: Lines, least: int, console: ConsoleForm | None) -> None:
+        self.lines = lines
+        self.least = least
+        """The lowest level that is written."""
+        self.console = console
+        """What makes the lines, if they are not JSON."""
+
+    def __call__(self, *_arguments: object) -> Lines:
+        return self.lines
+
+
+def configure(
+    stream: TextIO = sys.stderr,
+    form: LogFormat = LogFormat.AUTO,
+    level: LogLevel = LogLevel.INFO,
+) -> None:
+    """Send every log line of the process, the libraries' too, to `stream`.
 
     The bridge's own lines go straight there: through the standard library's logging they cost
     three times as much.
     """
+    is_console = form is LogFormat.CONSOLE or (form is LogFormat.AUTO and stream.isatty())
+    console = ConsoleForm(colors=wants_colors(stream)) if is_console else None
+    least = _LEVELS[level]
+    render = _encode if console is None else lambda event: _octets(console.event(event))
     shared: list[structlog.typing.Processor] = [
         _add_request_id,
         structlog.processors.add_log_level,
@@ -63,7 +91,7 @@ def configure(stream: TextIO = sys.stderr) -> None:
         structlog.processors.format_exc_info,
         _cut,
     ]
-    lines = Lines(stream, _lost)
+    lines = Lines(stream, lambda count: render(_lost(count)))
     atexit.register(lines.flush)
     handler = _OfLibraries(lines)
     handler.setFormatter(
@@ -72,16 +100,28 @@ def configure(stream: TextIO = sys.stderr) -> None:
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
                 structlog.processors.format_exc_info,
-                structlog.processors.JSONRenderer(serializer=_text),
+                lambda _logger, _method, event: render(event).decode(),
             ],
         )
     )
-    logging.basicConfig(handlers=[handler], level=logging.INFO, force=True)
+    logging.basicConfig(handlers=[handler], level=max(least, logging.INFO), force=True)
     structlog.configure(
-        processors=[*shared, _render],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=lambda *_: lines,
+        processors=[*shared, lambda _logger, _method, event: render(event)],
+        wrapper_class=structlog.make_filtering_bound_logger(least),
+        logger_factory=_Destination(lines, least, console),
     )
+
+
+_LEVELS: Mapping[str, int] = {
+    "debug": logging.DEBUG,
+    "info": logging.INFO,
+    "warning": logging.WARNING,
+    "error": logging.ERROR,
+}
+
+
+def _octets(text: str) -> bytes:
+    return text.encode("utf-8", "backslashreplace")
 
 
 def _add_request_id(
@@ -105,23 +145,13 @@ def _cut(
     return event
 
 
-def _render(_logger: Any, _method: str, event: structlog.typing.EventDict) -> bytes:  # noqa: ANN401
-    return _encode(event)
-
-
-def _text(event: structlog.typing.EventDict, **_options: Any) -> str:  # noqa: ANN401
-    return _encode(event).decode()
-
-
-def _lost(count: int) -> bytes:
-    return _encode(
-        {
-            "count": count,
-            "event": "log_lines_lost",
-            "level": "warning",
-            "timestamp": datetime.now(UTC),
-        }
-    )
+def _lost(count: int) -> dict[str, Any]:
+    return {
+        "count": count,
+        "event": "log_lines_lost",
+        "level": "warning",
+        "timestamp": datetime.now(UTC),
+    }
 
 
 def problem() -> str | None:
@@ -135,12 +165,31 @@ def call_log() -> Sink:
 
     An event is a line already: structlog's processors would add, one by one, what it knows.
     """
-    logger = structlog.get_config()["logger_factory"]()
+    factory = structlog.get_config()["logger_factory"]
+    logger = factory()
+    if not isinstance(factory, _Destination):
+        return lambda ended: logger.info(ended.line)
+    least, console = factory.least, factory.console
 
     def log_call(ended: Ended) -> None:
-        logger.info(ended.line)
+        if _LEVELS[ended.call.level] >= least:
+            logger.info(ended.line if console is None else _octets(console.call(ended.call)))
 
     return log_call
+
+
+def connection_log() -> Callable[[ConnectionEvent], None]:
+    """Return the sink that writes a line for connections that have failed."""
+
+    def log_failed(failed: ConnectionEvent) -> None:
+        told = {
+            name: value
+            for name, value in msgspec.structs.asdict(failed).items()
+            if value is not None and name not in {"event", "level", "timestamp"}
+        }
+        _connections.warning(failed.event, **told)
+
+    return log_failed
 
 
 def started(what: str, host: str, port: int, **details: str) -> None:

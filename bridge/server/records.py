@@ -5,10 +5,11 @@ with them.
 """
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import lru_cache
+from typing import NamedTuple
 
 import structlog
 
@@ -17,7 +18,17 @@ from bridge.identity.callers import Caller, Way
 from bridge.identity.digests import Digests
 from bridge.identity.masking import without_addresses
 from bridge.record.log.capture import Capture
-from bridge.record.log.events import OTHERS, CallEvent, Ended, NoteEvent, Sink, line_of, outcome_of
+from bridge.record.log.events import (
+    CLIENT_GONE,
+    LEGACY_CALL,
+    OTHERS,
+    CallEvent,
+    Ended,
+    NoteEvent,
+    Sink,
+    line_of,
+    outcome_of,
+)
 from bridge.record.log.ids import Ids
 from bridge.server.told_apart import ToldApart
 from bridge.server.upstream_events import events_of
@@ -36,6 +47,28 @@ that of a head that cannot be read."""
 
 _WORTH_TELLING = 0.001
 """Seconds of waiting: below that, it is the time that asking takes."""
+
+
+class Share(NamedTuple):
+    """How many are told apart in a day."""
+
+    of_one: int
+    """Of one credential that is known, or of one network."""
+    in_all: int
+
+
+INTEGRATIONS = {True: Share(100, 20_000), False: Share(20, 1_000)}
+"""Of callers who are known, and of those who are not (docs/log.md, "Who it was")."""
+
+PATHS = {True: Share(200, 20_000), False: Share(50, 1_000)}
+"""Likewise, of paths."""
+
+
+def _told_apart(shares: Mapping[bool, Share]) -> dict[bool, ToldApart]:
+    return {
+        known: ToldApart(of_one=share.of_one, in_all=share.in_all)
+        for known, share in shares.items()
+    }
 
 
 @dataclass(slots=True)
@@ -139,15 +172,8 @@ class Recorder:
         self.capture = capture or Capture()
         self._ids = Ids()
         self._integration_of = lru_cache(maxsize=4096)(digests.integration)
-        self._integrations = {
-            True: ToldApart(of_one=100, in_all=20_000),
-            False: ToldApart(of_one=20, in_all=1_000),
-        }
-        self._paths = {
-            True: ToldApart(of_one=200, in_all=20_000),
-            False: ToldApart(of_one=50, in_all=1_000),
-        }
-        """Likewise, of those who are known and of those who are not."""
+        self._integrations = _told_apart(INTEGRATIONS)
+        self._paths = _told_apart(PATHS)
 
     def ended(self, record: CallRecord, tape: Tape | None = None) -> None:
         """Tell the sinks of a call that has ended, and of what was heard of it."""
@@ -171,7 +197,7 @@ class Recorder:
         for each in upstream:
             spent += each.milliseconds or 0.0
         return CallEvent(
-            event="client_gone" if record.outlived_client else "legacy_call",
+            event=CLIENT_GONE if record.outlived_client else LEGACY_CALL,
             level="warning" if record.is_grave else "info",
             timestamp=datetime.now(UTC),
             id=self._ids.next(),

@@ -11,7 +11,6 @@ from typing import Any
 
 import aiohttp
 import structlog
-from aiohttp import web
 
 from bridge.identity.book_keeper import BookKeeper
 from bridge.identity.digests import Digests
@@ -21,14 +20,17 @@ from bridge.record.log.writer import LogWriter, open_log_writer
 from bridge.server import logs
 from bridge.server.admin.dashboard.facts import gather
 from bridge.server.admin.dashboard.pages import Dashboard
+from bridge.server.admin.guard import Guard
 from bridge.server.admin.health import OK, Check, Readiness, upstream_check
-from bridge.server.admin.side import AdminSide
+from bridge.server.admin.side import AdminSide, listening_admin
+from bridge.server.admin.token import TokenKeeper
 from bridge.server.endpoint import NO_BOOK, Endpoint
+from bridge.server.failed_connections import FailedConnections
 from bridge.server.front import Front, listening_front
 from bridge.server.leaving import Departure
 from bridge.server.limits import LIMITS, Limits, allow_connections
 from bridge.server.records import Recorder
-from bridge.server.serving import listening, told_if_taken
+from bridge.server.serving import told_if_taken
 from bridge.server.tls import CertificateReloader
 from bridge.settings import Settings, unknown_variables
 from bridge.upstream.acquaintances import Acquaintances
@@ -73,6 +75,7 @@ async def running(settings: Settings, limits: Limits = LIMITS) -> AsyncIterator[
         JournalError: the journal cannot be used.
         LogError: the translation log cannot be used, and waiting will not help.
         UnusableCertificate: the certificate or its key cannot be used.
+        UnusableToken: the admin side's token cannot be used.
         CannotListen: an address cannot be listened on.
     """
     compile_all()
@@ -85,6 +88,8 @@ async def running(settings: Settings, limits: Limits = LIMITS) -> AsyncIterator[
             keeper = await stack.enter_async_context(BookKeeper(settings.book))
         _tell_of_unknown_variables(keeper)
         tls = await _keep_certificate(settings, stack)
+        admin_token = await _keep_admin_token(settings, stack)
+        _tell_of_the_admin_sides_protection(settings)
         v2_clock = V2Clock()
         window = timedelta(seconds=settings.repeat_window)
         journal = await stack.enter_async_context(
@@ -134,14 +139,18 @@ async def running(settings: Settings, limits: Limits = LIMITS) -> AsyncIterator[
         if tls is not None:
             checks["certificate"] = _at_once(tls.problem)
         readiness = Readiness(checks)
-        warnings = partial(_warnings, keeper, tls, log_writer, capture, in_the_clear)
+        warnings = partial(_warnings, keeper, tls, log_writer, capture, in_the_clear, admin_token)
         dashboard = stack.enter_context(
             closing(Dashboard(settings.database, partial(gather, journal, gateway, warnings)))
         )
+        failed = FailedConnections([logs.connection_log(), log_writer.failed])
+        stack.callback(failed.close)
         admin = AdminSide(
             readiness,
             routes=dashboard.routes(),
+            guard=_guard(settings, admin_token, failed),
             names=[settings.admin_host],
+            failed=failed,
             phase=phase,
             state=lambda: {
                 "warnings": warnings(),
@@ -149,11 +158,11 @@ async def running(settings: Settings, limits: Limits = LIMITS) -> AsyncIterator[
             },
         )
         admin_port = await stack.enter_async_context(
-            listening(
-                web.ServerRunner(admin),
+            listening_admin(
+                admin,
                 settings.admin_host,
                 settings.admin_port,
-                "admin_port",
+                None if tls is None or settings.admin_is_on_loopback else tls.context,
             )
         )
         recorder = Recorder((logs.call_log(), log_writer.ended), Digests(log_writer.key), capture)
@@ -172,7 +181,7 @@ async def running(settings: Settings, limits: Limits = LIMITS) -> AsyncIterator[
             limits, connections=connections, connections_per_address=max(1, connections // 2)
         )
         front = listening_front(
-            Front(endpoint, of_connections, recorder.ended, settings.trusted_proxies),
+            Front(endpoint, of_connections, failed, settings.trusted_proxies),
             settings.host,
             settings.port,
             tls=None if tls is None else tls.context,
@@ -192,13 +201,15 @@ async def running(settings: Settings, limits: Limits = LIMITS) -> AsyncIterator[
         yield Service(
             port,
             admin_port,
-            reload=partial(_reload, keeper, tls),
+            reload=partial(_reload, keeper, tls, admin_token),
             say_what_is_wrong=partial(_say_what_is_wrong, readiness),
             hurry=departure.hurry,
         )
 
 
-async def _reload(keeper: BookKeeper | None, tls: CertificateReloader | None) -> None:
+async def _reload(
+    keeper: BookKeeper | None, tls: CertificateReloader | None, admin_token: TokenKeeper | None
+) -> None:
     said = {}
     if keeper is not None:
         before, state = keeper.book, await keeper.reload()
@@ -206,6 +217,8 @@ async def _reload(keeper: BookKeeper | None, tls: CertificateReloader | None) ->
         said["book"] = "broken" if state.error else "unchanged" if same else "changed"
     if tls is not None:
         said["certificate"] = tls.reload()
+    if admin_token is not None:
+        said["admin_bearer_token"] = await admin_token.reload()
     _log.info("reloaded", **said, not_read_again=READ_ONCE)
 
 
@@ -253,6 +266,34 @@ async def _keep_certificate(
     return tls
 
 
+async def _keep_admin_token(settings: Settings, stack: AsyncExitStack) -> TokenKeeper | None:
+    if settings.admin_bearer_token is None:
+        return None
+    keeper = TokenKeeper(settings.admin_bearer_token)
+    await stack.enter_async_context(keeper.watching())
+    return keeper
+
+
+def _guard(settings: Settings, keeper: TokenKeeper | None, failed: FailedConnections) -> Guard:
+    return Guard(
+        token=lambda: None if keeper is None else keeper.token,
+        is_loopback=settings.admin_is_on_loopback,
+        proxies=settings.trusted_proxies,
+        tell_refused=partial(failed.count, "admin_refused"),
+    )
+
+
+def _tell_of_the_admin_sides_protection(settings: Settings) -> None:
+    if settings.admin_is_on_loopback:
+        return
+    if settings.admin_bearer_token is None:
+        reason = "off the loopback, all but /healthz and /readyz takes admin_bearer_token"
+        _log.warning("admin_not_served", admin_host=settings.admin_host, reason=reason)
+    elif settings.tls_certificate is None:
+        reason = "without tls_certificate, its token travels in the clear from trusted_proxies"
+        _log.warning("admin_in_the_clear", admin_host=settings.admin_host, reason=reason)
+
+
 def _book_problem(keeper: BookKeeper) -> str | None:
     # An older book still serves, which `_warnings` tells.
     return None if keeper.book.entries or not keeper.state.error else "no book in force"
@@ -271,12 +312,14 @@ def _warnings(
     log_writer: LogWriter,
     capture: Capture,
     in_the_clear: str | None,
+    admin_token: TokenKeeper | None,
 ) -> Mapping[str, str]:
     """Return what serves yet, but not for long, not safely, or not after the next start."""
     told = {
         "upstream": in_the_clear,
         "book": keeper and keeper.warning(),
         "certificate": tls and tls.warning(),
+        "admin_bearer_token": admin_token and admin_token.warning(),
         "log": logs.problem(),
         "database": log_writer.problem(),
         "capture": capture.warning(),

@@ -13,6 +13,12 @@ from aiohttp import web
 
 _log = structlog.get_logger("bridge")
 
+_BACKLOG = 1024
+"""Connections that the kernel holds for the next turn of the event loop."""
+
+_PAUSE_AFTER_FAILURE = 1.0
+"""Seconds to the next try to accept, as asyncio's own server has it."""
+
 
 class CannotListen(Exception):
     """An address cannot be listened on; `str()` is one line for the operator."""
@@ -69,6 +75,85 @@ async def listening(
         yield runner.addresses[0][1]
     finally:
         await runner.cleanup()
+
+
+Take = Callable[[socket.socket, str], None]
+"""Takes a connection that has been accepted, and the address of its client."""
+
+
+@asynccontextmanager
+async def accepting(
+    protocols: Callable[[], asyncio.BaseProtocol], host: str, port: int, take: Take | None
+) -> AsyncIterator[tuple[int, Callable[[], None]]]:
+    """Listen on `host` and `port` (0 takes a free one) with a long queue of connections.
+
+    Each gets one of `protocols`, or is handed to `take`, which has to begin it: asyncio's own
+    server tells of a connection only after its handshake. Yields the port it got, and what takes no
+    more connections.
+
+    Raises:
+        OSError: the address cannot be listened on.
+    """
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(
+        protocols, host, port, backlog=_BACKLOG, start_serving=take is None
+    )
+    listeners: list[socket.socket] = []
+    tasks: list[asyncio.Task[None]] = []
+    if take is not None:
+        for each in server.sockets:
+            listener = socket.socket(fileno=os.dup(each.fileno()))
+            listener.setblocking(False)
+            listener.listen(_BACKLOG)
+            listeners.append(listener)
+            tasks.append(loop.create_task(_accept(listener, take)))
+
+    def stop() -> None:
+        for task in tasks:
+            task.cancel()
+        for listener in listeners:
+            listener.close()
+        server.close()
+
+    try:
+        yield server.sockets[0].getsockname()[1], stop
+    finally:
+        stop()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _accept(listener: socket.socket, take: Take) -> None:
+    loop = asyncio.get_running_loop()
+    while True:
+        try:
+            wire, address = await loop.sock_accept(listener)
+        except OSError as error:
+            _log.error("cannot_accept", error=type(error).__name__, errno=error.errno)
+            await asyncio.sleep(_PAUSE_AFTER_FAILURE)
+            continue
+        # There may be many that do not let the loop turn.
+        await asyncio.sleep(0)
+        take(wire, address[0])
+
+
+async def has_begun(wire: socket.socket) -> bool:
+    """Wait for the first byte of a connection; False: its client has left without one."""
+    loop = asyncio.get_running_loop()
+    readable = loop.create_future()
+
+    def tell() -> None:
+        if not readable.done():
+            readable.set_result(None)
+
+    loop.add_reader(wire, tell)
+    try:
+        await readable
+    finally:
+        loop.remove_reader(wire)
+    try:
+        return bool(wire.recv(1, socket.MSG_PEEK))
+    except OSError:
+        return False
 
 
 class Signals:

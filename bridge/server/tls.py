@@ -1,4 +1,4 @@
-"""TLS of the legacy side: the certificate it shows, and how a renewed one takes its place.
+"""TLS of both sides: the certificate they show, and how a renewed one takes its place.
 
 Which settings name the files, and what listens with them, is not said here.
 """
@@ -125,31 +125,31 @@ _ANOTHERS = frozenset({"KEY_VALUES_MISMATCH", "NO_CERTIFICATE_ASSIGNED"})
 """OpenSSL's reasons where key and certificate are two pairs' own, of one type or of two."""
 
 _HANDSHAKES = {
-    "HTTP_REQUEST": "it spoke plain HTTP",
-    "HTTPS_PROXY_REQUEST": "it took the bridge for a proxy",
-    "ALERT_UNKNOWN_CA": "it does not trust the certificate",
-    "ALERT_CERTIFICATE_UNKNOWN": "it does not trust the certificate",
-    "ALERT_BAD_CERTIFICATE": "it does not trust the certificate",
-    "ALERT_CERTIFICATE_EXPIRED": "it takes the certificate for expired",
-    "ALERT_PROTOCOL_VERSION": "it speaks neither TLS 1.2 nor 1.3",
-    "UNSUPPORTED_PROTOCOL": "it speaks neither TLS 1.2 nor 1.3",
-    "NO_SHARED_CIPHER": "it has no cipher in common with the bridge",
-    "WRONG_VERSION_NUMBER": "what it spoke is no TLS",
+    "HTTP_REQUEST": ("plain-http", "it spoke plain HTTP"),
+    "HTTPS_PROXY_REQUEST": ("plain-http", "it took the bridge for a proxy"),
+    "ALERT_UNKNOWN_CA": ("unknown-ca", "it does not know who issued the certificate"),
+    "ALERT_CERTIFICATE_UNKNOWN": ("bad-certificate", "it does not trust the certificate"),
+    "ALERT_BAD_CERTIFICATE": ("bad-certificate", "it does not trust the certificate"),
+    "ALERT_CERTIFICATE_EXPIRED": ("bad-certificate", "it takes the certificate for expired"),
+    "ALERT_PROTOCOL_VERSION": ("protocol-version", "it speaks neither TLS 1.2 nor 1.3"),
+    "UNSUPPORTED_PROTOCOL": ("protocol-version", "it speaks neither TLS 1.2 nor 1.3"),
+    "VERSION_TOO_LOW": ("protocol-version", "it speaks neither TLS 1.2 nor 1.3"),
+    "NO_SHARED_CIPHER": ("no-shared-cipher", "it has no cipher in common with the bridge"),
+    "WRONG_VERSION_NUMBER": ("not-tls", "what it spoke is no TLS"),
+    "PACKET_LENGTH_TOO_LONG": ("not-tls", "what it spoke is no TLS"),
+    "RECORD_LAYER_FAILURE": ("not-tls", "what it spoke is no TLS"),
 }
 """What a client did, by the end of OpenSSL's reason: the beginning of an alert's varies."""
 
 
-def why_no_handshake(error: OSError) -> str | None:
-    """Return why a handshake with a client failed, in words for the operator.
-
-    None for a client that only left, as those do who look whether the port is open.
-    """
+def why_no_handshake(error: OSError) -> tuple[str, str]:
+    """Return why a handshake with a client failed: a code, and words for the operator."""
     if isinstance(error, TimeoutError):
-        return "it took too long"
+        return "timeout", "it took too long"
     if not isinstance(error, ssl.SSLError) or not error.reason:
-        return None
-    known = (words for end, words in _HANDSHAKES.items() if error.reason.endswith(end))
-    return next(known, error.reason.replace("_", " ").lower())
+        return "reset", "it closed the connection within the handshake"
+    known = (told for end, told in _HANDSHAKES.items() if error.reason.endswith(end))
+    return next(known, ("other", error.reason.replace("_", " ").lower()))
 
 
 def _reason(error: ssl.SSLError, certificate: Path, key: Path) -> str:

@@ -8,11 +8,9 @@ from typing import Any
 
 import aiohttp
 import pytest
-from aiohttp import web
 
 from bridge.server.admin.health import PROBE, Check, Readiness, upstream_check
-from bridge.server.admin.side import CONNECTIONS, LIFETIME, AdminSide
-from bridge.server.serving import listening
+from bridge.server.admin.side import CONNECTIONS, LIFETIME, AdminSide, listening_admin
 from tests.support.clocks import Leaps, until
 from tests.support.running import LOOPBACK
 from tests.support.upstream import Reply, ScriptedUpstream, running_raw_upstream
@@ -42,8 +40,7 @@ async def endless() -> str | None:
 @asynccontextmanager
 async def running_admin(admin: AdminSide) -> AsyncIterator[str]:
     """Run an admin side and yield its base URL."""
-    runner = web.ServerRunner(admin, shutdown_timeout=0.1)
-    async with listening(runner, LOOPBACK, 0) as port:
+    async with listening_admin(admin, LOOPBACK, 0) as port:
         yield f"http://{LOOPBACK}:{port}"
 
 

@@ -3,12 +3,11 @@
 import asyncio
 import os
 import shutil
-import socket
 import ssl
 import stat
 import sys
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -268,68 +267,6 @@ class TestClients:
 
 
 Spoil = Callable[[Pair, trustme.CA], object]
-
-
-class TestFailedHandshakes:
-    """The operator is told that somebody tried, who it was, and what is to be mended."""
-
-    async def fail(self, port: int, context: ssl.SSLContext | None) -> None:
-        """Speak to the port with TLS of this kind, or with none, until the bridge hangs up."""
-        await asyncio.to_thread(self._fail, port, context)
-
-    def _fail(self, port: int, context: ssl.SSLContext | None) -> None:
-        with socket.create_connection((LOOPBACK, port)) as wire, suppress(OSError):
-            if context is not None:
-                context.wrap_socket(wire, server_hostname="localhost")
-            wire.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
-            wire.recv(1)
-
-    @pytest.mark.parametrize(
-        ("client", "reason"),
-        [
-            pytest.param(lambda: None, "it spoke plain HTTP", id="no-tls"),
-            pytest.param(
-                ssl.create_default_context, "it does not trust the certificate", id="no-trust"
-            ),
-        ],
-    )
-    async def test_one_is_logged_with_its_address_and_reason(
-        self, pair: Pair, client: Callable[[], ssl.SSLContext | None], reason: str
-    ) -> None:
-        context = server_context(pair.certificate, pair.key)
-        with structlog.testing.capture_logs() as logs:
-            async with running(context) as port:
-                await self.fail(port, client())
-                await _logged(logs, "tls_handshake_failed")
-
-        (line,) = logs
-        assert (line["address"], line["reason"], line["not_logged"]) == (LOOPBACK, reason, 0)
-        assert line["log_level"] == "warning"
-
-    async def test_many_alike_are_one_line(self, pair: Pair) -> None:
-        context = server_context(pair.certificate, pair.key)
-        with structlog.testing.capture_logs() as logs:
-            async with running_front({}, tls=context) as (port, front):
-                for _ in range(3):
-                    await self.fail(port, None)
-                await self.fail(port, ssl.create_default_context())
-                await until(lambda: not front.handshakes)
-
-        assert [line["reason"] for line in logs] == [
-            "it spoke plain HTTP",
-            "it does not trust the certificate",
-        ]
-
-    async def test_who_only_looks_whether_the_port_is_open_is_not_logged(self, pair: Pair) -> None:
-        context = server_context(pair.certificate, pair.key)
-        with structlog.testing.capture_logs() as logs:
-            async with running_front({}, tls=context) as (port, front):
-                _, writer = await asyncio.open_connection(LOOPBACK, port)
-                await until(lambda: len(front.handshakes) == 1)
-                writer.close()
-                await until(lambda: not front.handshakes)
-
-        assert logs == []
 
 
 def _other_key(pair: Pair, authority: trustme.CA) -> None:

@@ -10,6 +10,7 @@ from aiohttp import web
 from bridge.identity.hosts import Network
 from bridge.server.answers import send
 from bridge.server.connection import Connection
+from bridge.server.failed_connections import FailedConnections
 from bridge.server.front import Front, listening_front
 from bridge.server.limits import ConnectionLimits
 from tests.support.running import LOOPBACK
@@ -27,7 +28,8 @@ async def running_front(
 ) -> AsyncIterator[tuple[int, Front]]:
     """Serve each path by its handler, and yield the port and the front.
 
-    All callers are known, or else `strangers`. `options` are those of `ConnectionLimits`, and `tls`.
+    All callers are known, or else `strangers`. `options` are those of `ConnectionLimits`, `tls`, and
+    `failed`, a list that gets what is told of failed connections.
     """
 
     async def endpoint(request: web.BaseRequest) -> web.StreamResponse:
@@ -45,7 +47,8 @@ async def running_front(
             connection.end(request, is_last=response is None or not response.keep_alive)
 
     tls = options.pop("tls", None)
-    front = Front(endpoint, ConnectionLimits(**options), proxies=proxies)
+    failed = FailedConnections([options.pop("failed", []).append])
+    front = Front(endpoint, ConnectionLimits(**options), failed, proxies)
     async with listening_front(front, LOOPBACK, 0, tls=tls, shutdown_timeout=0.1) as (port, _stop):
         yield port, front
 

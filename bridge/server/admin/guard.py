@@ -175,6 +175,7 @@ class Guard:
         )
 
     async def _show_login(self, request: AdminRequest) -> web.Response:
+        self._refuse_the_clear(request)  # before somebody types a token into the form
         return self._login_page(request, request.query.get("next", "/"), None)
 
     def _login_page(

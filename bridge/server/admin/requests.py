@@ -48,14 +48,15 @@ class AdminRequest(web.BaseRequest):
         peer = self.remote or ""
         self.is_from_proxy = is_trusted(peer, proxies)
         """Whether it comes from one of the `trusted_proxies`."""
-        self.network, host, _ = origin(
+        asked = origin(
             peer,
             headers.get("Host", ""),
             headers.getall("X-Forwarded-For", ()),
             headers.getall("X-Forwarded-Host", ()),
             proxies,
         )
-        self.asked_host = host if host or "Host" in headers else None
+        self.network = asked.network
+        self.asked_host = asked.host if asked.host or "Host" in headers else None
         self.asked_scheme = scheme(
             peer, self.scheme, headers.getall("X-Forwarded-Proto", ()), proxies
         )

@@ -5,12 +5,15 @@ What is at which path is handed in as routes; who may see it, `bridge.server.adm
 
 import asyncio
 import ipaddress
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
+import socket
+import ssl
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from functools import partial
 from typing import Any, cast
 
 import structlog
-from aiohttp import web
+from aiohttp import web, web_protocol
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http_parser import RawRequestMessage
 from aiohttp.streams import StreamReader
@@ -20,6 +23,8 @@ from bridge.server.admin.guard import SAFE_METHODS, Guard
 from bridge.server.admin.health import OK, Readiness, health_routes
 from bridge.server.admin.pages import render
 from bridge.server.admin.requests import AdminRequest, Protection, Refused, Route
+from bridge.server.failed_connections import FailedConnections
+from bridge.server.serving import accepting, has_begun, told_if_taken
 
 _log = structlog.get_logger("bridge.admin")
 
@@ -32,6 +37,9 @@ the next answer: then it is closed, whatever it is at."""
 
 REQUESTS = 100
 """The most on one connection."""
+
+_PATIENCE = 0.1
+"""Seconds for what is under way at the end; to aiohttp, 0 would be for ever."""
 
 _POLICY = (
     "default-src 'none'; script-src 'self'{nonce}; style-src 'self'{nonce}; img-src 'self' data:; "
@@ -66,19 +74,23 @@ class AdminSide(web.Server):
         routes: Iterable[Route] = (),
         guard: Guard | None = None,
         names: Iterable[str] = (),
+        failed: FailedConnections | None = None,
         phase: Callable[[], str] = lambda: OK,
         state: Callable[[], Mapping[str, object]] = dict,
     ) -> None:
-        """Belongs to the event loop it is made in."""
+        """Belongs to the event loop it is made in; `failed` counts handshakes that fail."""
         loop = asyncio.get_running_loop()
         super().__init__(self._answer, request_factory=self._request, loop=loop)
         self._event_loop = loop
         self.guard = guard or Guard()
+        self._failed = failed or FailedConnections()
         self._names = {"localhost", *(name.lower() for name in names if not _is_address(name))}
         self._dispatcher = web.UrlDispatcher()
         self._routes: dict[object, Route] = {}
         for route in (*health_routes(readiness, phase, state), *self.guard.routes, *routes):
             self._add(route)
+        self._shaking: dict[_Connection, asyncio.Task[None]] = {}
+        """The connections whose handshake is under way, the oldest first."""
         self._waiting: dict[_Connection, asyncio.Transport | None] = {}
         """The connections on which nothing is asked, the one that waits longest first."""
         self._asked: dict[_Connection, asyncio.Transport | None] = {}
@@ -102,20 +114,58 @@ class AdminSide(web.Server):
         task: "asyncio.Task[None]",
     ) -> web.BaseRequest:
         received = message, payload, connection, writer, task, self._event_loop
+        if message is web_protocol.ERROR:  # which `_Connection.handle_error` answers
+            return web.BaseRequest(*received)
         return AdminRequest(*received, proxies=self.guard.proxies)
 
     # Connections.
 
     @property
     def open(self) -> int:
-        """How many connections there are."""
-        return len(self._waiting) + len(self._asked)
+        """How many connections there are, handshakes included."""
+        return len(self._shaking) + len(self._waiting) + len(self._asked)
 
     def opened(self, connection: "_Connection") -> None:
         """Count a connection, in the place of another if there are too many."""
-        if self.open >= CONNECTIONS:
-            self.close_at_once(next(iter(self._waiting or self._asked)))
+        if self._shaking.pop(connection, None) is None:
+            self._make_room()
         self._waiting[connection] = connection.transport
+
+    def _make_room(self) -> None:
+        if self.open < CONNECTIONS:
+            return
+        if self._shaking:
+            self._shaking.pop(next(iter(self._shaking))).cancel()
+        else:
+            self.close_at_once(next(iter(self._waiting or self._asked)))
+
+    def shake_hands(self, tls: ssl.SSLContext, wire: socket.socket, address: str) -> None:
+        """Begin a connection behind TLS, in the place of another if there are too many."""
+        self._make_room()
+        connection = _Connection(self, loop=self._event_loop, access_log=None)
+        shaking = self._shake_hands(connection, tls, wire, address)
+        self._shaking[connection] = self._event_loop.create_task(shaking)
+
+    async def _shake_hands(
+        self, connection: "_Connection", tls: ssl.SSLContext, wire: socket.socket, address: str
+    ) -> None:
+        try:
+            async with asyncio.timeout(LIFETIME):
+                if not await has_begun(wire):
+                    return
+                await self._event_loop.connect_accepted_socket(
+                    lambda: connection,
+                    wire,
+                    ssl=tls,
+                    ssl_handshake_timeout=LIFETIME,
+                    ssl_shutdown_timeout=LIFETIME,
+                )
+        except OSError as error:
+            self._failed.handshake(error, address)
+        finally:
+            self._shaking.pop(connection, None)
+            if connection.transport is None:
+                wire.close()
 
     def close_at_once(self, connection: "_Connection") -> None:
         """Close a connection, whatever it is at, even if its client does not take the answer."""
@@ -125,6 +175,11 @@ class AdminSide(web.Server):
     def closed(self, connection: "_Connection") -> asyncio.Transport | None:
         """Forget a connection, and return its transport."""
         return self._waiting.pop(connection, None) or self._asked.pop(connection, None)
+
+    def stop_handshakes(self) -> None:
+        """Give up those that are under way."""
+        for task in self._shaking.values():
+            task.cancel()
 
     # Requests.
 
@@ -185,6 +240,28 @@ class AdminSide(web.Server):
         if name.rstrip(".").lower() not in self._names and not _is_address(name):
             names = " or ".join(sorted(self._names))
             raise Refused(421, f"call it by an IP address, or as {names}")
+
+
+@asynccontextmanager
+async def listening_admin(
+    admin: AdminSide, host: str, port: int, tls: ssl.SSLContext | None = None
+) -> AsyncIterator[int]:
+    """Serve it on `host` and `port` (0 takes a free one), and yield the port it got.
+
+    Raises:
+        CannotListen: the address cannot be listened on.
+    """
+    take = None if tls is None else partial(admin.shake_hands, tls)
+    async with AsyncExitStack() as stack:
+        with told_if_taken(host, port, "admin_port"):
+            taken, stop = await stack.enter_async_context(accepting(admin, host, port, take))
+        try:
+            yield taken
+        finally:
+            stop()
+            admin.stop_handshakes()
+            admin.pre_shutdown()
+            await admin.shutdown(_PATIENCE)
 
 
 def _refusal(request: AdminRequest, refusal: Refused) -> web.Response:
