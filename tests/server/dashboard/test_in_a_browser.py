@@ -333,6 +333,27 @@ async def test_what_a_client_sends_to_the_bridge_stays_text(
                 assert await page.locator("main img").count() == 0
 
 
+async def test_with_a_token_one_logs_in_and_out(
+    browser: Browser, sandbox: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ADMIN_TOKEN", "a-token-of-some-length-0123456789")
+    settings = {"database": str(tmp_path / "log"), "admin_bearer_token": "env:ADMIN_TOKEN"}
+    async with running_service(sandbox, account_id=1000, **settings) as (service, _):
+        url = f"http://127.0.0.1:{service.admin_port}"
+        async with looking(browser, url) as page:
+            await page.goto("/calls?outcome=refused")
+            await expect(page.get_by_role("heading", level=1)).to_have_text("Log in")
+            found = (await Axe().run(page)).response["violations"]
+            assert not [each for each in found if each["impact"] in {"serious", "critical"}]
+            await page.get_by_label("Token").fill("a-token-of-some-length-0123456789")
+            await page.keyboard.press("Enter")
+            await expect(page.get_by_role("heading", level=1)).to_have_text("Calls")
+            assert page.url == f"{url}/calls?outcome=refused"
+            await page.get_by_role("button", name="Log out").click()
+            await page.goto("/calls")
+            await expect(page.get_by_role("heading", level=1)).to_have_text("Log in")
+
+
 async def attack(client: LegacyClient, script: str) -> None:
     base = f"http://{client.host}:{client.port}"
     credential = b64encode(b"<script>@example.com:sandbox-token").decode()
