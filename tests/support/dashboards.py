@@ -44,14 +44,15 @@ TROUBLED = Facts(
 
 
 def fill(
-    database: Path,
+    database: Path | str,
     calls: Iterable[CallEvent],
     connections: Iterable[ConnectionEvent] = (),
     captures: Mapping[int, Exchange] | None = None,
+    key: Path | None = None,
 ) -> str:
     """Make a translation log of what has happened; return the setting that names it."""
     name = str(database)
-    engine = open_database(name, load_key(name, None))
+    engine = open_database(name, load_key(name, key))
     with engine.begin() as connection:
         ingest(connection, list(calls))
         ingest_connections(connection, list(connections))
