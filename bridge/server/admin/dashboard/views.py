@@ -34,7 +34,9 @@ RANGES: Mapping[int, int] = {1: HOUR, 7: 6 * HOUR, 30: DAY, 90: DAY}
 QUIET = (7, 14, 30, 60, 90)
 """After how many days without a call an integration can be taken for gone."""
 
-SPARK_DAYS = 30
+RECENT_DAYS = 30
+"""Over how many days integrations are compared with each other, and attention is called to what
+happened: to count alike calls of all integrations takes time in proportion."""
 
 MOST_CHARTED = 6
 """Integrations that are told apart in a chart; the others are counted together."""
@@ -100,11 +102,11 @@ class Overview(msgspec.Struct, frozen=True):
     by_outcome: Timeline
     by_integration: Timeline
     integrations: list[Integration]
-    """The latest to call, at most `MOST_LISTED`."""
+    """The latest of those who called, at most `MOST_LISTED`; what they did in `RECENT_DAYS`."""
     in_all: int
     """Integrations that called in these days."""
     sparks: dict[str, list[int]]
-    """By integration, the calls of each of the last `SPARK_DAYS` days."""
+    """By integration, the calls of each of the last `RECENT_DAYS` days."""
     attention: Attention
 
 
@@ -189,10 +191,10 @@ def overview(log: Log, now: int, days: int, facts: Facts) -> Overview:
     since, until, step = _span(now, days)
     outcomes = log.timeline(by="outcome", since=since, until=until, step=step)
     by_integration = log.timeline(by="integration", since=since, until=until, step=step)
-    integrations = log.integrations(since=since)
-    active = [each for each in integrations if each.calls]
-    titles = {each.id: each.title for each in integrations}
-    listed = active[:MOST_LISTED]
+    called = {each.by for each in by_integration}
+    known = log.integrations(since=now - RECENT_DAYS * DAY)
+    titles = {each.id: each.title for each in known}
+    listed = [each for each in known if each.id in called][:MOST_LISTED]
     return Overview(
         now=now,
         days=days,
@@ -201,15 +203,15 @@ def overview(log: Log, now: int, days: int, facts: Facts) -> Overview:
         by_outcome=_by_outcome(outcomes, since, until, step),
         by_integration=_by_most(by_integration, titles, since, until, step),
         integrations=listed,
-        in_all=len(active),
-        sparks=_sparks(log, now, listed),
-        attention=_attention(log, since, facts),
+        in_all=len(called),
+        sparks=_sparks(log, now, listed, by_integration if step == DAY else None),
+        attention=_attention(log, now - min(days, RECENT_DAYS) * DAY, facts),
     )
 
 
 def integrations(log: Log, now: int, state: State | None, search: str) -> Integrations:
     """Gather all integrations: those in a state, and with a text in what is known of them."""
-    known = log.integrations(since=now - SPARK_DAYS * DAY)
+    known = log.integrations(since=now - RECENT_DAYS * DAY)
     wanted = [
         each
         for each in known
@@ -380,13 +382,16 @@ def _values(buckets: Iterable[Bucket], since: int, until: int, step: int) -> dic
     return values
 
 
-def _sparks(log: Log, now: int, integrations: Sequence[Integration]) -> dict[str, list[int]]:
+def _sparks(
+    log: Log, now: int, integrations: Sequence[Integration], known: Sequence[Bucket] | None = None
+) -> dict[str, list[int]]:
+    """Return the calls of each of the latest days; `known` are those of more days, if there are."""
     until = (now // DAY + 1) * DAY
-    since = until - SPARK_DAYS * DAY
-    values = _values(
-        log.timeline(by="integration", since=since, until=until, step=DAY), since, until, DAY
-    )
-    return {each.id: values.get(each.id, [0] * SPARK_DAYS) for each in integrations}
+    since = until - RECENT_DAYS * DAY
+    if known is None:
+        known = log.timeline(by="integration", since=since, until=until, step=DAY)
+    values = _values(known, since, until, DAY)
+    return {each.id: values.get(each.id, [0] * RECENT_DAYS) for each in integrations}
 
 
 def _text(integration: Integration) -> str:
