@@ -179,6 +179,28 @@ async def test_the_overview_counts_what_its_json_counts(
     assert "expires in 9 days" in text
 
 
+@pytest.mark.parametrize("days", [1, 7, 30])
+async def test_all_that_is_counted_on_the_overview_agrees(
+    session: aiohttp.ClientSession, database: str, days: int
+) -> None:
+    async with running_dashboard(database) as url:
+        told = await got_json(session, f"{url}/overview.json?days={days}")
+
+    attention = told["attention"]
+    assert sum(each["calls"] for each in attention["untranslated"]) == told["outcomes"].get(
+        "untranslated", 0
+    )
+    assert sum(each["calls"] for each in attention["refusals"]) == told["outcomes"].get(
+        "refused", 0
+    )
+    if days == 30:
+        charted = {each["key"]: sum(each["values"]) for each in told["by_integration"]["series"]}
+        listed = {each["id"]: each["calls"] for each in told["integrations"]}
+        assert listed.keys() & charted.keys()
+        assert all(charted.get(each, calls) == calls for each, calls in listed.items())
+        assert {each: sum(told["sparks"][each]) for each in listed} == listed
+
+
 async def test_a_chart_is_a_table_as_well(session: aiohttp.ClientSession, database: str) -> None:
     async with running_dashboard(database) as url:
         page = await got(session, f"{url}/overview")

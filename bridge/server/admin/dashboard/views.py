@@ -192,7 +192,7 @@ def overview(log: Log, now: int, days: int, facts: Facts) -> Overview:
     outcomes = log.timeline(by="outcome", since=since, until=until, step=step)
     by_integration = log.timeline(by="integration", since=since, until=until, step=step)
     called = {each.by for each in by_integration}
-    known = log.integrations(since=now - RECENT_DAYS * DAY)
+    known = log.integrations(since=_span(now, RECENT_DAYS)[0])
     titles = {each.id: each.title for each in known}
     listed = [each for each in known if each.id in called][:MOST_LISTED]
     return Overview(
@@ -205,13 +205,13 @@ def overview(log: Log, now: int, days: int, facts: Facts) -> Overview:
         integrations=listed,
         in_all=len(called),
         sparks=_sparks(log, now, listed, by_integration if step == DAY else None),
-        attention=_attention(log, now - min(days, RECENT_DAYS) * DAY, facts),
+        attention=_attention(log, _span(now, min(days, RECENT_DAYS))[0], facts),
     )
 
 
 def integrations(log: Log, now: int, state: State | None, search: str) -> Integrations:
     """Gather all integrations: those in a state, and with a text in what is known of them."""
-    known = log.integrations(since=now - RECENT_DAYS * DAY)
+    known = log.integrations(since=_span(now, RECENT_DAYS)[0])
     wanted = [
         each
         for each in known
@@ -338,10 +338,12 @@ def _attention(log: Log, since: int, facts: Facts) -> Attention:
 
 
 def _span(now: int, days: int) -> tuple[int, int, int]:
-    """Return where a chart begins and ends, and its step: whole periods, this one included."""
-    step = RANGES[days]
-    until = (now // step + 1) * step
-    return until - days * DAY, until, step
+    """Return where the last days begin and end, and the step of a chart: this day, or of one day
+    this hour, is the last. All that is counted on a page is of whole ones, and so agrees.
+    """
+    whole = HOUR if days == 1 else DAY
+    until = (now // whole + 1) * whole
+    return until - days * DAY, until, RANGES[days]
 
 
 def _sums(buckets: Iterable[Bucket]) -> dict[str, int]:
@@ -386,8 +388,7 @@ def _sparks(
     log: Log, now: int, integrations: Sequence[Integration], known: Sequence[Bucket] | None = None
 ) -> dict[str, list[int]]:
     """Return the calls of each of the latest days; `known` are those of more days, if there are."""
-    until = (now // DAY + 1) * DAY
-    since = until - RECENT_DAYS * DAY
+    since, until, _ = _span(now, RECENT_DAYS)
     if known is None:
         known = log.timeline(by="integration", since=since, until=until, step=DAY)
     values = _values(known, since, until, DAY)
