@@ -8,7 +8,7 @@ PARALLEL := --numprocesses=auto --dist=worksteal
 PORTS = $(if $(PORT),--port $(PORT)) $(if $(SANDBOX_PORT),--sandbox-port $(SANDBOX_PORT)) \
 	$(if $(ADMIN_PORT),--admin-port $(ADMIN_PORT))
 
-.PHONY: help demo test check lint bench format clean
+.PHONY: help demo test check lint bench picture format clean
 
 help:
 	@echo "make demo    install, start the sandbox v2 and the bridge, print calls to try;"
@@ -17,6 +17,7 @@ help:
 	@echo "make check   install, run the tests that are quick"
 	@echo "make lint    install, run ruff, mypy and import-linter"
 	@echo "make bench   install, measure speed and memory"
+	@echo "make picture install, take the picture of the dashboard anew (needs chromium)"
 	@echo "make format  let ruff rewrite the code"
 	@echo "make clean   remove everything that was made here"
 
@@ -46,6 +47,9 @@ lint: $(INSTALLED)
 
 bench: $(INSTALLED)
 	$(BIN)/python -m tests.bench
+
+picture: $(INSTALLED)
+	$(BIN)/python -m tests.picture docs/dashboard.png
 
 format: $(INSTALLED)
 	$(BIN)/ruff check --fix .

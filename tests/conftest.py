@@ -24,6 +24,7 @@ SLOW = {
     "test_attacks.py",
     "test_cli.py",
     "test_credentials_cli.py",
+    "test_in_a_browser.py",
     "test_journal_cli.py",
     "test_leaving.py",
     "test_misbehaviour.py",

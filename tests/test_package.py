@@ -88,6 +88,19 @@ class TestWheel:
         assert {name for name in names if name.endswith(".py")} == modules
         assert "bridge/py.typed" in names
 
+    def test_the_dashboards_templates_and_files_are_in_it(self, wheel: Path) -> None:
+        folder = ROOT / "bridge" / "server" / "admin"
+        with zipfile.ZipFile(wheel) as archive:
+            names = set(archive.namelist())
+
+        files = {
+            path.relative_to(ROOT).as_posix()
+            for kind in ("html", "css", "js", "svg")
+            for path in folder.rglob(f"*.{kind}")
+        }
+        assert len(files) > 10
+        assert files <= names
+
     def test_the_installed_schemas_are_preferred(self, installed: Path, tmp_path: Path) -> None:
         (installed / "schemas").mkdir(exist_ok=True)  # where a checkout would have them
         code = "from bridge.v1.xsd import schema_directory; print(schema_directory())"

@@ -129,7 +129,7 @@ A bridge to a sandbox is running. Try, in another terminal:
   curl -u any@example.com:{token} {base}/invoices/1420/messages/409
   curl -u any@example.com:{token} -X DELETE -i {base}/invoice/1420/messages/403
 
-Its admin side is at {admin}/readyz, the sandbox's v2 at {v2}.
+The dashboard, which shows who calls, is at {admin}/, the sandbox's v2 at {v2}.
 Ctrl-C stops it. Each call's log line follows.
 """
 

@@ -235,6 +235,7 @@ def _status() -> Steps[bytes]:
 RESOURCE = Resource(
     name="account",
     successor="/users/me",
+    parts={"/users/me": "user", "/company": "company"},
     calls=(
         Call(
             "who_am_i",

@@ -3,7 +3,7 @@
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from bridge.resources.flow import Flow, Look
@@ -99,6 +99,8 @@ class Resource:
     """What is listed; None: nothing is."""
     look: Look | None = None
     """How to find what a write of this resource made; None: it has no writes."""
+    parts: Mapping[str, str] = field(default_factory=dict)
+    """Where an answer is made of several v2 objects: the path of each, and its name in tables."""
 
 
 V1_ROOTS = {

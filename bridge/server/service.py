@@ -19,6 +19,8 @@ from bridge.record.log.capture import READ_EVERY, Capture, keep
 from bridge.record.log.writer import LogWriter, open_log_writer
 from bridge.resources import RESOURCES
 from bridge.server import logs, readings
+from bridge.server.admin.dashboard.facts import gather
+from bridge.server.admin.dashboard.pages import Dashboard
 from bridge.server.admin.guard import Guard
 from bridge.server.admin.health import OK, Check, Readiness, upstream_check
 from bridge.server.admin.scraping import metrics_routes
@@ -150,6 +152,20 @@ async def running(  # noqa: PLR0915 - each part in its turn, for the end is in t
         if tls is not None:
             checks["certificate"] = _at_once(tls.problem)
         readiness = Readiness(checks)
+        warnings = partial(
+            _warnings,
+            in_the_clear,
+            log_writer,
+            {
+                "book": keeper,
+                "certificate": tls,
+                "admin_bearer_token": admin_token,
+                "capture": capture,
+            },
+        )
+        dashboard = stack.enter_context(
+            closing(Dashboard(settings.database, partial(gather, journal, gateway, warnings)))
+        )
         counts = CallCounts(RESOURCES)
         metrics = stack.enter_context(closing(Metrics(counts)))
         metrics.read(readings.of_what_is_kept(logs.lost, log_writer, gateway, journal, tls))
@@ -157,22 +173,13 @@ async def running(  # noqa: PLR0915 - each part in its turn, for the end is in t
         stack.callback(failed.close)
         admin = AdminSide(
             readiness,
-            routes=metrics_routes(metrics),
+            routes=[*dashboard.routes(), *metrics_routes(metrics)],
             guard=_guard(settings, admin_token, failed),
             names=[settings.admin_host],
             failed=failed,
             phase=phase,
             state=lambda: {
-                "warnings": _warnings(
-                    in_the_clear,
-                    log_writer,
-                    {
-                        "book": keeper,
-                        "certificate": tls,
-                        "admin_bearer_token": admin_token,
-                        "capture": capture,
-                    },
-                ),
+                "warnings": warnings(),
                 "breakers": gateway.breakers(),
             },
         )

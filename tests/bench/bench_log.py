@@ -24,6 +24,7 @@ from bridge.record.log.ingest import DAY, HOUR, ended, ingest_connections, inges
 from bridge.record.log.reports import Log
 from bridge.record.log.retention import Retention
 from bridge.record.log.writer import AT_ONCE, LogWriter
+from tests.bench.pages import timed_pages
 from tests.bench.reports import say
 from tests.support.postgres import running_server
 from tests.support.recorded_days import failed_connections, recorded_days
@@ -200,6 +201,8 @@ def _measure(name: str, database: str, folder: Path, options: argparse.Namespace
     for question, milliseconds in _timed(log).items():
         say(f"| {question} | {milliseconds:.1f} |")
     log.close()
+    for page, milliseconds in asyncio.run(timed_pages(database, ROUNDS)).items():
+        say(f"| the page {page} | {milliseconds:.1f} |")
     engine.dispose()
     say("")
     if options.pauses:

@@ -1,0 +1,412 @@
+"""What each page of the dashboard shows, as values gathered from the log: as JSON, they are the
+page's `.json`.
+
+How a page looks is written in its template, and how it is asked for in `pages`.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from enum import StrEnum
+
+import msgspec
+
+from bridge.guide.plan import Plan, plan
+from bridge.record.log.events import Outcome
+from bridge.record.log.exchange import unpack
+from bridge.record.log.finding import Filter
+from bridge.record.log.reports import (
+    Bucket,
+    CallRow,
+    FailedConnection,
+    Integration,
+    Log,
+    Page,
+    Route,
+    State,
+)
+from bridge.server.admin.dashboard.charts import DAY, HOUR
+from bridge.server.admin.dashboard.facts import Facts
+from bridge.server.admin.dashboard.sides import Sides, set_out
+
+RANGES: Mapping[int, int] = {1: HOUR, 7: 6 * HOUR, 30: DAY, 90: DAY}
+"""Over how many days a chart can look, and the milliseconds of a bar."""
+
+QUIET = (7, 14, 30, 60, 90)
+"""After how many days without a call an integration can be taken for gone."""
+
+RECENT_DAYS = 30
+"""Over how many days integrations are compared with each other, and attention is called to what
+happened: to count alike calls of all integrations takes time in proportion."""
+
+MOST_CHARTED = 6
+"""Integrations that are told apart in a chart; the others are counted together."""
+
+MOST_LISTED = 10
+"""Rows of a list that is only to be noticed, or has a page of its own."""
+
+ROWS = 50
+"""Calls of one page."""
+
+
+class Series(msgspec.Struct, frozen=True):
+    """Counts of one thing, a period after another."""
+
+    key: str
+    """An outcome, the id of an integration, or '' for all others."""
+    title: str
+    values: list[int]
+
+
+class Timeline(msgspec.Struct, frozen=True):
+    """Calls over time: periods of `step` ms from `since` on."""
+
+    since: int
+    step: int
+    series: list[Series]
+
+
+class Refusal(msgspec.Struct, frozen=True):
+    """Logins that were refused for one reason."""
+
+    reason: str
+    calls: int
+
+
+class Untranslated(msgspec.Struct, frozen=True):
+    """A path of v1 that clients ask for, and the bridge does not translate."""
+
+    method: str
+    path: str
+    calls: int
+
+
+class Attention(msgspec.Struct, frozen=True):
+    """What an operator has to look at."""
+
+    facts: Facts
+    refusals: list[Refusal]
+    untranslated: list[Untranslated]
+    connections: list[FailedConnection]
+    """The latest, at most `MOST_LISTED`."""
+    connections_in_all: int
+    unrecorded: int
+
+
+class Overview(msgspec.Struct, frozen=True):
+    """The first page."""
+
+    now: int
+    days: int
+    calls: int
+    outcomes: dict[str, int]
+    by_outcome: Timeline
+    by_integration: Timeline
+    integrations: list[Integration]
+    """The latest of those who called, at most `MOST_LISTED`; what they did in `RECENT_DAYS`."""
+    in_all: int
+    """Integrations that called in these days."""
+    sparks: dict[str, list[int]]
+    """By integration, the calls of each of the last `RECENT_DAYS` days."""
+    attention: Attention
+
+
+class Integrations(msgspec.Struct, frozen=True):
+    """All integrations, or those that were asked for."""
+
+    now: int
+    state: State | None
+    search: str
+    integrations: list[Integration]
+    in_all: int
+    sparks: dict[str, list[int]]
+
+
+class OneIntegration(msgspec.Struct, frozen=True):
+    """An integration, what it does, and what it would have to call instead."""
+
+    now: int
+    days: int
+    integration: Integration
+    by_outcome: Timeline
+    routes: list[Route]
+    plan: Plan
+    latest: list[CallRow]
+
+
+class Calls(msgspec.Struct, frozen=True):
+    """Some of the calls that a filter lets through, the latest first."""
+
+    now: int
+    filter: Filter
+    page: Page
+    titles: dict[str, str]
+    """Of all integrations, by id."""
+
+
+class OneCall(msgspec.Struct, frozen=True):
+    """A call, with both sides if it was captured."""
+
+    now: int
+    call: CallRow
+    sides: Sides | None
+
+
+class Verdict(StrEnum):
+    """Whether an integration stands in the way of switching the bridge off."""
+
+    CALLS = "calls"
+    """It has called within the days that were asked for."""
+    QUIET = "quiet"
+    """It has not."""
+    RETURNED = "returned"
+    """It is said to be done, and has called."""
+    DONE = "done"
+    """It is said to be done, and is quiet."""
+    STRANGER = "stranger"
+    """No credential of it was ever accepted: it may be anybody."""
+
+
+class Judged(msgspec.Struct, frozen=True):
+    """An integration, and what it means for switching off."""
+
+    integration: Integration
+    quiet_days: int
+    verdict: Verdict
+
+
+class SwitchOff(msgspec.Struct, frozen=True):
+    """Can it be switched off?"""
+
+    now: int
+    quiet: int
+    """The days without a call that were asked for."""
+    can: bool
+    because: list[str]
+    """The reasons, in words, the weightiest first."""
+    integrations: list[Judged]
+
+
+def overview(log: Log, now: int, days: int, facts: Facts) -> Overview:
+    """Gather the first page: the last `days`, which is one of `RANGES`."""
+    since, until, step = _span(now, days)
+    outcomes = log.timeline(by="outcome", since=since, until=until, step=step)
+    by_integration = log.timeline(by="integration", since=since, until=until, step=step)
+    called = {each.by for each in by_integration}
+    known = log.integrations(since=_span(now, RECENT_DAYS)[0])
+    titles = {each.id: each.title for each in known}
+    listed = [each for each in known if each.id in called][:MOST_LISTED]
+    return Overview(
+        now=now,
+        days=days,
+        calls=sum(each.calls for each in outcomes),
+        outcomes=_sums(outcomes),
+        by_outcome=_by_outcome(outcomes, since, until, step),
+        by_integration=_by_most(by_integration, titles, since, until, step),
+        integrations=listed,
+        in_all=len(called),
+        sparks=_sparks(log, now, listed, by_integration if step == DAY else None),
+        attention=_attention(log, _span(now, min(days, RECENT_DAYS))[0], facts),
+    )
+
+
+def integrations(log: Log, now: int, state: State | None, search: str) -> Integrations:
+    """Gather all integrations: those in a state, and with a text in what is known of them."""
+    known = log.integrations(since=_span(now, RECENT_DAYS)[0])
+    wanted = [
+        each
+        for each in known
+        if (state is None or each.state == state) and search.casefold() in _text(each)
+    ]
+    return Integrations(now, state, search, wanted, len(known), _sparks(log, now, wanted))
+
+
+def integration(log: Log, now: int, id_: str, days: int) -> OneIntegration | None:
+    """Gather what there is on an integration; None: there is no such one."""
+    since, until, step = _span(now, days)
+    found = log.integration(id_, since=since)
+    if found is None:
+        return None
+    buckets = log.timeline(by="outcome", since=since, until=until, step=step, integration=found.id)
+    routes = log.routes(found.id, since=since)
+    return OneIntegration(
+        now=now,
+        days=days,
+        integration=found,
+        by_outcome=_by_outcome(buckets, since, until, step),
+        routes=routes,
+        plan=plan(found, routes, log.notes(found.id, since=since)),
+        latest=log.calls(Filter(integration=found.id), limit=MOST_LISTED).rows,
+    )
+
+
+def calls(log: Log, now: int, filter_: Filter, before: int | None) -> Calls:
+    """Gather some of the calls that the filter lets through."""
+    page = log.calls(filter_, before=before, limit=ROWS)
+    known = sorted(log.integrations(since=now), key=lambda each: each.title.casefold())
+    return Calls(now, filter_, page, {each.id: each.title for each in known})
+
+
+def call(log: Log, now: int, id_: str) -> OneCall | None:
+    """Gather what there is on a call; None: there is no such one."""
+    found = log.call(id_)
+    if found is None:
+        return None
+    kept = log.exchange(found.id) if found.captured else None
+    return OneCall(now, found, None if kept is None else set_out(unpack(kept), found.route))
+
+
+def switch_off(log: Log, now: int, quiet: int) -> SwitchOff:
+    """Judge whether the bridge can be switched off: after `quiet` days without a call."""
+    since = now - quiet * DAY
+    judged = [
+        Judged(each, (now - each.last_seen) // DAY, _verdict(each, since))
+        for each in log.integrations(since=since)
+    ]
+    judged.sort(key=lambda each: each.integration.last_seen, reverse=True)
+    because = _because(log, judged, now, quiet)
+    return SwitchOff(
+        now=now,
+        quiet=quiet,
+        can=not because,
+        because=because or [f"Nobody who is known has called for {_days(quiet)}."],
+        integrations=judged,
+    )
+
+
+def _because(log: Log, judged: Sequence[Judged], now: int, quiet: int) -> list[str]:
+    """Return what speaks against switching off."""
+    if not judged:
+        return ["Nobody has called yet, so nothing is known."]
+    since = now - quiet * DAY
+    found = Counter(each.verdict for each in judged)
+    known = len(judged) - found[Verdict.STRANGER]
+    calling = found[Verdict.CALLS] + found[Verdict.RETURNED]
+    because = []
+    if calling:
+        because.append(
+            f"{calling:,} of {_counted(known, 'known integration')} called in the last "
+            f"{_days(quiet)}."
+        )
+    if found[Verdict.RETURNED]:
+        because.append(
+            f"{_counted(found[Verdict.RETURNED], 'integration')} marked as done called all the "
+            "same."
+        )
+    age = (now - min(each.integration.first_seen for each in judged)) // DAY
+    if age < quiet:
+        because.append(
+            f"The log begins {_days(age)} ago: it cannot know who has been quiet for longer."
+        )
+    if unrecorded := log.unrecorded(since=since):
+        because.append(
+            f"{_counted(unrecorded, 'call')} could not be recorded in that time, so nobody knows "
+            "who made them."
+        )
+    return because
+
+
+def _verdict(integration: Integration, since: int) -> Verdict:
+    if not integration.is_known:
+        return Verdict.STRANGER
+    is_done = integration.state is State.DONE
+    if integration.last_seen >= since:
+        return Verdict.RETURNED if is_done else Verdict.CALLS
+    return Verdict.DONE if is_done else Verdict.QUIET
+
+
+def _attention(log: Log, since: int, facts: Facts) -> Attention:
+    routes = log.routes(None, since=since)
+    connections = log.failed_connections(since=since)
+    refusals: Counter[str] = Counter()
+    untranslated: Counter[tuple[str, str]] = Counter()
+    for each in routes:
+        if each.refusal:
+            refusals[each.refusal] += each.calls
+        if each.outcome is Outcome.UNTRANSLATED:
+            untranslated[each.method, each.route] += each.calls
+    return Attention(
+        facts=facts,
+        refusals=[Refusal(*each) for each in refusals.most_common()],
+        untranslated=[
+            Untranslated(method, path, count)
+            for (method, path), count in untranslated.most_common(MOST_LISTED)
+        ],
+        connections=connections[:MOST_LISTED],
+        connections_in_all=len(connections),
+        unrecorded=log.unrecorded(since=since),
+    )
+
+
+def _span(now: int, days: int) -> tuple[int, int, int]:
+    """Return where the last days begin and end, and the step of a chart: this day, or of one day
+    this hour, is the last. All that is counted on a page is of whole ones, and so agrees.
+    """
+    whole = HOUR if days == 1 else DAY
+    until = (now // whole + 1) * whole
+    return until - days * DAY, until, RANGES[days]
+
+
+def _sums(buckets: Iterable[Bucket]) -> dict[str, int]:
+    sums: Counter[str] = Counter()
+    for each in buckets:
+        sums[each.by] += each.calls
+    return dict(sums.most_common())
+
+
+def _by_outcome(buckets: Iterable[Bucket], since: int, until: int, step: int) -> Timeline:
+    values = _values(buckets, since, until, step)
+    series = [Series(each, each, values[each]) for each in Outcome if each in values]
+    return Timeline(since, step, series)
+
+
+def _by_most(
+    buckets: Sequence[Bucket], titles: Mapping[str, str], since: int, until: int, step: int
+) -> Timeline:
+    """Tell those with the most calls apart."""
+    charted = list(_sums(buckets))[:MOST_CHARTED]
+    others = [
+        msgspec.structs.replace(each, by=each.by if each.by in charted else "") for each in buckets
+    ]
+    values = _values(others, since, until, step)
+    series = [Series(each, titles.get(each, each), values[each]) for each in charted]
+    if "" in values:
+        series.append(Series("", "all others", values[""]))
+    return Timeline(since, step, series)
+
+
+def _values(buckets: Iterable[Bucket], since: int, until: int, step: int) -> dict[str, list[int]]:
+    values: dict[str, list[int]] = {}
+    for each in buckets:
+        counts = values.setdefault(each.by, [0] * ((until - since) // step))
+        at = (each.since - since) // step
+        if 0 <= at < len(counts):
+            counts[at] += each.calls
+    return values
+
+
+def _sparks(
+    log: Log, now: int, integrations: Sequence[Integration], known: Sequence[Bucket] | None = None
+) -> dict[str, list[int]]:
+    """Return the calls of each of the latest days; `known` are those of more days, if there are."""
+    since, until, _ = _span(now, RECENT_DAYS)
+    if known is None:
+        known = log.timeline(by="integration", since=since, until=until, step=DAY)
+    values = _values(known, since, until, DAY)
+    return {each.id: values.get(each.id, [0] * RECENT_DAYS) for each in integrations}
+
+
+def _text(integration: Integration) -> str:
+    """Return all that is searched, in one text."""
+    known = (
+        integration.title, integration.id, integration.name, integration.label, integration.owner,
+        integration.subdomain, integration.agent, integration.network, integration.remark,
+    )  # fmt: skip
+    return " ".join(each for each in known if each).casefold()
+
+
+def _days(count: int) -> str:
+    return _counted(count, "day")
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count:,} {what}" if count == 1 else f"{count:,} {what}s"
