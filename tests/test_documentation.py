@@ -1,6 +1,7 @@
 """schemas/README.md is true: its tables are the code's, and every citation of it leads somewhere."""
 
 import re
+from enum import StrEnum
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -8,18 +9,33 @@ from types import ModuleType
 import pytest
 from lxml import etree
 
+from bridge.identity.callers import Refusal
+from bridge.record.log.events import (
+    CALL_EVENTS,
+    CONNECTION_EVENTS,
+    CallEvent,
+    ConnectionEvent,
+    NoteEvent,
+    Outcome,
+    UpstreamCallEvent,
+    outcome_of,
+)
 from bridge.resources import RESOURCES
 from bridge.resources.account import RATE_LIMIT_STATUS, WHO_AM_I
 from bridge.resources.failures import DEFECT, FAILURES, OTHER_REFUSAL, REFUSALS
 from bridge.resources.invoice_messages import EVENTS, TEMPLATE
 from bridge.resources.routes import V1_ROOTS, Resource
 from bridge.resources.table import Entity
+from bridge.server.records import INTEGRATIONS, PATHS
 from bridge.v1.dialects import Dialect
 from bridge.v1.notes import NoteCode
+from bridge.v1.problems import Problem
 from bridge.v1.recipients import RecipientNote
 
 REPOSITORY = Path(__file__).parent.parent
 CONTRACT = (REPOSITORY / "schemas" / "README.md").read_text()
+README = (REPOSITORY / "README.md").read_text()
+LOG = (REPOSITORY / "docs" / "log.md").read_text()
 SOURCES = sorted([*REPOSITORY.glob("bridge/**/*.py"), *REPOSITORY.glob("tests/**/*.py")])
 
 
@@ -180,7 +196,7 @@ def test_the_statuses_of_v2s_refusals() -> None:
 
 
 def test_the_roots_of_v1() -> None:
-    assert set(re.findall(r"`([a-z_]+)`", section("## Paths"))) == V1_ROOTS
+    assert set(re.findall(r"`([a-z_]+)`", section("## Paths"))) == {*V1_ROOTS, *V1_ROOTS.values()}
 
 
 def test_the_list_of_xsds() -> None:
@@ -196,6 +212,68 @@ def test_the_list_of_xsds() -> None:
         for path in schemas.rglob("*.xsd")
         if not path.name.endswith("types.xsd")
     }
+
+
+def fields_of_the_log() -> dict[str, str]:
+    """Return each field that README tells of, with what is said in its row."""
+    table = rows("fields", "meaning", within=README)
+    return {name: meaning for names, meaning in table for name in names.split("`, `")}
+
+
+def fields_in(meaning: str) -> list[str]:
+    return re.findall(r"(?:^|`)([a-z0-9_]+)(?:`|$)", meaning.partition(" (")[0])
+
+
+def test_the_fields_of_the_log() -> None:
+    told = fields_of_the_log()
+
+    assert set(told) == {
+        *CallEvent.__struct_fields__,
+        *ConnectionEvent.__struct_fields__,
+    }
+    assert fields_in(told["upstream"]) == [*UpstreamCallEvent.__struct_fields__]
+    assert fields_in(told["notes"]) == [*NoteEvent.__struct_fields__]
+
+
+def test_the_events_of_the_log() -> None:
+    told = fields_of_the_log()
+
+    assert fields_in(told["event"])[:2] == [*CALL_EVENTS]
+    assert fields_in(told["reason"]) == [*CONNECTION_EVENTS]
+
+
+@pytest.mark.parametrize(
+    ("heading", "codes"),
+    [
+        (("refusal", "meaning"), Refusal),
+        (("problem", "what was wrong with a request that got 400"), Problem),
+        (("outcome", "status"), Outcome),
+    ],
+    ids=["refusals", "problems", "outcomes"],
+)
+def test_the_codes_of_the_log(heading: tuple[str, str], codes: type[StrEnum]) -> None:
+    assert [code for code, _ in rows(*heading, within=LOG)] == [*codes]
+
+
+def test_the_statuses_of_outcomes() -> None:
+    table = dict(rows("outcome", "status", within=LOG))
+    told = {int(status): code for code, cell in table.items() for status in cell.split(", ")
+            if status.isdigit()}  # fmt: skip
+    statuses = {failure.status for failure in [*FAILURES.values(), *REFUSALS.values(), DEFECT]}
+
+    assert {status: outcome_of(status) for status in statuses} == told
+    assert outcome_of(200) == outcome_of(201) == "served"
+    assert outcome_of(None) == "gone"
+
+
+def test_how_many_are_told_apart_in_a_day() -> None:
+    table = rows("", "callers who are known", "others", within=LOG.replace("| |", "|  |", 1))
+
+    assert [[int(cell.replace(",", "")) for cell in cells[1:]] for cells in table] == [
+        [getattr(bounds[known], name) for known in (True, False)]
+        for bounds in (INTEGRATIONS, PATHS)
+        for name in ("of_one", "in_all")
+    ]
 
 
 @pytest.mark.parametrize("page", ["SECURITY.md", "tests/attacks.md"])

@@ -127,31 +127,17 @@ class Identification:
         self, book: Book, subdomain: str | None, credential: Credential
     ) -> tuple[Refusal, str]:
         """Say why a credential was refused, for the log: it is not quoted."""
-        where = subdomain_for_a_log(subdomain)
         if isinstance(credential, Basic) and self._is_the_books(book, credential.login):
-            # All is looked up, whatever the answer: the time it takes must not tell it.
-            is_there = book.find(subdomain or "", credential.login) is not None
-            is_elsewhere = book.knows(credential.login)
-            has_subdomain = (subdomain or "") in book.accounts
-            at = f"at subdomain {where}"
-            if subdomain is None:
-                return Refusal.NO_SUBDOMAIN, (
-                    "no subdomain: the host name is below none of the domains, and subdomain is "
-                    "not set"
-                )
-            if is_there:
-                return Refusal.WRONG_PASSWORD, f"wrong password {at}"
-            words = f"no such login {at}" if has_subdomain else f"the book has no subdomain {where}"
-            if is_elsewhere:
-                return Refusal.WRONG_SUBDOMAIN, words
-            return Refusal.UNKNOWN_LOGIN if has_subdomain else Refusal.UNKNOWN_SUBDOMAIN, words
+            return _why_not_the_books(book, subdomain, credential.login)
         way = Way.BEARER if isinstance(credential, Bearer) else Way.TOKEN_AS_PASSWORD
         if way not in self.ways:
             return Refusal.WAY_NOT_ENABLED, f"auth has no {way}"
         if self._account(book, subdomain) is None:
+            where = subdomain_for_a_log(subdomain)
             asked = "a host name without a subdomain" if where is None else f"subdomain {where}"
-            return Refusal.NO_ACCOUNT, (
-                f"no account for {asked}, and the setting account_id is not set"
+            return (
+                Refusal.NO_ACCOUNT,
+                f"no account for {asked}, and the setting account_id is not set",
             )
         return Refusal.NOT_A_TOKEN, "no token, by its characters"
 
@@ -184,3 +170,21 @@ class Identification:
 
     def _account(self, book: Book, subdomain: str | None) -> int | None:
         return book.accounts.get(subdomain or "", self.account_id)
+
+
+def _why_not_the_books(book: Book, subdomain: str | None, login: str) -> tuple[Refusal, str]:
+    # All is looked up, whatever the answer: the time it takes must not tell it.
+    is_there = book.find(subdomain or "", login) is not None
+    is_elsewhere = book.knows(login)
+    has_subdomain = (subdomain or "") in book.accounts
+    where = subdomain_for_a_log(subdomain)
+    if where is None:
+        words = "no subdomain: the host name is below none of the domains, and subdomain is not set"
+        return Refusal.NO_SUBDOMAIN, words
+    if is_there:
+        return Refusal.WRONG_PASSWORD, f"wrong password at subdomain {where}"
+    if has_subdomain:
+        code, words = Refusal.UNKNOWN_LOGIN, f"no such login at subdomain {where}"
+    else:
+        code, words = Refusal.UNKNOWN_SUBDOMAIN, f"the book has no subdomain {where}"
+    return Refusal.WRONG_SUBDOMAIN if is_elsewhere else code, words

@@ -35,6 +35,7 @@ from bridge.v1.dialects import Dialect
 from bridge.v1.elements import ElementType, NotCanonical, PerDialect, Remark
 from bridge.v1.errors import InvalidRequest
 from bridge.v1.notes import NoteCode, Notes
+from bridge.v1.problems import Problem
 from bridge.v1.reader import SHORT_BODY
 from bridge.v1.recipients import InvalidRecipient, Mailbox
 from bridge.v1.values import boolean_text, datetime_text, read_boolean, read_datetime
@@ -114,6 +115,7 @@ MESSAGE = Entity(
         Field("send_reminder_on", "send-reminder-on", DATE, place(final=14)),
         Field("recipients", "full-recipient-list", RECIPIENTS, place(classic=8, final=15)),
     ),
+    unsaid=("attach_pdf", "event_type", "reminder"),
 )
 
 MESSAGES = Collection(
@@ -251,11 +253,13 @@ def _parameters(values: Mapping[str, str | None], notes: Notes) -> dict[str, obj
 
 def _mailboxes(text: str, element: str, limit: int, notes: Notes) -> tuple[Mailbox, ...]:
     if len(text) > MAX_RECIPIENTS_LENGTH:
-        raise InvalidRequest(f"{element} has more than {MAX_RECIPIENTS_LENGTH} characters.")
+        raise InvalidRequest(
+            f"{element} has more than {MAX_RECIPIENTS_LENGTH} characters.", Problem.BAD_RECIPIENT
+        )
     try:
         found = recipients.read(text, limit=limit)
     except InvalidRecipient as invalid:
-        raise InvalidRequest(f"{element}: {invalid}") from None
+        raise InvalidRequest(f"{element}: {invalid}", Problem.BAD_RECIPIENT) from None
     for code in found.notes:
         notes.add(code, element)
     return found.mailboxes

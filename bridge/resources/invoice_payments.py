@@ -36,6 +36,7 @@ from bridge.resources.table import (
 from bridge.v1 import elements
 from bridge.v1.elements import PerDialect
 from bridge.v1.errors import InvalidRequest
+from bridge.v1.problems import Problem
 from bridge.v1.values import datetime_text, decimal_text, read_clock, read_datetime, read_decimal
 from bridge.v1.wire import V1Request
 from bridge.v2.wire import V2Request
@@ -83,6 +84,7 @@ PAYMENT = Entity(
         Field("created_at", "created-at", DATETIME, place(classic=2, final=9)),
         Field("updated_at", "updated-at", DATETIME, place(final=8)),
     ),
+    unsaid=(_GATEWAY.path,),
 )
 
 PAYMENTS = Collection(
@@ -123,7 +125,9 @@ def _parameters(values: Mapping[str, str | None]) -> dict[str, object]:
         InvalidRequest: there is no amount, or what was given is no amount or no point in time.
     """
     if not (amount := values.get("amount")):
-        raise InvalidRequest("amount is missing: a payment needs one, such as 1200.50.")
+        raise InvalidRequest(
+            "amount is missing: a payment needs one, such as 1200.50.", Problem.MISSING_ELEMENT
+        )
     parameters: dict[str, object] = {"amount": read_decimal(amount, "amount", MOST_DIGITS)}
     if paid_at := values.get("paid-at"):
         clock = read_clock(paid_at, "paid-at")

@@ -101,11 +101,42 @@ class Resource:
     """How to find what a write of this resource made; None: it has no writes."""
 
 
-V1_ROOTS = frozenset({
-    "account", "clients", "contacts", "projects", "tasks", "people", "expenses",
-    "expense_categories", "invoices", "invoice_item_categories", "daily", "reports",
-})  # fmt: skip
-"""The first segments of the paths that v1 documented."""
+V1_ROOTS = {
+    "account": "account",
+    "clients": "client",
+    "contacts": "contact",
+    "projects": "project",
+    "tasks": "task",
+    "people": "person",
+    "expenses": "expense",
+    "expense_categories": "expense_category",
+    "invoices": "invoice",
+    "invoice_item_categories": "invoice_item_category",
+    "daily": "daily",
+    "reports": "report",
+}
+"""The first segments of the paths that v1 documented, and how they are spelled of one thing: as v1
+did in 2008, and clients may anywhere."""
+
+_ROOTS = frozenset(V1_ROOTS) | frozenset(V1_ROOTS.values())
+
+
+def is_v1s(path: str) -> bool:
+    """Tell whether a percent-encoded path lies under a root of v1, in either spelling."""
+    return _parts(path, Notes())[0][0] in _ROOTS
+
+
+def path_for_a_log(path: str) -> str:
+    """Return a percent-encoded path with all that is no plain word replaced."""
+    return anonymous(_parts(path, Notes())[0])
+
+
+def _parts(path: str, notes: Notes) -> tuple[tuple[str, ...], bool]:
+    """Return the segments of a path, and whether it has the suffix that asked v1 for JSON."""
+    parts = segments(path, notes)
+    if parts[-1].endswith(_JSON):
+        return (*parts[:-1], parts[-1].removesuffix(_JSON)), True
+    return parts, False
 
 
 class Match(NamedTuple):
@@ -147,15 +178,14 @@ class Router:
             MethodNotAllowed: the path is known, but not with this method.
             NotTranslated: the path is one of v1's that the bridge does not serve.
         """
-        parts = segments(path, notes)
-        if wants_json := parts[-1].endswith(_JSON):
-            parts = (*parts[:-1], parts[-1].removesuffix(_JSON))
+        parts, wants_json = _parts(path, notes)
         found, ids = shape(parts)
         if entry := self._by_shape.get(found):
             names, by_method = entry
             if call := by_method.get(method):
                 return Match(*call, dict(zip(names, ids, strict=True)), wants_json)
-            raise MethodNotAllowed(method, tuple(sorted(by_method)))
-        if parts[0] in V1_ROOTS and not any(covers(each, parts) for each in self._by_shape):
-            raise NotTranslated(path, anonymous(parts))
+            _, known = next(iter(by_method.values()))
+            raise MethodNotAllowed(method, tuple(sorted(by_method)), known.path)
+        if parts[0] in _ROOTS and not any(covers(each, parts) for each in self._by_shape):
+            raise NotTranslated(f"The bridge does not translate {path}.")
         raise NotFound("Nothing is at this path.")

@@ -18,7 +18,7 @@ import msgspec
 from bridge.v1 import elements
 from bridge.v1.dialects import Dialect
 from bridge.v1.elements import Column, ElementType, Layout, PerDialect
-from bridge.v1.notes import NoteCount, Notes
+from bridge.v1.notes import NoteCode, NoteCount, Notes
 from bridge.v1.paths import MAX_ID
 from bridge.v1.reader import Form, plain_markup
 from bridge.v1.wire import V1Request
@@ -72,6 +72,8 @@ DATE = Kind(date | None, elements.DATE, unread=str | None)
 DATETIME = Kind(datetime | None, elements.DATETIME, unread=str | None)
 DECIMAL = Kind(Decimal | None, elements.DECIMAL, judge=is_told_plainly)
 STRING = Kind(str | None, elements.STRING)
+UNSAID = Kind(Any, elements.STRING)
+"""Whatever it is, it is not told: no type of it makes an answer wrong."""
 
 
 class Source(NamedTuple):
@@ -120,6 +122,8 @@ class Entity:
     """The folder in `schemas/` that holds its XSDs."""
     element: str
     fields: tuple[Field, ...]
+    unsaid: tuple[str, ...] = ()
+    """The v2 fields, spelled as in `Source`, that no dialect has an element for."""
 
     def write(self, data: bytes | msgspec.Raw, call: V1Request) -> bytes:
         """Return the document of one v2 object, validated; its notes go to the call.
@@ -129,7 +133,7 @@ class Entity:
             InvalidAnswer: the object cannot be told in the call's dialect.
         """
         told = _telling(self, call.dialect)
-        return told.writer.write([decode(data, told.item)], call.ids, told.read, call.notes)
+        return told.write([decode(data, told.item)], call, call.notes)
 
 
 class Page(msgspec.Struct, frozen=True, gc=False):
@@ -194,7 +198,7 @@ class Collection:
         for at in range(0, len(page.items), BATCH):
             if call.out_of_time():
                 raise UpstreamTimeout("the call's time was up")
-            parts.append(told.writer.write(page.items[at : at + BATCH], call.ids, told.read, notes))
+            parts.append(told.write(page.items[at : at + BATCH], call, notes))
         return Page(tuple(parts), page.links.next)
 
     def document(self, parts: Sequence[bytes], call: V1Request) -> tuple[bytes, ...]:
@@ -235,6 +239,16 @@ class _Telling(NamedTuple):
     read: Callable[[Any], Any]
     """Makes of such an object one that is understood."""
     writer: Writer
+    unsaid: tuple[tuple[str, Callable[[Any], Any]], ...]
+    """The fields that the dialect has no element for, and what finds their values."""
+
+    def write(self, items: Sequence[Any], call: V1Request, notes: Notes) -> bytes:
+        """Write some items as `Writer` does, and note what of them v1 cannot say."""
+        written = self.writer.write(items, call.ids, self.read, notes)
+        for field, find in self.unsaid:
+            if lost := len(list(filter(None, map(find, items)))):
+                notes.add(NoteCode.FIELD_LOST, field, lost)
+        return written
 
 
 @cache
@@ -249,6 +263,8 @@ def _telling(entity: Entity, dialect: Dialect, root: str | None = None) -> _Tell
     written = {source.path for field in placed for source in field.sources}
     # What is not written is not seen by an XSD either, and so is understood at once.
     told = [source.unread if source.path in written else source for source in sources]
+    # Before them, for one of them may say it: there, its type counts.
+    told = [*(Source(path, UNSAID) for path in entity.unsaid), *told]
     return _Telling(
         _model(entity.element, told),
         partial(convert, type_=_model(entity.element, sources)),
@@ -257,6 +273,7 @@ def _telling(entity: Entity, dialect: Dialect, root: str | None = None) -> _Tell
             f"{entity.schema}/{dialect}-{'item' if root is None else 'list'}",
             root,
         ),
+        tuple((path, _finding(path)) for path in entity.unsaid),
     )
 
 

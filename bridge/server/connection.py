@@ -28,6 +28,7 @@ from bridge.v1.errors import (
     Overloaded,
     RequestTimeout,
 )
+from bridge.v1.problems import Problem
 
 if TYPE_CHECKING:
     from bridge.server.front import Front
@@ -181,10 +182,14 @@ class Connection(web.RequestHandler):
         """Find the `fault` of the request under way, if it has one that its parser lets pass."""
         self.fault = None
         if message.version not in VERSIONS:
-            self.fault = InvalidRequest("Only HTTP/1.0 and HTTP/1.1 are spoken here.")
+            self.fault = InvalidRequest(
+                "Only HTTP/1.0 and HTTP/1.1 are spoken here.", Problem.HTTP_VERSION
+            )
         elif message.chunked and message.headers["Transfer-Encoding"].lower() != "chunked":
             # The other codings would have to be undone (RFC 9112, section 6.1).
-            self.fault = InvalidRequest("Of transfer codings, only chunked is understood.")
+            self.fault = InvalidRequest(
+                "Of transfer codings, only chunked is understood.", Problem.TRANSFER_CODING
+            )
         elif message.method == "CONNECT":
             self.fault = MethodNotAllowed("CONNECT", ("GET", "HEAD", "POST", "DELETE"))
         else:
@@ -331,7 +336,7 @@ class Connection(web.RequestHandler):
             return False
         if self._standing is self._front.waiting:
             if self._behind:
-                self._refuse(InvalidRequest("The head of the request broke off."))
+                self._refuse(InvalidRequest("The head of the request broke off.", Problem.BAD_HEAD))
             return False
         if (
             self._asked_at is None
@@ -355,7 +360,9 @@ class Connection(web.RequestHandler):
         if end < 0 and data[:1].isalpha():
             if len(data) > self._limits.head_size:
                 self._refuse(
-                    InvalidRequest(f"The head has more than {self._limits.head_size} bytes.")
+                    InvalidRequest(
+                        f"The head has more than {self._limits.head_size} bytes.", Problem.BAD_HEAD
+                    )
                 )
             elif self._head_timer is None:
                 self._start_head_timer()
@@ -373,7 +380,7 @@ class Connection(web.RequestHandler):
             head, self.repairs = repaired(head)
         super().data_received(head)
         if (announced := _announced(self)) is None:
-            self._refuse(InvalidRequest(_NOT_HTTP))
+            self._refuse(InvalidRequest(_NOT_HTTP, Problem.BAD_HEAD))
             return
         self._body, self._body_left = announced
         self._last_bytes = b""
@@ -432,7 +439,7 @@ class Connection(web.RequestHandler):
         if self._wire is None or self._wire.is_closing():
             return
         answer = answer_to(error)
-        record = self._front.record_refusal(error, answer.status)
+        record = self._front.record_refusal(error, answer, self._wire)
         self._wire.write(raw_response(answer, record.request_id))
         self.force_close()
 
@@ -484,7 +491,9 @@ class Connection(web.RequestHandler):
             raise ConnectionError("the answer was under way already")
         error = self._what_is_wrong(status, exc, message)
         answer = answer_to(error)
-        record = self._front.record_refusal(exc or error, answer.status, request.method)
+        record = self._front.record_refusal(
+            error, answer, self._wire, method=request.method, cause=exc
+        )
         response = http_response(answer, headers_of(answer, record.request_id, None))
         response.force_close()
         self._start_send_timer()
@@ -499,11 +508,14 @@ class Connection(web.RequestHandler):
         if isinstance(exc, LineTooLong):
             line, field = self._limits.line_size, self._limits.field_size
             return InvalidRequest(
-                f"The URL has more than {line} bytes, or a header more than {field}."
+                f"The URL has more than {line} bytes, or a header more than {field}.",
+                Problem.BAD_HEAD,
             )
         if message is not None and message.startswith("Too many headers"):
-            return InvalidRequest(f"There are more than {self._limits.fields} headers.")
-        return InvalidRequest(_NOT_HTTP)
+            return InvalidRequest(
+                f"There are more than {self._limits.fields} headers.", Problem.BAD_HEAD
+            )
+        return InvalidRequest(_NOT_HTTP, Problem.BAD_HEAD)
 
 
 def _unacknowledged(wire: asyncio.Transport) -> int | None:

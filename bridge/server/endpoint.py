@@ -18,7 +18,7 @@ from aiohttp import HttpVersion10, HttpVersion11, web
 
 from bridge.identity.book import Book
 from bridge.identity.callers import Caller, Identification, Refusal, Way
-from bridge.identity.credentials import ACCESS_TOKEN, credentials
+from bridge.identity.credentials import ACCESS_TOKEN, Basic, credentials
 from bridge.identity.hosts import (
     address_for_a_log,
     for_a_log,
@@ -32,9 +32,10 @@ from bridge.identity.masking import without_token
 from bridge.identity.passwords import PasswordChecker
 from bridge.record.journal import Journal
 from bridge.resources import RESOURCES
-from bridge.resources.failures import answer_to
+from bridge.resources.failures import V2_MAY_SAY, answer_to
 from bridge.resources.flow import Step, run
-from bridge.resources.routes import Match, Router
+from bridge.resources.routes import Match, Router, is_v1s, path_for_a_log
+from bridge.secret import Secret
 from bridge.server.answers import headers_of, http_response, request_id_of, send
 from bridge.server.connection import Connection
 from bridge.server.leaving import Departure
@@ -52,21 +53,24 @@ from bridge.server.negotiation import admits_json, admits_xml, list_field
 from bridge.server.records import CallRecord, Recorder
 from bridge.server.writes import Turns, Writing
 from bridge.settings import Settings
+from bridge.tape import Room, Tape
 from bridge.upstream.gateway import Credential, Errand, Gateway
 from bridge.upstream.sharing import Abandoned, Sharing, Worker
 from bridge.v1.errors import (
     AttemptsPaused,
     BodyTooLarge,
     InvalidAnswer,
+    InvalidRequest,
     LegacyCallError,
+    MethodNotAllowed,
     NotAcceptable,
     NotFound,
     NotIdentified,
-    NotTranslated,
     RequestTimeout,
     UnsupportedMediaType,
 )
 from bridge.v1.notes import Notes
+from bridge.v1.problems import Problem
 from bridge.v1.reuse import Reuse
 from bridge.v1.wire import V1Request, V1Response
 from bridge.v2.errors import (
@@ -117,6 +121,7 @@ class Call(Worker):
         "request",
         "response",
         "shares",
+        "tape",
     )
 
     def __init__(
@@ -141,6 +146,8 @@ class Call(Worker):
         self.client_is_gone = False
         self.response: web.StreamResponse | None = None
         """The answer that was sent, or that nobody was there to take."""
+        self.tape: Tape | None = None
+        """Who hears what is said, if anybody does."""
 
     def client_left(self) -> None:
         """Give the call up, unless it is a write, or others wait for what it finds out."""
@@ -179,6 +186,7 @@ class Endpoint:
         self._journal = journal
         self._departure = departure
         self._recorder = recorder
+        self._heard = Room()
         self._loop = asyncio.get_running_loop()
         self._passwords = PasswordChecker(lambda: book().usual_cost)
         self._identification = Identification(
@@ -240,14 +248,18 @@ class Endpoint:
         connection = request.protocol
         assert isinstance(connection, Connection)  # noqa: S101 - the front makes no others
         call = Call(request, connection, record)
+        if self._recorder.capture.is_on():
+            base = f"{request.scheme}://{request.host}"
+            call.tape = Tape(self._heard, base, request.rel_url.raw_path_qs, headers)
         connection.begin(call.client_left)
         self._under_way.add(call)
         try:
             try:
+                host, asked = self._whence(call)
                 with self._departure.call():
                     if call.client_is_gone:
                         await asyncio.sleep(0)  # where the call is given up
-                    await self._serve(call)
+                    await self._serve(call, host, asked)
             except Exception as error:  # noqa: BLE001 - the one place that answers every failure
                 await self._send(call, self._answer_to(call, error))
         finally:
@@ -256,24 +268,40 @@ class Endpoint:
             connection.end(request, is_last=response is None or not response.keep_alive)
             if record.way is not None:
                 record.is_known = self._gateway.knows(call.credential)
-            self._recorder.ended(record)
+            if call.tape is not None:
+                call.tape.end(_secrets(call))
+            self._recorder.ended(record, call.tape)
         assert response is not None  # noqa: S101 - it was sent
         return response
 
-    async def _serve(self, call: Call) -> None:
+    async def _serve(self, call: Call, host: str, asked: str | None) -> None:
         """Find out what is called, and who calls; then read or write."""
         request, record = call.request, call.record
         if call.connection.fault is not None:
             raise call.connection.fault
         for repair in call.connection.repairs:
             record.notes.add(repair, "head")
-        path = request.rel_url.raw_path
-        if not path.startswith("/"):  # such as `OPTIONS *`
-            raise NotFound("Nothing is at this path.")
-        match = self._router.match(request.method, path, record.notes)
-        record.route = match.call.path
-        record.successor = match.resource.successor.format_map(match.ids)
-        record.dialect = self._settings.dialect or match.call.dialect
+        match = self._find(call)
+        caller = await self._who(call, host, asked)
+        if isinstance(match, LegacyCallError):
+            raise match
+        record.dialect = caller.dialect or record.dialect
+        xml, match = match, _in_format(match, list_field(request.headers, "Accept"))
+        if match is not xml:
+            record.format = "json"
+        if match.call.tells_host:
+            peer, proxies = request.remote or "", self._settings.trusted_proxies
+            lines = request.headers.getall("X-Forwarded-Proto", ())
+            call.base_uri = f"{scheme(peer, request.scheme, lines, proxies)}://{host}"
+        if not match.call.asks_v2:
+            await self._tell(call, match, caller)
+            return
+        serve = self._read if match.call.method == "GET" else self._write
+        await serve(call, match, caller)
+
+    def _whence(self, call: Call) -> tuple[str, str | None]:
+        """Note where a call comes from, and return the host and the subdomain that it is for."""
+        request, record = call.request, call.record
         peer, proxies = request.remote or "", self._settings.trusted_proxies
         network, host, address = origin(
             peer,
@@ -283,31 +311,57 @@ class Endpoint:
             proxies,
         )
         asked = subdomain(host, self._settings.domains) or self._settings.subdomain
-        record.network, record.address = network, address
-        record.host, record.subdomain = for_a_log(host), asked and subdomain_for_a_log(asked)
-        record.http = _HTTP.get(request.version)
+        call.network, record.http = network, _HTTP.get(request.version)
+        record.host, record.subdomain = for_a_log(host), subdomain_for_a_log(asked)
         if proxies and is_trusted(peer, proxies):
+            # The proxy has it from whoever called, and TLS ends there.
             record.network, record.address = map(address_for_a_log, (network, address))
         else:
+            record.network, record.address = network, address
             record.tls = call.connection.tls
+        return host, asked
+
+    def _find(self, call: Call) -> Match | LegacyCallError:
+        """Return what is called, or why nothing under v1's roots is; that, too, is somebody's."""
+        record, path = call.record, call.request.rel_url.raw_path
+        if not path.startswith("/"):  # such as `OPTIONS *`
+            raise NotFound("Nothing is at this path.")
+        try:
+            match = self._router.match(call.request.method, path, record.notes)
+        except MethodNotAllowed as error:
+            record.route = error.route
+            return error
+        except LegacyCallError as error:
+            record.path = path_for_a_log(path)
+            if not is_v1s(path):
+                raise
+            return error
+        record.route = match.call.path
+        record.successor = match.resource.successor.format_map(match.ids)
+        record.dialect = self._settings.dialect or match.call.dialect
+        return match
+
+    async def _who(self, call: Call, host: str, asked: str | None) -> Caller:
+        """Find out who calls, and note it."""
+        request, record = call.request, call.record
+        authorization = request.headers.get("Authorization")
         try:
             caller = await self._identification.identify(
                 credentials(
-                    request.headers.get("Authorization"),
+                    authorization,
                     request.query if request.rel_url.raw_query_string else _NO_QUERY,
                 ),
                 asked,
-                network,
+                call.network,
                 record.claims,
             )
         except NotIdentified as error:
+            if error.code is Refusal.NO_CREDENTIAL and authorization:
+                error.code = Refusal.GARBLED_CREDENTIAL
+                error.reason = "the credential that came with the call cannot be read"
             if asked is None:
                 error.reason += f" ({self._why_no_subdomain(host)})"
-            if error.code is Refusal.NO_CREDENTIAL and request.headers.get("Authorization"):
-                error.code = Refusal.GARBLED_CREDENTIAL
-                error.reason = "the credential that came cannot be read"
             raise
-        call.network = network
         call.credential = Credential(
             caller.account_id, caller.token, vouched=caller.way is Way.BOOK
         )
@@ -317,18 +371,9 @@ class Endpoint:
             call.shares.append((Share.ACCOUNT, caller.account_id))
         else:
             # Tokens are the callers' to make up, one for each call if they like.
-            call.shares.append((Share.ADDRESS, network))
+            call.shares.append((Share.ADDRESS, call.network))
         record.told_of(caller)
-        record.dialect = caller.dialect or record.dialect
-        match = _in_format(match, list_field(request.headers, "Accept"))
-        if match.call.tells_host:
-            lines = request.headers.getall("X-Forwarded-Proto", ())
-            call.base_uri = f"{scheme(peer, request.scheme, lines, proxies)}://{host}"
-        if not match.call.asks_v2:
-            await self._tell(call, match, caller)
-            return
-        serve = self._read if match.call.method == "GET" else self._write
-        await serve(call, match, caller)
+        return caller
 
     async def _tell(self, call: Call, match: Match, caller: Caller) -> None:
         """Answer what the bridge knows by itself: at once, so that it needs no place."""
@@ -396,6 +441,8 @@ class Endpoint:
             # asked.
             body = await self._read_body(request, take) if posts else b""
             call.record.bytes_in = len(body)
+            if call.tape is not None:
+                call.tape.sent(body)
             errand = self._errand(call)
             with self._calls.place(call.shares):
                 call.is_write = True
@@ -505,6 +552,7 @@ class Endpoint:
             call,
             call.network,
             call.record.upstream_calls,
+            tape=call.tape,
         )
 
     def _why_no_subdomain(self, host: str) -> str:
@@ -525,9 +573,11 @@ class Endpoint:
     def _note(self, call: Call, error: Exception) -> None:
         record = call.record
         record.cause = type(error).__name__
-        if isinstance(error, NotTranslated):
-            record.path = error.route
         record.refusal = _refusal(error)
+        if isinstance(error, InvalidRequest):
+            record.problem = error.problem
+        elif isinstance(error, UpstreamRefusal) and error.status in V2_MAY_SAY:
+            record.problem, record.v2_words = Problem.REFUSED_BY_V2, error.message
         if isinstance(error, UpstreamError | InvalidAnswer):
             record.cause += f": {error}"
         elif isinstance(error, NotIdentified):
@@ -552,6 +602,10 @@ class Endpoint:
         if call.is_write or not call.client_is_gone:
             record.status = answer.status
             record.bytes_out = 0 if call.request.method == "HEAD" else sum(map(len, answer.body))
+        if call.tape is not None:
+            call.tape.answered(
+                response.headers, () if call.request.method == "HEAD" else answer.body
+            )
         record.outlived_client = call.is_write and call.client_is_gone
         if call.client_is_gone:
             return False
@@ -561,6 +615,16 @@ class Endpoint:
             record.outlived_client = call.is_write
             return False
         return True
+
+
+def _secrets(call: Call) -> tuple[Secret, ...]:
+    """Return what came with a call that must not be kept, and what v2 was asked with."""
+    request = call.request
+    came = credentials(request.headers.get("Authorization"), request.query)
+    secrets = [each.password if isinstance(each, Basic) else each.token for each in came]
+    if call.record.way is not None:
+        secrets.append(call.credential.token)
+    return tuple(secrets)
 
 
 def _refusal(error: Exception) -> str | None:

@@ -24,6 +24,8 @@ from bridge.server.connection import VERSIONS, Connection
 from bridge.server.limits import Budget, ConnectionLimits, Key, Share
 from bridge.server.records import CallRecord
 from bridge.server.tls import why_no_handshake
+from bridge.v1.errors import InvalidRequest
+from bridge.v1.wire import V1Response
 
 _log = structlog.get_logger("bridge.calls")
 
@@ -206,12 +208,22 @@ class Front(web.Server):
         return web.BaseRequest(message, payload, connection, writer, task, self._event_loop)
 
     def record_refusal(
-        self, error: BaseException, status: int, method: str = "UNKNOWN"
+        self,
+        error: Exception,
+        answer: V1Response,
+        wire: asyncio.BaseTransport | None,
+        *,
+        method: str = "UNKNOWN",
+        cause: BaseException | None = None,
     ) -> CallRecord:
         """Record a call that cannot be read, and return what is known of it."""
         record = CallRecord(request_id_of(None), method, None)
-        record.cause = type(error).__name__
-        record.status = status
+        record.cause = type(cause or error).__name__
+        record.problem = error.problem if isinstance(error, InvalidRequest) else None
+        record.status, record.bytes_out = answer.status, sum(map(len, answer.body))
+        peer = wire and wire.get_extra_info("peername")
+        if peer and not is_trusted(peer[0], self._proxies):
+            record.address, record.network = peer[0], network_of(peer[0])
         self._ended(record)
         return record
 

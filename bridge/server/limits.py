@@ -17,6 +17,7 @@ from aiohttp.http_exceptions import PayloadEncodingError
 from bridge.server.negotiation import expects_continue
 from bridge.upstream.gateway import Policy
 from bridge.v1.errors import BodyTooLarge, InvalidRequest, Overloaded, RequestTimeout
+from bridge.v1.problems import Problem
 from bridge.v1.wire import PAGE_LIMIT
 from bridge.v2.client import BODY_LIMIT, CONNECT_TIMEOUT, CONNECTIONS
 
@@ -132,7 +133,7 @@ async def read_body(
         # aiohttp says RuntimeError of a connection that is closed already.
         except (PayloadEncodingError, web.RequestPayloadError, OSError, RuntimeError) as error:
             told = "The body broke off, or is not encoded as its head says."
-            raise InvalidRequest(told) from error
+            raise InvalidRequest(told, Problem.BODY_BROKEN_OFF) from error
         if not chunk:
             return bytes(body)
         if len(body) + len(chunk) > limits.size:

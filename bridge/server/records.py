@@ -5,9 +5,11 @@ with them.
 """
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import lru_cache
+from typing import NamedTuple
 
 import structlog
 
@@ -15,11 +17,22 @@ from bridge.identity.agents import agent_of
 from bridge.identity.callers import Caller, Way
 from bridge.identity.digests import Digests
 from bridge.identity.masking import without_addresses
-from bridge.record.log.events import OTHERS, CallEvent, Ended, NoteEvent, Sink, line_of, outcome_of
-from bridge.record.log.exchange import Exchange
+from bridge.record.log.capture import Capture
+from bridge.record.log.events import (
+    CLIENT_GONE,
+    LEGACY_CALL,
+    OTHERS,
+    CallEvent,
+    Ended,
+    NoteEvent,
+    Sink,
+    line_of,
+    outcome_of,
+)
 from bridge.record.log.ids import Ids
 from bridge.server.told_apart import ToldApart
 from bridge.server.upstream_events import events_of
+from bridge.tape import Tape
 from bridge.upstream.calls import UpstreamCall, milliseconds, milliseconds_since
 from bridge.v1.dialects import Dialect
 from bridge.v1.notes import Notes
@@ -34,6 +47,28 @@ that of a head that cannot be read."""
 
 _WORTH_TELLING = 0.001
 """Seconds of waiting: below that, it is the time that asking takes."""
+
+
+class Bound(NamedTuple):
+    """How many are told apart in a day."""
+
+    of_one: int
+    """Of one credential that is known, or of one network."""
+    in_all: int
+
+
+INTEGRATIONS = {True: Bound(100, 20_000), False: Bound(100, 1_000)}
+"""Of callers who are known, and of those who are not (docs/log.md, "Who it was")."""
+
+PATHS = {True: Bound(200, 20_000), False: Bound(50, 1_000)}
+"""Likewise, of paths."""
+
+
+def _told_apart(bounds: Mapping[bool, Bound]) -> dict[bool, ToldApart]:
+    return {
+        known: ToldApart(of_one=bound.of_one, in_all=bound.in_all)
+        for known, bound in bounds.items()
+    }
 
 
 @dataclass(slots=True)
@@ -129,28 +164,23 @@ class Recorder:
         self,
         sinks: Iterable[Sink],
         digests: Digests,
-        may_quote: Callable[[str], bool] = lambda _integration: False,
+        capture: Capture | None = None,
     ) -> None:
-        """Tell these sinks; `may_quote` says of an integration whether v2's words may be kept."""
+        """Tell these sinks; `capture` says what more may be kept, by default nothing."""
         self.digests = digests
         self._sinks = tuple(sinks)
-        self._may_quote = may_quote
+        self.capture = capture or Capture()
         self._ids = Ids()
-        self._integrations = {
-            True: ToldApart(of_one=100, in_all=20_000),
-            False: ToldApart(of_one=20, in_all=1_000),
-        }
-        self._paths = {
-            True: ToldApart(of_one=200, in_all=20_000),
-            False: ToldApart(of_one=50, in_all=1_000),
-        }
-        """Likewise, of those who are known and of those who are not."""
+        self._integration_of = lru_cache(maxsize=4096)(digests.integration)
+        self._integrations = _told_apart(INTEGRATIONS)
+        self._paths = _told_apart(PATHS)
 
-    def ended(self, record: CallRecord, exchange: Exchange | None = None) -> None:
-        """Tell the sinks of a call that has ended."""
+    def ended(self, record: CallRecord, tape: Tape | None = None) -> None:
+        """Tell the sinks of a call that has ended, and of what was heard of it."""
         try:
             call = self._event(record)
-            ended = Ended(call, line_of(call), exchange)
+            overheard = None if tape is None else self.capture.kept(tape, call)
+            ended = Ended(call, line_of(call), overheard)
         except Exception as error:  # noqa: BLE001 - the call itself has ended well
             _log.error("not_recorded", cause=type(error).__name__)
             return
@@ -167,7 +197,7 @@ class Recorder:
         for each in upstream:
             spent += each.milliseconds or 0.0
         return CallEvent(
-            event="client_gone" if record.outlived_client else "legacy_call",
+            event=CLIENT_GONE if record.outlived_client else LEGACY_CALL,
             level="warning" if record.is_grave else "info",
             timestamp=datetime.now(UTC),
             id=self._ids.next(),
@@ -198,8 +228,8 @@ class Recorder:
             problem=record.problem,
             cause=record.cause,
             v2_says=None
-            if record.v2_words is None or not self._may_quote(integration)
-            else without_addresses(record.v2_words),
+            if record.v2_words is None
+            else self.capture.quoted(integration, record.v2_words),
             milliseconds=milliseconds_since(record.started)
             if record.milliseconds is None
             else record.milliseconds,
@@ -218,7 +248,7 @@ class Recorder:
     def _integration(self, record: CallRecord, family: str | None) -> str:
         # Whoever sends a token may send any login with it.
         whose = record.token or record.login
-        integration = self.digests.integration(
+        integration = self._integration_of(
             record.account_id, record.subdomain, whose, family, record.network
         )
         told = self._integrations[record.is_known].tells(integration, _by(record, whose))

@@ -16,6 +16,7 @@ from aiohttp import web
 from bridge.identity.book_keeper import BookKeeper
 from bridge.identity.digests import Digests
 from bridge.record.journal import Journal, open_journal
+from bridge.record.log.capture import READ_EVERY, Capture, keep
 from bridge.record.log.writer import LogWriter, open_log_writer
 from bridge.server import logs
 from bridge.server.admin import OK, AdminSide, Check, Readiness, upstream_check
@@ -92,8 +93,11 @@ async def running(settings: Settings, limits: Limits = LIMITS) -> AsyncIterator[
                 settings.database_key,
                 days=settings.calls_kept_days,
                 size=settings.calls_kept_bytes,
+                keep=keep,
             )
         )
+        capture = Capture()
+        log_writer.every(READ_EVERY, capture.read)
         upstream = replace(
             settings.upstream_client(),
             connect_timeout=limits.connect_timeout,
@@ -132,7 +136,7 @@ async def running(settings: Settings, limits: Limits = LIMITS) -> AsyncIterator[
             names=[settings.admin_host],
             phase=phase,
             state=lambda: {
-                "warnings": _warnings(keeper, tls, log_writer, in_the_clear),
+                "warnings": _warnings(keeper, tls, log_writer, capture, in_the_clear),
                 "breakers": gateway.breakers(),
             },
         )
@@ -144,7 +148,7 @@ async def running(settings: Settings, limits: Limits = LIMITS) -> AsyncIterator[
                 "admin_port",
             )
         )
-        recorder = Recorder((logs.call_log(), log_writer.ended), Digests(log_writer.key))
+        recorder = Recorder((logs.call_log(), log_writer.ended), Digests(log_writer.key), capture)
         endpoint = Endpoint(
             settings,
             gateway,
@@ -257,6 +261,7 @@ def _warnings(
     keeper: BookKeeper | None,
     tls: CertificateReloader | None,
     log_writer: LogWriter,
+    capture: Capture,
     in_the_clear: str | None,
 ) -> Mapping[str, str]:
     """Return what serves yet, but not for long, not safely, or not after the next start."""
@@ -266,5 +271,6 @@ def _warnings(
         "certificate": tls and tls.warning(),
         "log": logs.problem(),
         "database": log_writer.problem(),
+        "capture": capture.warning(),
     }
     return {name: warning for name, warning in told.items() if warning}

@@ -16,6 +16,7 @@ import structlog
 from msgspec.structs import replace
 
 from bridge.secret import Secret
+from bridge.tape import Tape
 from bridge.upstream.acquaintances import Acquaintances, Key
 from bridge.upstream.breaker import Breaker, State
 from bridge.upstream.calls import UpstreamCall
@@ -134,6 +135,8 @@ class Errand:
     """Every try to call v2, in their order."""
     spent: float = 0.0
     """Seconds that its flow waited for answers, v2's own time among them."""
+    tape: Tape | None = None
+    """Who hears what is said, if anybody does."""
 
 
 _Outcome = V2Response | UpstreamUnreachable | UpstreamUnavailable
@@ -275,6 +278,8 @@ class Gateway:
                 return None
             raise
         call.ended(status=response.status)
+        if errand.tape is not None:
+            errand.tape.asks(call, response.url).answered(response.headers, response.body)
         return response
 
     async def _make(
@@ -371,6 +376,7 @@ class Gateway:
                     request.method, request.path, query=request.query, event=request.event
                 )
                 errand.calls.append(call)
+                take = None if errand.tape is None else errand.tape.asks(call, request.path)
                 credential = errand.credential
                 self._recent.add(credential.key)
                 try:
@@ -379,6 +385,7 @@ class Gateway:
                         account_id=credential.account_id,
                         token=credential.token,
                         seconds=seconds,
+                        take=take,
                     )
                 except BaseException as error:
                     given_up = isinstance(error, asyncio.CancelledError)

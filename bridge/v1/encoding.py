@@ -9,6 +9,7 @@ from encodings import normalize_encoding
 from encodings.aliases import aliases
 
 from bridge.v1.errors import InvalidRequest, UnsupportedMediaType
+from bridge.v1.problems import Problem
 
 _TEXT_CODEC = re.compile(
     r"utf_(?:8|16|32)(?:_[bl]e)?|ascii|latin_1|iso8859_\d+|cp\d+|koi8_[rtu]|mac_\w+"
@@ -56,7 +57,9 @@ def decode_xml(body: bytes, content_type: str | None) -> str:
     try:
         return body.decode(codec).strip(_BEFORE_XML)
     except UnicodeDecodeError as error:
-        raise InvalidRequest(f"Byte {error.start} of the body is not {codec}.") from None
+        raise InvalidRequest(
+            f"Byte {error.start} of the body is not {codec}.", Problem.BAD_ENCODING
+        ) from None
 
 
 def _charset(content_type: str | None) -> str | None:
@@ -77,7 +80,9 @@ def _own_codec(body: bytes) -> str:
             return codec
     if declared := _DECLARED.match(body.lstrip()):
         if (found := _codec(declared[1].decode())) is None:
-            raise InvalidRequest("The encoding in the XML declaration is not known.")
+            raise InvalidRequest(
+                "The encoding in the XML declaration is not known.", Problem.BAD_ENCODING
+            )
         # It could not be read as ASCII if it were true. .NET's string writers say so of UTF-8.
         if not found.startswith(("utf_16", "utf_32")):
             return found

@@ -4,6 +4,7 @@ Which status each one becomes is not said here but in `bridge.resources.failures
 """
 
 from bridge.excerpt import excerpt
+from bridge.v1.problems import Problem
 
 
 class LegacyCallError(Exception):
@@ -14,7 +15,14 @@ class LegacyCallError(Exception):
 
 
 class InvalidRequest(LegacyCallError):
-    """The call names a resource that exists but says something that cannot be understood."""
+    """The call names a resource that exists but says something that cannot be understood.
+
+    `problem` says what, by code.
+    """
+
+    def __init__(self, sentence: str, problem: Problem) -> None:
+        super().__init__(sentence)
+        self.problem = problem
 
 
 class NotIdentified(LegacyCallError):
@@ -34,11 +42,12 @@ class NotFound(LegacyCallError):
 
 
 class MethodNotAllowed(LegacyCallError):
-    """The path is known, the method is not one of `allowed`."""
+    """The path is known, the method is not one of `allowed`; `route` is its template, if any."""
 
-    def __init__(self, method: str, allowed: tuple[str, ...]) -> None:
+    def __init__(self, method: str, allowed: tuple[str, ...], route: str | None = None) -> None:
         super().__init__(f"{method} is not supported here: try {', '.join(allowed)}.")
         self.allowed = allowed
+        self.route = route
 
 
 class NotAcceptable(LegacyCallError):
@@ -78,14 +87,7 @@ class UnsupportedMediaType(LegacyCallError):
 
 
 class NotTranslated(LegacyCallError):
-    """The path belongs to v1, but to a part of it that the bridge does not translate.
-
-    `route` is the path without what may identify somebody, fit for a log.
-    """
-
-    def __init__(self, path: str, route: str) -> None:
-        super().__init__(f"The bridge does not translate {path}.")
-        self.route = route
+    """The path belongs to v1, but to a part of it that the bridge does not translate."""
 
 
 class InvalidAnswer(Exception):

@@ -21,6 +21,7 @@ class NoteCode(StrEnum):
     DOUBLE_SLASH = "double-slash"
     ELEMENT_DROPPED = "element-dropped"
     ELEMENT_IGNORED = "element-ignored"
+    FIELD_LOST = "field-lost"
     HASH_IN_ID = "hash-in-id"
     LINE_FEEDS = "line-feeds"
     NULL_REPLACED = "null-replaced"

@@ -11,7 +11,7 @@ from bridge.v1.notes import NoteCode, Notes
 MAX_ID = 2**63 - 1
 
 _HASH_ID = re.compile(r"#([0-9]+)|#\{([0-9]+)\}")
-_WORD = re.compile(r"[a-z_]{1,30}")
+_WORD = re.compile(r"[a-z_]{0,30}")
 _MOST_DIGITS = 30
 """Of an id, with leading zeros: what is longer is not even read."""
 

@@ -19,6 +19,7 @@ from bridge.v1.elements import BOOLEAN, ElementType
 from bridge.v1.encoding import decode_xml
 from bridge.v1.errors import InvalidAnswer, InvalidRequest
 from bridge.v1.notes import NoteCode, Notes
+from bridge.v1.problems import Problem
 from bridge.v1.recipients import is_address
 from bridge.v1.values import boolean_text, read_boolean
 from bridge.v1.xsd import require_valid
@@ -144,15 +145,17 @@ def read_apart(
 def _read(text: str, form: Form, notes: Notes) -> dict[str, str | None]:
     root = _parse(text, notes)
     if _name(root.tag) != form.root:
-        raise InvalidRequest(f"The root element must be {form.root}.")
+        raise InvalidRequest(f"The root element must be {form.root}.", Problem.WRONG_ROOT)
     # Without so many signs there cannot be, and to count them takes a microsecond.
     if text.count("=") > MAX_ELEMENTS and _has_too_many_attributes(root):
-        raise InvalidRequest(f"An element has more than {MAX_ELEMENTS} attributes.")
+        raise InvalidRequest(
+            f"An element has more than {MAX_ELEMENTS} attributes.", Problem.TOO_MUCH
+        )
     cleaned = _clean(root, form, notes)
     try:
         require_valid(cleaned, form.schema)
     except InvalidAnswer as invalid:
-        raise InvalidRequest(f"{invalid.element} is not valid.") from None
+        raise InvalidRequest(f"{invalid.element} is not valid.", Problem.BAD_VALUE) from None
     document = xmltodict.parse(etree.tostring(cleaned), xml_attribs=False, strip_whitespace=False)
     values: dict[str, str | None] = document[form.root] or {}
     return values
@@ -160,10 +163,10 @@ def _read(text: str, form: Form, notes: Notes) -> dict[str, str | None]:
 
 def _parse(text: str, notes: Notes) -> etree._Element:
     if not text:
-        raise InvalidRequest("The body is empty; XML was expected.")
+        raise InvalidRequest("The body is empty; XML was expected.", Problem.EMPTY_BODY)
     root_at = _start_of_root(text)
     if text.startswith("<!DOCTYPE", root_at):
-        raise InvalidRequest(NO_DTD)
+        raise InvalidRequest(NO_DTD, Problem.DTD)
     try:
         return _parse_strictly(text)
     except etree.XMLSyntaxError as error:
@@ -213,7 +216,9 @@ def _start_of_root(text: str) -> int:
     start = 0 if found is None else found.end()
     goes_on = start == MAX_BEFORE_ROOT or text.startswith(("<?", "<!--"), start)
     if goes_on and len(text) > MAX_BEFORE_ROOT:
-        raise InvalidRequest(f"More than {MAX_BEFORE_ROOT} characters stand before the root.")
+        raise InvalidRequest(
+            f"More than {MAX_BEFORE_ROOT} characters stand before the root.", Problem.TOO_MUCH
+        )
     return start
 
 
@@ -242,12 +247,14 @@ def _parse_strictly(text: str) -> etree._Element:
     # A prefix without a namespace is an error that libxml2 reports and lets pass.
     log: Any = parser.error_log
     if log.last_error is not None and log.last_error.level >= etree.ErrorLevels.ERROR:
-        raise InvalidRequest(f"{_NOT_WELL_FORMED}: {log.last_error.message}.")
+        raise InvalidRequest(
+            f"{_NOT_WELL_FORMED}: {log.last_error.message}.", Problem.MALFORMED_XML
+        )
     document: Any = root.getroottree().docinfo  # lxml-stubs does not know all of it
     if document.doctype:
-        raise InvalidRequest(NO_DTD)
+        raise InvalidRequest(NO_DTD, Problem.DTD)
     if is_huge and _is_too_deep(root):
-        raise InvalidRequest(_TOO_DEEP)
+        raise InvalidRequest(_TOO_DEEP, Problem.TOO_MUCH)
     return root
 
 
@@ -259,15 +266,17 @@ _RESOURCE_LIMIT = 114
 
 def _not_well_formed(error: etree.XMLSyntaxError) -> InvalidRequest:
     if getattr(error, "code", None) == _RESOURCE_LIMIT:
-        return InvalidRequest(_TOO_DEEP)
-    return InvalidRequest(f"{_NOT_WELL_FORMED}: {error.msg}.")
+        return InvalidRequest(_TOO_DEEP, Problem.TOO_MUCH)
+    return InvalidRequest(f"{_NOT_WELL_FORMED}: {error.msg}.", Problem.MALFORMED_XML)
 
 
 def _name(tag: str | bytes) -> str:
     """Return a name as Rails read it: dashes for underscores, no namespace."""
     name = str(tag).rpartition("}")[2]
     if ":" in name:
-        raise InvalidRequest(f"{_NOT_WELL_FORMED}: a prefix has no namespace.")
+        raise InvalidRequest(
+            f"{_NOT_WELL_FORMED}: a prefix has no namespace.", Problem.MALFORMED_XML
+        )
     return name.replace("_", "-")
 
 
@@ -278,7 +287,9 @@ def _fit_for_note(name: str) -> str:
 def _clean(root: etree._Element, form: Form, notes: Notes) -> etree._Element:
     """Keep what the form knows, each in the one spelling that its XSD knows."""
     if len(root) > MAX_ELEMENTS:
-        raise InvalidRequest(f"{form.root} has more than {MAX_ELEMENTS} elements.")
+        raise InvalidRequest(
+            f"{form.root} has more than {MAX_ELEMENTS} elements.", Problem.TOO_MUCH
+        )
     cleaned = etree.Element(form.root)
     texts = [root.text]
     for element in root:
@@ -287,7 +298,7 @@ def _clean(root: etree._Element, form: Form, notes: Notes) -> etree._Element:
         if name not in form.elements:
             notes.add(NoteCode.ELEMENT_IGNORED, _fit_for_note(name))
         elif cleaned.find(name) is not None:
-            raise InvalidRequest(f"{name} is given twice.")
+            raise InvalidRequest(f"{name} is given twice.", Problem.GIVEN_TWICE)
         else:
             cleaned.append(_spelled(name, form.elements[name], element))
             for key in _attributes(element):
@@ -308,7 +319,7 @@ def _take_attributes(
         if name not in form.elements or name in by_elements:
             notes.add(NoteCode.ATTRIBUTE_IGNORED, _fit_for_note(name))
         elif cleaned.find(name) is not None:
-            raise InvalidRequest(f"{name} is given twice.")
+            raise InvalidRequest(f"{name} is given twice.", Problem.GIVEN_TWICE)
         else:
             given = etree.Element(name)
             given.text = root.get(key)
@@ -330,7 +341,7 @@ def _spelled(name: str, type_: ElementType, given: etree._Element) -> etree._Ele
     if type_attribute := type_.attribute.of(Dialect.FINAL):
         element.set("type", type_attribute)
     if len(given):
-        raise InvalidRequest(f"{name} must hold text, not elements.")
+        raise InvalidRequest(f"{name} must hold text, not elements.", Problem.NOT_TEXT)
     text = given.text or ""
     said = [(given.get(name) or "").strip().lower() for name in ("nil", _XSI_NIL)]
     if not text or "true" in said or "1" in said:

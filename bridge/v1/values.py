@@ -8,6 +8,7 @@ from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
 
 from bridge.v1.errors import InvalidRequest
+from bridge.v1.problems import Problem
 
 
 def boolean_text(value: bool) -> str:
@@ -48,7 +49,7 @@ def read_boolean(text: str, name: str) -> bool:
     """
     value = _BOOLEANS.get(text.strip().lower())
     if value is None:
-        raise InvalidRequest(f"{name} must be true or false.")
+        raise InvalidRequest(f"{name} must be true or false.", Problem.BAD_BOOLEAN)
     return value
 
 
@@ -144,7 +145,9 @@ def _since_midnight(found: re.Match[str]) -> timedelta:
 
 
 def _no_datetime(name: str) -> InvalidRequest:
-    return InvalidRequest(f"{name} is no UTC date and time such as 2010-09-25 18:30.")
+    return InvalidRequest(
+        f"{name} is no UTC date and time such as 2010-09-25 18:30.", Problem.BAD_TIME
+    )
 
 
 _DECIMAL = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)")
@@ -158,7 +161,7 @@ def read_decimal(text: str, name: str, most_digits: int) -> Decimal:
     """
     number = text.strip()
     if _DECIMAL.fullmatch(number) is None:
-        raise InvalidRequest(f"{name} is no decimal number such as 1200.50.")
+        raise InvalidRequest(f"{name} is no decimal number such as 1200.50.", Problem.BAD_NUMBER)
     if sum(map(str.isdigit, number)) > most_digits:
-        raise InvalidRequest(f"{name} has more than {most_digits} digits.")
+        raise InvalidRequest(f"{name} has more than {most_digits} digits.", Problem.BAD_NUMBER)
     return Decimal(number)

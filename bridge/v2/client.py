@@ -9,6 +9,7 @@ import aiohttp
 import yarl
 
 from bridge.secret import Secret
+from bridge.tape import Take
 from bridge.v2.clock import V2Clock, steady_time
 from bridge.v2.errors import UpstreamFault, UpstreamTimeout, UpstreamUnreachable
 from bridge.v2.unreachable import why_no_answer
@@ -106,9 +107,17 @@ class V2Client:
         await self._session.close()
 
     async def send(
-        self, request: V2Request, *, account_id: int, token: Secret, seconds: float
+        self,
+        request: V2Request,
+        *,
+        account_id: int,
+        token: Secret,
+        seconds: float,
+        take: Take | None = None,
     ) -> V2Response:
         """Make one call and read its answer, whatever its status, within `seconds`.
+
+        A `take` hears what is said, its token too.
 
         Raises:
             UpstreamTimeout: the answer was not there in time.
@@ -135,7 +144,7 @@ class V2Client:
                 timeout=_timeout(max(0.01, round(seconds, 2)), self._upstream.connect_timeout),
             ) as response:
                 came_at = steady_time()
-                body = await self._read(response)
+                body = await self._read(response, take)
                 # What answers in v2's place has a clock of its own.
                 if response.status // 100 == 2 and body.startswith(b"{"):
                     self._clock.heard(response.headers.get("Date"), came_at)
@@ -153,11 +162,17 @@ class V2Client:
             raise UpstreamUnreachable(self._why(error)) from None
         except (aiohttp.ClientError, ValueError) as error:
             raise UpstreamFault(self._why(error)) from None
+        finally:
+            if take is not None:
+                made = progress.request
+                take.sent(str(url), {} if made is None else made.headers, request.body)
 
     def _why(self, error: Exception) -> str:
         return why_no_answer(error, self._upstream.base_url)
 
-    async def _read(self, response: aiohttp.ClientResponse) -> bytes:
+    async def _read(self, response: aiohttp.ClientResponse, take: Take | None) -> bytes:
+        if take is not None:
+            take.began(response.headers)
         limit = self._upstream.body_limit
         chunks: list[bytes] = []
         length = 0
@@ -170,6 +185,8 @@ class V2Client:
             if length > limit:
                 raise UpstreamFault(f"v2's answer exceeds {limit} bytes")
         body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        if take is not None:
+            take.answered(response.headers, body)
         return body.removeprefix(BOM_UTF8)  # which JSON has no use for (RFC 8259, section 8.1)
 
 

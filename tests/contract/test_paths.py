@@ -57,13 +57,9 @@ async def test_what_is_no_id_is_404(bridge: LegacyClient, path: str, number: str
         "/",
         "//",
         "/nowhere",
-        "/invoice",
-        "/invoice/1420",
-        "/invoice/1420/message/409",
         "/invoice/1420/messages/409/more",
         "/invoices/1420/messages/409/more",
         "/invoice/1420/messages//",
-        "/invoice//1420/messages",
         "/INVOICE/1420/messages",
     ],
 )
@@ -101,9 +97,43 @@ async def test_other_parts_of_v1_are_501_with_their_path(
     assert answer.errors == [f"The bridge does not translate /{root}/5/entries.xml."]
 
 
-@pytest.mark.parametrize("path", ["/invoices", "/invoices/1420", "/invoices/1420/items"])
-async def test_an_invoice_and_its_other_parts_are_501(bridge: LegacyClient, path: str) -> None:
+@pytest.mark.parametrize("root", ["invoices", "invoice"])
+@pytest.mark.parametrize("below", ["", "/1420", "/1420/items", "//1420/messages"])
+async def test_an_invoice_and_its_other_parts_are_501(
+    bridge: LegacyClient, root: str, below: str
+) -> None:
+    assert (await bridge.get(f"/{root}{below}")).status == 501
+
+
+@pytest.mark.parametrize("path", ["/client/1", "/project/1/entries", "/person/1", "/report.json"])
+async def test_what_v1_had_is_501_in_the_singular_too(bridge: LegacyClient, path: str) -> None:
     assert (await bridge.get(path)).status == 501
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        pytest.param("GET", "/people", id="not translated"),
+        pytest.param("GET", "/client/1", id="not translated, in the singular"),
+        pytest.param("PUT", "/invoice/1420/messages", id="another method"),
+        pytest.param("GET", "/invoice/x/messages", id="no id"),
+        pytest.param("GET", "/invoice/1420/messages.json", id="no XML"),
+    ],
+)
+@pytest.mark.parametrize("authorization", [None, "Basic nonsense"])
+async def test_below_v1s_roots_nobody_is_answered_who_does_not_say_who_it_is(
+    bridge: LegacyClient, method: str, path: str, authorization: str | None
+) -> None:
+    answer = await bridge.call(method, path, authorization=authorization)
+
+    assert answer.status == 401
+    assert answer.headers["WWW-Authenticate"] == 'Basic realm="Harvest"'
+    assert "Allow" not in answer.headers
+
+
+@pytest.mark.parametrize("path", ["/", "/nowhere", "/api/invoices/1420/messages"])
+async def test_elsewhere_nobody_is_asked_who_it_is(bridge: LegacyClient, path: str) -> None:
+    assert (await bridge.get(path, authorization=None)).status == 404
 
 
 @pytest.mark.parametrize(
@@ -197,21 +227,16 @@ async def test_a_path_that_asks_for_json_is_406_and_does_nothing(
     ("path", "status"),
     [
         ("/nowhere.json", 404),
-        ("/invoice/x.json", 404),
+        ("/invoice/x.json", 501),
         ("/people.json", 501),
         ("/invoices/1420.json", 501),
-        ("/invoice/1420/messages.csv", 404),
+        ("/invoice/1420/messages.csv", 501),
+        ("/invoice/x/messages.json", 404),
         ("/invoice/1420/messages.json.xml", 406),
     ],
 )
 async def test_a_suffix_makes_no_path_known(bridge: LegacyClient, path: str, status: int) -> None:
     assert (await bridge.get(path)).status == status
-
-
-async def test_who_may_not_call_is_not_told_of_json(bridge: LegacyClient) -> None:
-    answer = await bridge.get("/invoice/1420/messages.json", authorization=None)
-
-    assert answer.status == 401
 
 
 @pytest.mark.parametrize(

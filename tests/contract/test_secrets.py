@@ -6,6 +6,7 @@ A client may be told its own invoice (2xx), its own recipients and v2's words (4
 import asyncio
 import base64
 import gc
+import hashlib
 import json
 import logging
 import os
@@ -102,6 +103,8 @@ class Evidence:
     log: StringIO = field(default_factory=StringIO)
     answers: list[bytes] = field(default_factory=list)
     admin: list[bytes] = field(default_factory=list)
+    kept: list[tuple[str, str | bytes]] = field(default_factory=list)
+    """What the translation log keeps and its reports print, each with its place."""
 
     def lines(self, event: str = "legacy_call") -> list[dict[str, Any]]:
         lines = map(json.loads, self.log.getvalue().splitlines())
@@ -123,6 +126,7 @@ class Evidence:
                 for answer in self.answers
             ),
             *(("admin page", answer, ()) for answer in self.admin),
+            *((place, text, in_log) for place, text in self.kept),
             ("standard output", out, ()),
             ("standard error", err, ()),
         ]
@@ -452,13 +456,29 @@ async def stage(
         "admin_port": 0,
         "upstream_body_limit": 4096,
         "journal": files.directory / "journal.sqlite",
+        "database": str(files.directory / "log.sqlite"),
     }
     async with running(*configured(upstream=upstream, **{**defaults, **settings})) as service:
         on_stage = Stage(service, evidence)
         yield on_stage
         await on_stage.look_at_admin()
     # Texts, SQLite keeps as they are.
-    assert marks_in((files.directory / "journal.sqlite").read_bytes().decode("latin-1")) == set()
+    assert marks_in((files.directory / "journal.sqlite").read_bytes()) == set()
+    evidence.kept.append(("translation log", (files.directory / "log.sqlite").read_bytes()))
+    for report in EXPORTS:
+        evidence.kept.append((" ".join(report), reported(files, *report)))
+
+
+EXPORTS = (("export", "--json"), ("export", "--csv"), ("integrations", "--json"))
+"""The reports that have everything."""
+
+
+def reported(files: "Files", *command: str) -> str:
+    """Return all that a command prints that asks the translation log."""
+    database = str(files.directory / "log.sqlite")
+    done = CliRunner().invoke(cli.app, [*command, "--database", database], catch_exceptions=False)
+    assert done.exit_code == 0, done.stderr
+    return done.stdout + done.stderr
 
 
 # The grep itself.
@@ -532,7 +552,37 @@ async def test_a_mark_in_the_log_of_a_running_bridge_is_found(
     async with upstream_that(SERVED["200"]) as upstream, stage(evidence, files, upstream) as bridge:
         await bridge.say(*(call("GET", LIST, caller=who) for who in CALLERS))
 
-    assert evidence.leaks() == {("log", token) for token in TOKENS}
+    places = ("log", "translation log", *(" ".join(report) for report in EXPORTS))
+    assert evidence.leaks() == {(place, token) for place in places for token in TOKENS}
+
+
+def unkeyed_digests() -> set[str]:
+    """Return what whoever guesses a login or token can make of it without a key, cut short."""
+    secrets = [*TOKENS, *(f"{login}@example.org" for login in LOGINS), PASSWORD]
+    return {
+        hashlib.new(way, secret.encode()).hexdigest()[:12]
+        for way in ("md5", "sha1", "sha256", "sha512", "blake2b", "blake2s")
+        for secret in secrets
+    } | {hashlib.blake2b(secret.encode(), digest_size=8).hexdigest() for secret in secrets}
+
+
+async def test_logins_and_tokens_are_told_apart_by_digests_that_nobody_else_can_make(
+    evidence: Evidence, files: Files
+) -> None:
+    refused = _basic(LOGIN, BODY)
+    async with upstream_that(SERVED["200"]) as upstream, stage(evidence, files, upstream) as bridge:
+        for target in (LIST, "/people", f"/invoice/{SUBJECT}9/messages"):
+            await bridge.say(*(call("GET", target, caller=who) for who in CALLERS))
+        await bridge.say(
+            call("GET", LIST).replace(CALLERS["book, env"][0].encode(), refused.encode())
+        )
+
+    assert set(evidence.statuses()) == {200, 501, 404, 401}
+    told = [(line.get("login"), line.get("token")) for line in evidence.lines()]
+    assert all(login or token for login, token in told)
+    assert len(set(told)) == len(CALLERS)
+    assert [digest for digest in unkeyed_digests() if digest in evidence.log.getvalue()] == []
+    assert evidence.leaks() == set()
 
 
 # What v2 does to a call.
@@ -593,6 +643,43 @@ async def test_a_call_that_is_served_tells_of_the_message_only(
     assert {status // 100 for status in evidence.statuses()} == {2}
     assert BODY in marks_in(evidence.answers[0])
     assert evidence.leaks() == set()
+
+
+REPORTS = (
+    ("calls",),
+    ("calls", "--json"),
+    ("show", "{call}"),
+    ("show", "{call}", "--json"),
+    ("integrations",),
+    ("integrations", "{integration}"),
+    ("integrations", "{integration}", "--json"),
+    ("plan", "{integration}"),
+    ("plan", "{integration}", "--json"),
+)
+
+
+@pytest.mark.parametrize("caller", CALLERS)
+async def test_what_is_reported_of_a_call_tells_nothing_of_its_message_or_its_caller(
+    evidence: Evidence, files: Files, caller: str
+) -> None:
+    async with (
+        upstream_that(SERVED["200"]) as upstream,
+        stage(evidence, files, upstream) as bridge,
+    ):
+        await bridge.say(call("GET", LIST, caller=caller))
+        await bridge.say(call("POST", SEND, caller=caller, body=XML))
+        await bridge.say(call("GET", f"/people/{RECIPIENT}@example.org", caller=caller))
+
+    lines = evidence.lines()
+    assert len(lines) == 3
+    for line in lines:
+        for report in REPORTS:
+            command = [
+                each.format(call=line["id"], integration=line["integration"]) for each in report
+            ]
+            told = reported(files, *command)
+            assert told
+            assert marks_in(told) == set(), command
 
 
 @pytest.mark.parametrize("status", [400, 422])
@@ -708,7 +795,10 @@ REFUSED: Mapping[str, Refused] = {
         v1.NotIdentified,
         [call("GET", LIST, caller="bearer").replace(BEARER.encode(), b"a " + BEARER.encode())],
     ),
-    "no such path": Refused(v1.NotFound, [call("GET", f"/{mark}") for mark in (ENV_TOKEN, LOGIN)]),
+    # Of a path, plain words are logged: no token is one.
+    "no such path": Refused(
+        v1.NotFound, [call("GET", f"/7.{mark}") for mark in (ENV_TOKEN, LOGIN, BEARER)]
+    ),
     "no such message": Refused(
         v1.NotFound, [call("GET", f"{LIST}/1", caller=who) for who in CALLERS]
     ),

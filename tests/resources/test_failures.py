@@ -7,6 +7,7 @@ from lxml import etree
 
 from bridge.resources.failures import DEFECT, REFUSALS, answer_to
 from bridge.v1.errors import InvalidRequest, MethodNotAllowed, Overloaded
+from bridge.v1.problems import Problem
 from bridge.v2.errors import UpstreamFault, UpstreamRefusal
 from tests.support.legacy import assert_valid
 
@@ -19,14 +20,14 @@ def sentence(error: Exception) -> str | None:
 
 @given(st.text(st.characters(codec=None, categories=None), min_size=1))
 def test_any_sentence_is_told(text: str) -> None:
-    told = sentence(InvalidRequest(text))
+    told = sentence(InvalidRequest(text, Problem.BAD_VALUE))
 
     assert told is not None
     assert len(told) == len(text)
 
 
 def test_markup_in_a_sentence_is_text() -> None:
-    assert sentence(InvalidRequest("</error> & ]]>\r")) == "</error> & ]]>\r"
+    assert sentence(InvalidRequest("</error> & ]]>\r", Problem.BAD_VALUE)) == "</error> & ]]>\r"
 
 
 def test_a_defect_tells_nothing_of_itself() -> None:
@@ -46,4 +47,4 @@ def test_every_refusal_has_a_sentence(status: int, message: str | None) -> None:
 def test_the_headers_that_go_with_it() -> None:
     assert answer_to(MethodNotAllowed("PUT", ("GET", "HEAD"))).headers == {"Allow": "GET, HEAD"}
     assert answer_to(Overloaded("Full.", 7)).headers == {"Retry-After": "7"}
-    assert answer_to(InvalidRequest("Né\n")).headers == {"Hint": "N?"}
+    assert answer_to(InvalidRequest("Né\n", Problem.BAD_VALUE)).headers == {"Hint": "N?"}

@@ -87,7 +87,8 @@ class TestWhatIsTheSame:
             MESSAGES.translate(data, request)
 
             assert [(*note, count) for note, count in request.notes] == [
-                (NoteCode.CHARACTER_REPLACED, "subject", 1)
+                (NoteCode.CHARACTER_REPLACED, "subject", 1),
+                (NoteCode.FIELD_LOST, "attach_pdf", 1),
             ]
 
     @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from bridge.record.log.exchange import Exchange
+from bridge.record.log.overheard import Overheard
 
 
 class Outcome(StrEnum):
@@ -87,12 +87,16 @@ OTHERS = "0" * 12
 What makes up an integration differs from call to call of it, so its row has none of that."""
 
 
+LEGACY_CALL, CLIENT_GONE = CALL_EVENTS = ("legacy_call", "client_gone")
+CONNECTION_EVENTS = ("tls_handshake_failed", "not_http", "connection_refused")
+
+
 class CallEvent(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, kw_only=True):
     """A legacy call that has ended. Times in milliseconds, sizes in bytes."""
 
     # By a factory: what is equal to a plain default is left out of the line.
-    event: str = msgspec.field(default_factory=lambda: "legacy_call")
-    """`legacy_call`, or `client_gone` where it was served to its end without its client."""
+    event: str = msgspec.field(default_factory=lambda: LEGACY_CALL)
+    """`client_gone` where it was served to its end without its client."""
     level: str
     timestamp: datetime
     """When it ended, UTC."""
@@ -160,7 +164,7 @@ class ConnectionEvent(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """Connections that failed alike, from one network: no call came of them."""
 
     event: str
-    """`tls_handshake_failed`, `not_http` or `connection_refused`."""
+    """One of `CONNECTION_EVENTS`."""
     level: str = "warning"
     timestamp: datetime
     network: str
@@ -177,7 +181,8 @@ class Ended(NamedTuple):
     call: CallEvent
     line: bytes
     """`call` as JSON, encoded once for all."""
-    exchange: Exchange | None = None
+    exchange: Overheard | None = None
+    """Both sides of it, where they are to be kept."""
 
 
 _encode = msgspec.json.Encoder(enc_hook=str).encode

@@ -1,24 +1,29 @@
 """Both sides of a legacy call, as values: what was said to the client, and what was said to v2.
 
-Who wants them kept, for how long, and what is left of a text, is written in `capture`.
+Who wants them kept, and for how long, is written in `capture`; what is left of a text, in
+`redaction`.
 """
+
+import zlib
 
 import msgspec
 
 Headers = tuple[tuple[str, str], ...]
 
 
-class Message(msgspec.Struct):
-    """A request or an answer. Holds no secret: headers that carry one have stand-ins."""
+class Message(msgspec.Struct, omit_defaults=True):
+    """A request or an answer. Holds no secret: `REMOVED` stands where one was."""
 
     headers: Headers
     body: bytes
     size: int
-    """Bytes of the body as it travelled; more than `body` has, if that was cut."""
+    """Bytes of the body as it travelled."""
+    left_out: str | None = None
+    """Why `body` is not all of it: `cut`, `no room`, or `unreadable`. None: it is."""
 
 
-class UpstreamExchange(msgspec.Struct):
-    """One v2 call."""
+class UpstreamExchange(msgspec.Struct, omit_defaults=True):
+    """One try to call v2."""
 
     method: str
     url: str
@@ -27,18 +32,49 @@ class UpstreamExchange(msgspec.Struct):
     started: float
     """Milliseconds after the legacy call began."""
     milliseconds: float | None
-    request: Message
+    request: Message | None
+    """None: it did not leave."""
     answer: Message | None
+    shared: bool = False
+    """Whether it was made for another legacy call, which asked the same at the same time."""
 
 
-class Exchange(msgspec.Struct):
+class Exchange(msgspec.Struct, omit_defaults=True):
     """A legacy call with the v2 calls that were made for it."""
 
     method: str
     url: str
     status: int | None
+    began: float
+    """Milliseconds since 1970, UTC."""
+    milliseconds: float
     request: Message
     answer: Message | None
     upstream: list[UpstreamExchange]
+    http: str | None = None
+    """The version that the client spoke, such as `1.1`."""
+    shared_with: str | None = None
+    """The request id of the call whose answer this one got, too; v2 was asked for that one."""
     raw: bool = False
     """Whether addresses, names and texts are as they were; else stand-ins have their places."""
+
+
+def pack(exchange: Exchange) -> bytes:
+    """Return the exchange as it is kept: MessagePack, compressed by zlib."""
+    return zlib.compress(_encoder.encode(exchange))
+
+
+def unpack(kept: bytes) -> Exchange:
+    """Read what `pack` has made.
+
+    Raises:
+        ValueError: it is no exchange.
+    """
+    try:
+        return _decoder.decode(zlib.decompress(kept))
+    except (zlib.error, msgspec.MsgspecError) as error:
+        raise ValueError("not an exchange as it is kept") from error
+
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(Exchange)

@@ -1,4 +1,4 @@
-"""The ids of calls: unique in a database that several bridges write to, and in the order of time."""
+"""The ids of calls: unique where several bridges write to one database, in the order of time."""
 
 import secrets
 import time

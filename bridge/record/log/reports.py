@@ -24,7 +24,8 @@ from sqlalchemy import (
     update,
 )
 
-from bridge.record.log import finding
+from bridge.record.log import capture, finding
+from bridge.record.log.capture import Rule
 from bridge.record.log.database import LogError, open_existing, reported, writing
 from bridge.record.log.events import OTHERS, Outcome
 from bridge.record.log.finding import DAY, HOUR, Filter
@@ -245,17 +246,21 @@ class Log:
         return [_integration(row, done[row.id]) for row in rows]
 
     def find_integration(self, text: str) -> Integration:
-        """Return the one whose id begins with `text`, or whose name or label it is, in any case.
+        """Return the one whose name or label is `text`, or whose id begins with it.
+
+        Where that is nobody, it is the one whose title has it. Case does not matter.
 
         Raises:
             UnknownIntegration: there is none, or more than one.
         """
-        wanted = text.casefold()
-        c = INTEGRATIONS.c
+        wanted = text.strip().casefold()
         with self._asking() as connection:
-            rows = connection.execute(select(c.id, c.name, c.label)).all()
-        exact = [row.id for row in rows if wanted in {_folded(row.name), _folded(row.label)}]
-        ids = exact or [row.id for row in rows if wanted and row.id.startswith(wanted)]
+            rows = connection.execute(select(INTEGRATIONS)).all() if wanted else []
+        ids = (
+            [row.id for row in rows if wanted in {_folded(row.name), _folded(row.label)}]
+            or [row.id for row in rows if row.id.startswith(wanted)]
+            or [row.id for row in rows if wanted in _title(row).casefold()]
+        )
         if len(ids) > 1:
             raise UnknownIntegration(f"more than one integration is meant: {', '.join(ids[:8])}")
         found = self.integration(ids[0]) if ids else None
@@ -323,7 +328,7 @@ class Log:
                 refusal=row.refusal or None,
                 calls=int(row.calls),
                 v2_calls=int(row.v2_calls),
-                milliseconds=row.milliseconds / row.calls,
+                milliseconds=row.milliseconds / int(row.calls),
                 first_seen=row.first * table.size,
                 last_seen=latest.get(tuple(row[: len(keys)]), row.last * table.size),
             )
@@ -409,8 +414,22 @@ class Log:
                 rows = connection.execute(latest).all()
             return next(iter(_call_rows(connection, rows)), None)
 
+    def capture_rules(self) -> list[Rule]:
+        """Return the rules of capture that are in force; the one for all comes first."""
+        with self._asking() as connection:
+            return capture.rules(connection)
+
+    def put_capture_rule(self, rule: Rule) -> None:
+        """Put a rule of capture in force, as `capture.put` says; bridges read it soon.
+
+        Raises:
+            UnusableRule: it would last for too long, or for no time at all.
+        """
+        with reported(self._database), writing(self._engine) as connection:
+            capture.put(connection, rule)
+
     def exchange(self, id_: int) -> bytes | None:
-        """Return the captured exchange of a call, as `capture` reads it; None: there is none."""
+        """Return what was captured of a call, for `exchange.unpack`; None: nothing was."""
         with self._asking() as connection:
             kept = select(CAPTURES.c.exchange).where(CAPTURES.c.id == id_)
             found: bytes | None = connection.execute(kept).scalar()

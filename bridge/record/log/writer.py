@@ -29,7 +29,6 @@ from bridge.record.log.database import (
     writing,
 )
 from bridge.record.log.events import ConnectionEvent, Ended
-from bridge.record.log.exchange import Exchange
 from bridge.record.log.ids import TIME_SHIFT
 from bridge.record.log.ingest import (
     cleaned,
@@ -38,6 +37,7 @@ from bridge.record.log.ingest import (
     ingest_gap,
     is_ingested,
 )
+from bridge.record.log.overheard import Overheard
 from bridge.record.log.retention import Retention
 
 LINGER = 0.25
@@ -85,7 +85,7 @@ FLUSH_TIME = 5.0
 
 _log = structlog.get_logger("bridge.log")
 
-Keep = Callable[[Connection, int, Exchange], None]
+Keep = Callable[[Connection, int, Overheard], None]
 """Writes the captured exchange of a call, by its id, within the connection's transaction."""
 
 
@@ -355,7 +355,10 @@ class LogWriter:
     def _write_some(self) -> bool:
         if not self._batch:
             for _ in range(min(len(self._calls), AT_ONCE)):
-                self._batch.append(self._calls.popleft())
+                ended = self._calls.popleft()
+                if ended.exchange is not None:
+                    ended.exchange.packed()  # before others have to wait for the transaction
+                self._batch.append(ended)
         if self._connections:
             self._write_connections()
         if self._batch:
@@ -458,11 +461,8 @@ async def open_log_writer(
 def _size(ended: Ended) -> int:
     """Return the bytes that a call takes while it waits, about."""
     size = 2 * len(ended.line)
-    if (exchange := ended.exchange) is not None:
-        messages = [exchange.request, exchange.answer]
-        for each in exchange.upstream:
-            messages += (each.request, each.answer)
-        size += sum(len(each.body) + 1000 for each in messages if each is not None)
+    if ended.exchange is not None:
+        size += ended.exchange.size
     return size
 
 

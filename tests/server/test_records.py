@@ -1,0 +1,203 @@
+"""From what is known of a call to its event: how often sinks are told, and with what."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from bridge.identity.digests import Digests
+from bridge.record.log.events import OTHERS, Ended, line_of
+from bridge.server.records import INTEGRATIONS, CallRecord, Recorder
+from bridge.server.told_apart import DAY, ToldApart
+from bridge.server.upstream_events import route_of
+from bridge.upstream.calls import UpstreamCall
+from tests.support.logged import Logged, logging
+
+KEY = bytes(32)
+
+
+@pytest.fixture
+def told() -> list[Ended]:
+    return []
+
+
+@pytest.fixture
+def recorder(told: list[Ended]) -> Recorder:
+    return Recorder((told.append,), Digests(KEY))
+
+
+def record(**fields: Any) -> CallRecord:
+    made = CallRecord("id", "GET", "HaPi/1.0")
+    for name, value in fields.items():
+        setattr(made, name, value)
+    return made
+
+
+def failing(_ended: Ended) -> None:
+    raise RuntimeError("sesame")
+
+
+def test_the_line_is_the_event(recorder: Recorder, told: list[Ended]) -> None:
+    recorder.ended(record(status=200, route="/account/who_am_i"))
+
+    ((call, line, exchange),) = told
+    assert json.loads(line) == json.loads(line_of(call))
+    assert (call.event, call.level, call.outcome) == ("legacy_call", "info", "served")
+    assert exchange is None
+
+
+def test_nulls_are_left_out_of_a_line_where_a_field_has_a_default(
+    recorder: Recorder, told: list[Ended]
+) -> None:
+    recorder.ended(record(status=200))
+
+    line = json.loads(told[0].line)
+    for name in ("route", "dialect", "way", "account_id", "label"):
+        assert line[name] is None
+    assert not {"path", "refusal", "host", "token", "is_known", "bytes_in"} & line.keys()
+
+
+def test_ids_are_in_the_order_in_which_calls_end(recorder: Recorder, told: list[Ended]) -> None:
+    for _ in range(1000):
+        recorder.ended(record(status=200))
+
+    ids = [call.id for call, _, _ in told]
+    assert ids == sorted(set(ids))
+
+
+def test_a_sink_that_fails_keeps_the_others_from_nothing(told: list[Ended]) -> None:
+    with logging() as log:
+        Recorder((failing, told.append), Digests(KEY)).ended(record(status=200))
+
+    assert len(told) == 1
+    assert [line["cause"] for line in log.lines("not_recorded")] == ["RuntimeError"]
+    assert "sesame" not in log.getvalue()
+
+
+def test_a_header_that_is_no_unicode_makes_a_line(recorder: Recorder, told: list[Ended]) -> None:
+    recorder.ended(record(status=200, cause="\udce9"))
+
+    assert json.loads(told[0].line)["cause"] == "\udce9"
+
+
+@pytest.mark.parametrize(("may_quote", "says"), [(True, "… is no client"), (False, None)])
+def test_v2s_words_are_kept_where_they_may_be(
+    told: list[Ended], may_quote: bool, says: str | None
+) -> None:
+    recorder = Recorder((told.append,), Digests(KEY), lambda _integration: may_quote)
+
+    recorder.ended(record(status=400, v2_words="jane@doe.org is no client"))
+
+    assert told[0].call.v2_says == says
+
+
+def test_what_a_flow_waited_for_is_neither_v2s_time_nor_its_own(
+    recorder: Recorder, told: list[Ended]
+) -> None:
+    call = record(status=200, waited=0.5)
+    call.upstream_calls = [UpstreamCall("GET", "/x"), UpstreamCall("GET", "/x")]
+    for each in call.upstream_calls:
+        each.ended(status=200)
+        each.milliseconds = 200.0
+    call.ran(1.0, away=0.7)
+
+    recorder.ended(call)
+
+    event = told[0].call
+    assert event.translation_milliseconds == pytest.approx(300)
+    assert event.v2_milliseconds == 400
+    assert event.waiting_milliseconds == pytest.approx(500 + 300)
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_of_made_up_clients_so_many_are_told_apart(
+    recorder: Recorder, told: list[Ended], known: bool
+) -> None:
+    for number in range(INTEGRATIONS[known].of_one + 5):
+        name = "".join(chr(ord("a") + int(digit)) for digit in str(number))
+        recorder.ended(record(status=200, user_agent=name, is_known=known, token="t", network="n"))
+
+    integrations = [call.integration for call, _, _ in told]
+    assert len(set(integrations)) == INTEGRATIONS[known].of_one + 1
+    assert integrations.count(OTHERS) == 5
+
+
+def test_an_integration_is_the_same_for_bridges_with_one_key(told: list[Ended]) -> None:
+    for key in (KEY, KEY, bytes(31) + b"1"):
+        Recorder((told.append,), Digests(key)).ended(record(account_id=1, login="l", network="n"))
+
+    one, same, other = (call.integration for call, _, _ in told)
+    assert one == same != other
+
+
+@pytest.mark.parametrize(
+    "differs",
+    [
+        {"account_id": 2},
+        {"subdomain": "beta"},
+        {"login": "m"},
+        {"user_agent": "Java/1.0"},
+        {"network": "o"},
+    ],
+    ids=lambda each: next(iter(each)),
+)
+def test_integrations_differ_by(
+    recorder: Recorder, told: list[Ended], differs: dict[str, Any]
+) -> None:
+    whose = {"account_id": 1, "subdomain": "acme", "login": "l", "network": "n"}
+    recorder.ended(record(**whose))
+    recorder.ended(record(**{**whose, **differs}))
+
+    assert told[0].call.integration != told[1].call.integration
+
+
+class TestToldApart:
+    def made(
+        self, *, of_one: int = 2, in_all: int = 3
+    ) -> tuple[ToldApart, Callable[[float], None]]:
+        now = [0.0]
+
+        def leap(seconds: float) -> None:
+            now[0] += seconds
+
+        return ToldApart(of_one=of_one, in_all=in_all, clock=lambda: now[0]), leap
+
+    def test_so_many_of_one_and_in_all(self) -> None:
+        apart, _ = self.made()
+
+        assert [apart.tells(each, "x") for each in "aabbcc"] == [True] * 4 + [False] * 2
+        assert [apart.tells(each, "y") for each in "cdc"] == [True, False, True]
+
+    def test_a_day_later_others_are(self) -> None:
+        apart, leap = self.made(of_one=1)
+        assert [apart.tells("a", "x"), apart.tells("b", "x")] == [True, False]
+
+        leap(DAY)
+
+        assert [apart.tells("b", "x"), apart.tells("a", "x")] == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("path", "route"),
+    [
+        ("/invoices/7/messages", "/invoices/{invoice_id}/messages"),
+        ("/invoices/7/payments/5", "/invoices/{invoice_id}/payments/{payment_id}"),
+        ("/invoices/7/messages/new", "/invoices/{invoice_id}/messages/new"),
+        ("/expense_categories/5", "/expense_categories/{expense_category_id}"),
+        ("/users/me", "/users/me"),
+    ],
+)
+def test_a_route_of_v2_names_its_ids(path: str, route: str) -> None:
+    assert route_of(path) == route
+
+
+def test_a_logged_call_is_the_events_line() -> None:
+    from bridge.server import logs  # noqa: PLC0415 - after it is configured
+
+    log = Logged()
+    logs.configure(log)
+    told: list[Ended] = []
+    Recorder((logs.call_log(), told.append), Digests(KEY)).ended(record(status=200))
+
+    assert log.getvalue().encode() == told[0].line + b"\n"
