@@ -76,7 +76,7 @@ def show_time(milliseconds: int) -> str:
 
 
 _FILTERS: Mapping[str, tuple[Any, str]] = {
-    "integration": (str, "Whose: an id or its beginning, a name, or a label of the book."),
+    "integration": (str, "Whose: an id, a name or a label of the book, or a part of it."),
     "method": (str, "Such as POST."),
     "status": (int, "The answer's, such as 404."),
     "outcome": (Outcome, "What became of them."),

@@ -40,7 +40,7 @@ PAGE = 1000
 def integrations(
     given: Given,
     integration: Annotated[
-        str | None, typer.Argument(help="One of them: its id or the beginning of it, its name.")
+        str | None, typer.Argument(help="One of them: its id, name or label, or a part of it.")
     ] = None,
     since: Annotated[
         str | None, typer.Option(help="Count from then on, and leave out who has not called.")
@@ -54,7 +54,7 @@ def integrations(
     remark: Annotated[str | None, typer.Option(help="What else is to be known.")] = None,
     json: JSON = False,
 ) -> None:
-    """List who still calls v1, the latest first; or show one, and write down who it is."""
+    """List who still calls v1; or show one, and write down who it is."""
     said: dict[str, Any] = {"name": name, "owner": owner, "state": state, "remark": remark}
     is_described = any(each is not None for each in said.values())
     start = time_option("since", since)
@@ -193,7 +193,7 @@ def calls(
     ] = False,
     json: JSON = False,
 ) -> None:
-    """List calls, the latest first; or follow them, the latest last."""
+    """List legacy calls, the latest first; or follow them."""
     with asking(given) as log:
         filter_ = read_filter(log, asked)
         found = islice(_matching(log, filter_, min(limit, PAGE)), limit)
@@ -269,7 +269,7 @@ def show(
     id_: Annotated[str, typer.Argument(metavar="ID", help="A call's id, or its X-Request-Id.")],
     json: JSON = False,
 ) -> None:
-    """Show all that is known of one call, and the v2 calls that it took."""
+    """Show all that is known of one legacy call."""
     with asking(given) as log:
         row = log.call(id_)
         if row is None:
@@ -373,7 +373,7 @@ def export(
         bool, typer.Option("--har", help="HAR 1.2: both sides of those that were captured.")
     ] = False,
 ) -> None:
-    """Write calls to standard output, the latest first, as many as there are."""
+    """Write legacy calls to standard output, as many as there are."""
     formats: Mapping[Callable[[Log, Iterator[CallRow]], None], bool] = {
         _write_json: json,
         _write_csv: as_csv,

@@ -20,7 +20,7 @@ app = typer.Typer()
 def show_plan(
     given: Given,
     integration: Annotated[
-        str, typer.Argument(help="Whose: an id or its beginning, a name, or a label of the book.")
+        str, typer.Argument(help="Whose: an id, a name or a label of the book, or a part of it.")
     ],
     since: Annotated[
         str | None, typer.Option(help="Of what it has called since: 30d, 2026-11-01.")

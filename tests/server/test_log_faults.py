@@ -51,8 +51,9 @@ async def ready(service: Service) -> dict[str, Any]:
 
 async def until(service: Service, is_so: Callable[[str], bool]) -> str:
     """Ask until what readiness says of the database is so, and return it; '' is that it works."""
-    while not is_so(told := (await ready(service))["warnings"].get("database", "")):
-        pass
+    told: str | None = None
+    while told is None or not is_so(told):
+        told = (await ready(service))["warnings"].get("database", "")
     return told
 
 

@@ -91,7 +91,7 @@ def running_server() -> Iterator[Server]:
 
 def _may_run(package: Path, user: str) -> bool:
     """Tell whether a user can get at the server: a checkout may be where only root can look."""
-    command = [package / "pginstall" / "bin" / "postgres", "--version"]
+    command = [str(package / "pginstall" / "bin" / "postgres"), "--version"]
     try:
         done = subprocess.run(command, user=user, capture_output=True, check=False)
     except PermissionError:
