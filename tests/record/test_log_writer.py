@@ -21,10 +21,11 @@ from bridge.record.log.database import (
     writing,
 )
 from bridge.record.log.events import ConnectionEvent, Ended
-from bridge.record.log.exchange import Exchange, Message
 from bridge.record.log.ingest import ended, ingest_ended
+from bridge.record.log.overheard import Overheard
 from bridge.record.log.retention import Retention
 from bridge.record.log.writer import LogWriter, open_log_writer
+from bridge.tape import Room, Tape
 from tests.support.logged import Logged, logging
 from tests.support.postgres import running_server
 from tests.support.recorded_days import UNTIL, recorded_days
@@ -33,8 +34,7 @@ KEY = b"k" * KEY_LENGTH
 
 NEVER = Retention(days=36_500, size=1 << 60)
 
-EMPTY = Message(headers=(), body=b"", size=0)
-EXCHANGE = Exchange("GET", "/", 200, EMPTY, None, [])
+OVERHEARD = Overheard(Tape(Room(), "http", "acme.example", "/", {}), method="GET")
 
 
 def day(calls: int) -> list[Ended]:
@@ -107,17 +107,17 @@ def test_failed_connections_are_kept(database: str) -> None:
 def test_exchanges_are_handed_over_with_their_calls(database: str) -> None:
     kept = []
 
-    def keep(_: Connection, id_: int, exchange: Exchange) -> None:
-        kept.append((id_, exchange))
+    def keep(_: Connection, id_: int, overheard: Overheard) -> None:
+        kept.append((id_, overheard))
 
     writer = writer_of(database, keep=keep)
     calls = day(3)
-    for each in (calls[0], calls[1]._replace(exchange=EXCHANGE), calls[2]):
+    for each in (calls[0], calls[1]._replace(exchange=OVERHEARD), calls[2]):
         writer.ended(each)
     writer.turn()
     writer.close()
 
-    assert kept == [(calls[1].call.id, EXCHANGE)]
+    assert kept == [(calls[1].call.id, OVERHEARD)]
 
 
 class TestADatabaseThatFails:

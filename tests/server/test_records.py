@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from bridge.identity.digests import Digests
+from bridge.record.log.capture import Capture, Mode, Rule
 from bridge.record.log.events import OTHERS, Ended, line_of
 from bridge.server.records import INTEGRATIONS, CallRecord, Recorder
 from bridge.server.told_apart import DAY, ToldApart
@@ -81,11 +82,20 @@ def test_a_header_that_is_no_unicode_makes_a_line(recorder: Recorder, told: list
     assert json.loads(told[0].line)["cause"] == "\udce9"
 
 
-@pytest.mark.parametrize(("may_quote", "says"), [(True, "… is no client"), (False, None)])
-def test_v2s_words_are_kept_where_they_may_be(
-    told: list[Ended], may_quote: bool, says: str | None
+@pytest.mark.parametrize(
+    ("rules", "says"),
+    [
+        ([], None),
+        ([Rule(mode=Mode.ERRORS, since=0, until=2**45)], "xxxx@xxx.xxx xx xx xxxxxx"),
+        ([Rule(mode=Mode.ERRORS, raw=True, since=0, until=2**45)], "xxxx@xxx.xxx is no client"),
+    ],
+)
+def test_v2s_words_are_kept_where_they_are_captured(
+    told: list[Ended], rules: list[Rule], says: str | None
 ) -> None:
-    recorder = Recorder((told.append,), Digests(KEY), lambda _integration: may_quote)
+    capture = Capture()
+    capture.take(rules)
+    recorder = Recorder((told.append,), Digests(KEY), capture)
 
     recorder.ended(record(status=400, v2_words="jane@doe.org is no client"))
 
