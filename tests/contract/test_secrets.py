@@ -500,6 +500,7 @@ async def stage(
             on_stage = Stage(service, evidence)
             yield on_stage
             await on_stage.look_at_admin()
+    assert evidence.lines("not_captured") == []
     evidence.captures += captured(Path(defaults["database"]))
     # Texts, SQLite keeps as they are.
     assert marks_in((files.directory / "journal.sqlite").read_bytes()) == set()

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from contextlib import closing
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -36,8 +35,8 @@ def clock() -> HandClock:
 
 
 @pytest.fixture
-def engine(tmp_path: Path) -> Iterator[Engine]:
-    engine = open_database(str(tmp_path / "log.sqlite"), b"k" * KEY_LENGTH)
+def engine(database: str) -> Iterator[Engine]:
+    engine = open_database(database, b"k" * KEY_LENGTH)
     yield engine
     engine.dispose()
 
@@ -212,10 +211,10 @@ def test_a_rule_lasts_for_some_days_at_most(
         put(connection, rule(clock, until=int(clock() * 1000) + span))
 
 
-def test_several_bridges_read_one_table(engine: Engine, tmp_path: Path, clock: HandClock) -> None:
+def test_several_bridges_read_one_table(engine: Engine, database: str, clock: HandClock) -> None:
     with writing(engine) as connection:
         put(connection, rule(clock))
-    second = open_database(str(tmp_path / "log.sqlite"), b"k" * KEY_LENGTH)
+    second = open_database(database, b"k" * KEY_LENGTH)
     captures = [Capture(clock), Capture(clock)]
     for each, capture in zip((engine, second), captures, strict=True):
         with closing(each.connect()) as connection:

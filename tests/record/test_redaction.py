@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from lxml import etree
+from multidict import CIMultiDict, istr
 
 from bridge.record.log.redaction import REMOVED, Redaction, stand_in
 
@@ -291,6 +292,11 @@ def test_a_header_that_carries_a_secret_is_removed_raw_too(name: str) -> None:
 def test_of_a_header_stays_what_is_ordinary(name: str, value: str, kept: str) -> None:
     assert REDACTED.headers({name: value}) == ((name, kept),)
     assert RAW.headers({name: value}) == ((name, value),)
+
+
+def test_names_of_headers_are_plain_text() -> None:
+    (pair,) = REDACTED.headers(CIMultiDict({istr("X-One"): "1"}))
+    assert [type(each) for each in pair] == [str, str]
 
 
 def test_a_header_that_is_not_utf8_can_be_kept() -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from bridge.identity.digests import Digests
+from bridge.record.log.capture import Capture, Mode, Rule
 from bridge.record.log.events import OTHERS, Ended, line_of
 from bridge.server.records import INTEGRATIONS, CallRecord, Recorder
 from bridge.server.told_apart import DAY, ToldApart
@@ -81,12 +82,24 @@ def test_a_header_that_is_no_unicode_makes_a_line(recorder: Recorder, told: list
     assert json.loads(told[0].line)["cause"] == "\udce9"
 
 
-def test_v2s_words_are_not_kept_unless_somebody_says_so(
-    recorder: Recorder, told: list[Ended]
+@pytest.mark.parametrize(
+    ("rules", "says"),
+    [
+        ([], None),
+        ([Rule(mode=Mode.ERRORS, since=0, until=2**45)], "xxxx@xxx.xxx xx xx xxxxxx"),
+        ([Rule(mode=Mode.ERRORS, raw=True, since=0, until=2**45)], "xxxx@xxx.xxx is no client"),
+    ],
+)
+def test_v2s_words_are_kept_where_they_are_captured(
+    told: list[Ended], rules: list[Rule], says: str | None
 ) -> None:
+    capture = Capture()
+    capture.take(rules)
+    recorder = Recorder((told.append,), Digests(KEY), capture)
+
     recorder.ended(record(status=400, v2_words="jane@doe.org is no client"))
 
-    assert told[0].call.v2_says is None
+    assert told[0].call.v2_says == says
 
 
 def test_what_a_flow_waited_for_is_neither_v2s_time_nor_its_own(

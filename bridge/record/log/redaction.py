@@ -307,8 +307,11 @@ class Redaction:
 
     def headers(self, headers: Mapping[str, str]) -> Headers:
         """Return what may be kept of headers."""
-        return tuple((self._without_secrets(name), self._header(name, text))
-                     for name, text in headers.items())  # fmt: skip
+        # aiohttp's names are of a type of their own, which is not to be written down.
+        return tuple(
+            (self._without_secrets(str(name)), self._header(name, text))
+            for name, text in headers.items()
+        )
 
     def _header(self, name: str, text: str) -> str:
         if _SECRET_NAME.search(name):
