@@ -230,6 +230,29 @@ async def test_a_scraper_gets_the_format_that_it_accepts(metrics: Metrics) -> No
     assert text.endswith(b"# EOF\n")
 
 
+needs_promtool = pytest.mark.skipif(
+    shutil.which("promtool") is None, reason="promtool is not installed"
+)
+
+
+@needs_promtool
+def test_the_alerts_that_are_shown_are_rules(tmp_path: Path) -> None:
+    rules = tmp_path / "rules.yaml"
+    rules.write_text(re.findall(r"```yaml\n(groups:.*?)```", DOCUMENTED, re.DOTALL)[0])
+
+    command = ("promtool", "check", "rules", rules)
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "3 rules found" in done.stdout
+
+
+def test_the_alerts_that_are_shown_ask_for_metrics_that_there_are() -> None:
+    alerts = DOCUMENTED.partition("### Alerts")[2].partition("## ")[0]
+    names = re.findall(rf"{PREFIX}\w+", alerts)
+    assert names
+    assert all(f"| `{name}` |" in DOCUMENTED for name in names)
+
+
 async def scraped(port: int, accept: str = "") -> str:
     """Return what the admin side at `port` tells Prometheus."""
     async with (
@@ -292,7 +315,7 @@ class TestABridge:
                 names = {label for label in sample.labels if label != "le"}
                 assert names == set(re.findall(r"`(\w+)`", labels)), name
 
-    @pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed")
+    @needs_promtool
     async def test_tells_what_promtool_finds_no_fault_with(
         self, upstream: ScriptedUpstream
     ) -> None:
