@@ -24,7 +24,7 @@ from yarl import URL
 from bridge import __version__
 from bridge.cli import COMMANDS, app
 from bridge.sandbox.app import SANDBOX_ACCOUNT_ID, SANDBOX_LIMITED_TOKEN, SANDBOX_TOKEN
-from bridge.settings import PREFIX, Settings
+from bridge.settings import PATHS, PREFIX, Settings
 from tests.support.legacy import Answer, LegacyClient, assert_valid
 from tests.support.payments import payment
 from tests.support.running import LOOPBACK
@@ -38,11 +38,11 @@ PATIENCE = 30
 
 @pytest.fixture
 def needed(tmp_path: Path) -> tuple[str, ...]:
-    """What `serve` cannot do without, and a journal of its own."""
-    journal = str(tmp_path / "journal.sqlite")
+    """What `serve` cannot do without, and files of its own."""
+    journal, database = str(tmp_path / "journal.sqlite"), str(tmp_path / "log.sqlite")
     upstream = f"--upstream=http://{LOOPBACK}:1/v2"
     told = ("--account-id=1000", "--auth=bearer", "--contact=ops@acme.test", upstream)
-    return (*told, "--journal", journal)
+    return (*told, "--journal", journal, "--database", database)
 
 
 def run(*arguments: str, given: bytes = b"") -> subprocess.CompletedProcess[bytes]:
@@ -272,7 +272,7 @@ class TestTranslate:
         assert done.stdout == b""
 
 
-ANYTHING_GOES = {"host", "admin_host", "book", "journal", "tls_certificate", "tls_key"}
+ANYTHING_GOES = {*PATHS, "admin_host", "database", "host"}
 """Settings that no text is wrong for, before it is put to use."""
 
 

@@ -270,8 +270,8 @@ def test_how_many_are_told_apart_in_a_day() -> None:
     table = rows("", "callers who are known", "others", within=LOG.replace("| |", "|  |", 1))
 
     assert [[int(cell.replace(",", "")) for cell in cells[1:]] for cells in table] == [
-        [getattr(shares[known], name) for known in (True, False)]
-        for shares in (INTEGRATIONS, PATHS)
+        [getattr(bounds[known], name) for known in (True, False)]
+        for bounds in (INTEGRATIONS, PATHS)
         for name in ("of_one", "in_all")
     ]
 

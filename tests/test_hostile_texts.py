@@ -18,14 +18,16 @@ import pytest
 from multidict import CIMultiDict
 
 import bridge
+from bridge.identity.agents import agent_of
 from bridge.identity.book import Book, login_key
 from bridge.identity.credentials import credentials
+from bridge.identity.digests import KEY_LENGTH, Digests
 from bridge.identity.hosts import network_of, origin, scheme, subdomain
 from bridge.identity.masking import without_addresses
 from bridge.resources import RESOURCES
 from bridge.resources.account import _called
 from bridge.resources.invoice_messages import MESSAGE_FORM
-from bridge.resources.routes import Router
+from bridge.resources.routes import Router, path_for_a_log
 from bridge.server.answers import request_id_of
 from bridge.server.heads import end_of_head, has_bare_line_feeds, repaired
 from bridge.server.negotiation import admits_json, admits_xml, expects_continue
@@ -41,8 +43,12 @@ from tests.support.reading import read_request
 from tests.support.regex_steps import AnyPattern, Engine, hostile_texts
 
 USED = {
-    "identity.callers._LABEL": "fullmatch",
+    "identity.agents._BROWSERS": "search",
+    "identity.agents._COMPATIBLE": "match",
+    "identity.agents._PRODUCT": "match",
     "identity.credentials._TOKEN": "fullmatch",
+    "identity.hosts._ADDRESS": "fullmatch",
+    "identity.hosts._LABEL": "fullmatch",
     "identity.hosts._PLAIN": "fullmatch",
     "identity.masking._AT": "search",
     "identity.masking._WORD": "finditer",
@@ -90,7 +96,7 @@ OPERATORS = {
 }  # fmt: skip
 """Those that meet only what the operator has written."""
 
-OF_THE_BRIDGE = {"v1.encoding._TEXT_CODEC"}
+OF_THE_BRIDGE = {"server.upstream_events._ID", "v1.encoding._TEXT_CODEC"}
 """Those that meet only what is in the bridge itself."""
 
 NEARLY_TWICE = 2.6
@@ -217,6 +223,9 @@ READERS: dict[str, Callable[[str], object]] = {
     "method": lambda text: Router(RESOURCES).match(text, "/invoice/1/messages", Notes()),
     "request id": request_id_of,
     "user agent": without_addresses,
+    "user agent, told": agent_of,
+    "path, told": lambda text: path_for_a_log(f"/{text}"),
+    "login, told": Digests(bytes(KEY_LENGTH)).login,
     "accept": lambda text: (admits_xml(text), admits_json(text)),
     "accept: type": lambda text: (admits_xml(f"a/{text}"), admits_json(f"a/{text}")),
     "expect": lambda text: expects_continue(CIMultiDict({"Expect": text})),

@@ -117,3 +117,13 @@ class TestWheel:
         )
 
         assert_valid(written, "invoice-messages/classic-item")
+
+    def test_its_migrations_make_a_translation_log(self, installed: Path, tmp_path: Path) -> None:
+        code = (
+            "from bridge.record.log.database import load_key, open_database;"
+            "open_database('log', load_key('log', None)).dispose()"
+        )
+
+        self.run(installed, tmp_path, "-c", code)
+
+        assert (tmp_path / "log").stat().st_size > 0

@@ -255,10 +255,11 @@ class Endpoint:
         self._under_way.add(call)
         try:
             try:
+                host, asked = self._whence(call)
                 with self._departure.call():
                     if call.client_is_gone:
                         await asyncio.sleep(0)  # where the call is given up
-                    await self._serve(call)
+                    await self._serve(call, host, asked)
             except Exception as error:  # noqa: BLE001 - the one place that answers every failure
                 await self._send(call, self._answer_to(call, error))
         finally:
@@ -273,10 +274,9 @@ class Endpoint:
         assert response is not None  # noqa: S101 - it was sent
         return response
 
-    async def _serve(self, call: Call) -> None:
+    async def _serve(self, call: Call, host: str, asked: str | None) -> None:
         """Find out what is called, and who calls; then read or write."""
         request, record = call.request, call.record
-        host, asked = self._whence(call)
         if call.connection.fault is not None:
             raise call.connection.fault
         for repair in call.connection.repairs:
@@ -286,7 +286,9 @@ class Endpoint:
         if isinstance(match, LegacyCallError):
             raise match
         record.dialect = caller.dialect or record.dialect
-        match = _in_format(match, list_field(request.headers, "Accept"))
+        xml, match = match, _in_format(match, list_field(request.headers, "Accept"))
+        if match is not xml:
+            record.format = "json"
         if match.call.tells_host:
             peer, proxies = request.remote or "", self._settings.trusted_proxies
             lines = request.headers.getall("X-Forwarded-Proto", ())

@@ -49,7 +49,7 @@ _WORTH_TELLING = 0.001
 """Seconds of waiting: below that, it is the time that asking takes."""
 
 
-class Share(NamedTuple):
+class Bound(NamedTuple):
     """How many are told apart in a day."""
 
     of_one: int
@@ -57,17 +57,17 @@ class Share(NamedTuple):
     in_all: int
 
 
-INTEGRATIONS = {True: Share(100, 20_000), False: Share(20, 1_000)}
+INTEGRATIONS = {True: Bound(100, 20_000), False: Bound(100, 1_000)}
 """Of callers who are known, and of those who are not (docs/log.md, "Who it was")."""
 
-PATHS = {True: Share(200, 20_000), False: Share(50, 1_000)}
+PATHS = {True: Bound(200, 20_000), False: Bound(50, 1_000)}
 """Likewise, of paths."""
 
 
-def _told_apart(shares: Mapping[bool, Share]) -> dict[bool, ToldApart]:
+def _told_apart(bounds: Mapping[bool, Bound]) -> dict[bool, ToldApart]:
     return {
-        known: ToldApart(of_one=share.of_one, in_all=share.in_all)
-        for known, share in shares.items()
+        known: ToldApart(of_one=bound.of_one, in_all=bound.in_all)
+        for known, bound in bounds.items()
     }
 
 

@@ -125,6 +125,7 @@ async def run_bridge(sandbox_port: str) -> None:
             port=0,
             admin_port=0,
             journal=directory / "journal.sqlite",
+            database=str(directory / "log.sqlite"),
         )
         async with running(settings) as service:
             await obey(service.port)

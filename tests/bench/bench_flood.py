@@ -338,6 +338,8 @@ async def bear(names: list[str], seconds: float, home: Path, directory: Path) ->
         enter(directory / "book.toml", subdomain, login, "password", account_id, token)
     tls = ssl.create_default_context(cafile=bundle)
     tokens = {"FIRST_TOKEN": SANDBOX_TOKEN, "SECOND_TOKEN": SANDBOX_SECOND_TOKEN}
+    # Not a flag: a baseline may not know it.
+    tokens["HARVEST_BRIDGE_DATABASE"] = str(directory / "log.sqlite")
     here = Path(__file__).parents[2]
     rules = directory / "faults.json"
     rules.write_text(json.dumps([{"fault": "delay", "seconds": V2_SECONDS}]))

@@ -190,6 +190,7 @@ async def run_bridge(upstream: str) -> None:
         port=0,
         admin_port=0,
         journal=Path(mkdtemp()) / "journal.sqlite",
+        database=f"{mkdtemp()}/log.sqlite",
     )
     async with running(settings) as service:
         await obey(service.port, {"begin": begin, "state": state})

@@ -72,6 +72,7 @@ async def _main(upstream: str) -> None:
         port=0,
         admin_port=0,
         journal=Path(mkdtemp()) / "journal.sqlite",
+        database=f"{mkdtemp()}/log.sqlite",
     )
     watch = Watch()
     async with running(settings) as service:

@@ -122,10 +122,13 @@ class TestRefusals:
         (line,) = calls(log)
         assert (answer.status, line.get("refusal")) == (answered, refusal)
 
-    async def test_a_login_that_is_locked_out(self, log: Logged, bridge: Bridge) -> None:
+    @pytest.mark.parametrize("path", [LIST, "/people", "/invoice/x/messages"])
+    async def test_a_login_that_is_locked_out_is_so_at_every_path(
+        self, log: Logged, bridge: Bridge, path: str
+    ) -> None:
         async with bridge() as client:
             for _ in range(6):
-                await get(client, ACME, basic(JANE, "word"))
+                await get(client, ACME, basic(JANE, "word"), path=path)
 
         assert [line["refusal"] for line in calls(log)] == ["wrong-password"] * 5 + ["locked-out"]
         assert len({line["integration"] for line in calls(log)}) == 1

@@ -214,6 +214,23 @@ class TestLosses:
         ]
 
 
+@pytest.mark.parametrize(
+    ("path", "format_"), [("/account/rate_limit_status.json", "json"), (LIST, None)]
+)
+async def test_an_answer_that_is_not_xml_names_its_format(
+    log: Logged,
+    bridge: LegacyClient,
+    upstream: ScriptedUpstream,
+    path: str,
+    format_: str | None,
+) -> None:
+    upstream.says(page(message()))
+
+    assert (await bridge.get(path)).status == 200
+
+    assert call(log).get("format") == format_
+
+
 class TestSizes:
     async def test_are_those_of_the_bodies(
         self, log: Logged, bridge: LegacyClient, upstream: ScriptedUpstream

@@ -6,6 +6,7 @@ A client may be told its own invoice (2xx), its own recipients and v2's words (4
 import asyncio
 import base64
 import gc
+import hashlib
 import json
 import logging
 import os
@@ -533,6 +534,35 @@ async def test_a_mark_in_the_log_of_a_running_bridge_is_found(
         await bridge.say(*(call("GET", LIST, caller=who) for who in CALLERS))
 
     assert evidence.leaks() == {("log", token) for token in TOKENS}
+
+
+def unkeyed_digests() -> set[str]:
+    """Return what whoever guesses a login or token can make of it without a key, cut short."""
+    secrets = [*TOKENS, *(f"{login}@example.org" for login in LOGINS), PASSWORD]
+    return {
+        hashlib.new(way, secret.encode()).hexdigest()[:12]
+        for way in ("md5", "sha1", "sha256", "sha512", "blake2b", "blake2s")
+        for secret in secrets
+    } | {hashlib.blake2b(secret.encode(), digest_size=8).hexdigest() for secret in secrets}
+
+
+async def test_logins_and_tokens_are_told_apart_by_digests_that_nobody_else_can_make(
+    evidence: Evidence, files: Files
+) -> None:
+    refused = _basic(LOGIN, BODY)
+    async with upstream_that(SERVED["200"]) as upstream, stage(evidence, files, upstream) as bridge:
+        for target in (LIST, "/people", f"/invoice/{SUBJECT}9/messages"):
+            await bridge.say(*(call("GET", target, caller=who) for who in CALLERS))
+        await bridge.say(
+            call("GET", LIST).replace(CALLERS["book, env"][0].encode(), refused.encode())
+        )
+
+    assert set(evidence.statuses()) == {200, 501, 404, 401}
+    told = [(line.get("login"), line.get("token")) for line in evidence.lines()]
+    assert all(login or token for login, token in told)
+    assert len(set(told)) == len(CALLERS)
+    assert [digest for digest in unkeyed_digests() if digest in evidence.log.getvalue()] == []
+    assert evidence.leaks() == set()
 
 
 # What v2 does to a call.

@@ -1,17 +1,25 @@
 """Whom a credential names, in each way of calling (schemas/README.md, "Who is calling")."""
 
 import asyncio
+import sys
 import traceback
 from collections.abc import Callable, Iterable
 from itertools import combinations
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from bridge.identity.book import Book, load
-from bridge.identity.callers import Caller, Identification, Way
+from bridge.identity.callers import (
+    Caller,
+    Identification,
+    Refusal,
+    Way,
+    _why_not_the_books,
+)
 from bridge.identity.credentials import Basic, Bearer, Credential
 from bridge.identity.passwords import PasswordChecker
 from bridge.secret import Secret
@@ -206,6 +214,37 @@ async def test_the_reason_of_a_refusal_says_what_was_looked_for_and_quotes_no_cr
     await passwords.close()
 
     assert raised.value.reason == reason
+
+
+def test_what_a_refusal_says_takes_the_same_work_whatever_it_is(tmp_path: Path) -> None:
+    """The time of an answer must not tell what only the log may know."""
+    token = write_token(tmp_path, "token", TOKEN)
+    for subdomain, login in (("acme", "jane@doe.org"), ("beta", "bob@doe.org")):
+        enter(tmp_path / "book.toml", subdomain, login, "right word", 1, token)
+    book = load(tmp_path / "book.toml", {})
+    work: dict[str, list[str]] = {}
+
+    for subdomain in ("acme", "nope"):
+        for login in ("jane@doe.org", "bob@doe.org", "joe@doe.org"):
+            called: list[str] = []
+
+            def count(frame: Any, event: str, what: Any, called: list[str] = called) -> None:
+                called.append(str(what.__name__ if event == "c_call" else frame.f_code.co_name))
+
+            sys.setprofile(count)
+            try:
+                code, _ = _why_not_the_books(book, subdomain, login)
+            finally:
+                sys.setprofile(None)
+            work[code] = called
+
+    assert set(work) == {
+        Refusal.WRONG_PASSWORD,
+        Refusal.WRONG_SUBDOMAIN,
+        Refusal.UNKNOWN_LOGIN,
+        Refusal.UNKNOWN_SUBDOMAIN,
+    }
+    assert len(set(map(tuple, work.values()))) == 1
 
 
 class TestSecrecy:

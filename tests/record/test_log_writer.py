@@ -262,8 +262,8 @@ class TestAFile:
         for each in calls[:10]:
             writer.ended(each)
         writer.turn()
-        for each in tmp_path.glob("log*"):
-            each.rename(tmp_path / f"old-{each.name}")
+        for file in tmp_path.glob("log*"):
+            file.rename(tmp_path / f"old-{file.name}")
         if how == "replace":
             path.touch()
         for each in calls[10:]:

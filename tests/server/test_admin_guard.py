@@ -241,6 +241,26 @@ class TestInTheClear:
                 writer.close()
             await until(lambda: admin.side.open <= 1)
 
+    @pytest.mark.parametrize("by_tls", [False, True])
+    async def test_a_flood_from_one_address_closes_nobody_elses(
+        self, tls: Tls, by_tls: bool
+    ) -> None:
+        async with running(tls=tls.server if by_tls else None) as admin:
+            port = int(admin.url.rpartition(":")[2])
+            secure: dict[str, Any] = {"ssl": tls.client} if by_tls else {}
+            reader, writer = await asyncio.open_connection(LOOPBACK, port, **secure)
+            flood = [
+                await asyncio.open_connection(LOOPBACK, port, local_addr=("127.0.0.2", 0))
+                for _ in range(2 * CONNECTIONS)
+            ]
+            await flood[CONNECTIONS][0].read()
+            writer.write(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            answer = await reader.read()
+            for _, each in (*flood, (reader, writer)):
+                each.close()
+
+        assert answer.startswith(b"HTTP/1.1 200 ")
+
 
 class TestLogIn:
     async def test_leads_on_to_what_was_asked_for(self) -> None:

@@ -317,6 +317,7 @@ class TestSignal:
             "port": "0",
             "admin-port": "0",
             "journal": str(journal),
+            "database": str(journal.with_name("log.sqlite")),
             "stop-timeout": str(stop_timeout),
         }
         process = await asyncio.create_subprocess_exec(

@@ -27,7 +27,8 @@ from cryptography.hazmat.primitives.serialization import (
 from bridge.server.tls import CertificateReloader, UnusableCertificate, server_context
 from tests.support.clocks import until
 from tests.support.fronts import running_front
-from tests.support.running import LOOPBACK
+from tests.support.logged import logging
+from tests.support.running import LOOPBACK, running_service
 
 NAMES = ("*.harvestapp.com", "harvestapp.com", "localhost")
 NOW = datetime.now(UTC)
@@ -199,6 +200,26 @@ class TestClients:
             assert tls.compression() is None
             writer.close()
             await writer.wait_closed()
+
+    @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+    async def test_the_log_says_by_which_version_a_call_came(
+        self, pair: Pair, bundle: Path, version: ssl.TLSVersion
+    ) -> None:
+        context = ssl.create_default_context(cafile=bundle)
+        context.minimum_version = context.maximum_version = version
+        files = {"tls_certificate": pair.certificate, "tls_key": pair.key, "account_id": 1}
+        with logging() as log:
+            async with running_service("http://127.0.0.1:1/v2", **files) as (service, _):
+                reader, writer = await asyncio.open_connection(
+                    LOOPBACK, service.port, ssl=context, server_hostname="localhost"
+                )
+                writer.write(b"GET /people HTTP/1.0\r\n\r\n")
+                assert b" 401 " in await reader.read()
+                writer.close()
+                await writer.wait_closed()
+
+        (line,) = log.lines("legacy_call")
+        assert (line["tls"], line["http"]) == (version.name.replace("_", "."), "1.0")
 
     async def test_tls_1_1_is_not(self, pair: Pair, bundle: Path) -> None:
         assert server_context(pair.certificate, pair.key).minimum_version == ssl.TLSVersion.TLSv1_2

@@ -77,9 +77,9 @@ def running_server() -> Iterator[Server]:
     with tempfile.TemporaryDirectory(prefix="postgres-", ignore_cleanup_errors=True) as made:
         folder = Path(made)
         if user is not None:
-            # A checkout may be where only root can look.
-            package = _copied(package, folder / "wheel")
             shutil.chown(folder, user)
+            if not _may_run(package, user):
+                package = _copied(package, folder / "wheel")
         server = Server(package / "pginstall" / "bin", folder, user)
         server.make()
         server.start()
@@ -87,6 +87,16 @@ def running_server() -> Iterator[Server]:
             yield server
         finally:
             server.stop("immediate")
+
+
+def _may_run(package: Path, user: str) -> bool:
+    """Tell whether a user can get at the server: a checkout may be where only root can look."""
+    command = [str(package / "pginstall" / "bin" / "postgres"), "--version"]
+    try:
+        done = subprocess.run(command, user=user, capture_output=True, check=False)
+    except PermissionError:
+        return False
+    return done.returncode == 0
 
 
 def _copied(package: Path, to: Path) -> Path:

@@ -100,6 +100,7 @@ class BridgeProcess:
             "--contact=tests@example.com",
             f"--upstream={self._upstream}",
             f"--journal={self.journal}",
+            f"--database={self.journal.with_name('log.sqlite')}",
             f"--port={self.port}",
             "--admin-port=0",
             "--call-timeout=3",

@@ -10,6 +10,7 @@ import ssl
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
+from itertools import chain
 from typing import Any, cast
 
 import structlog
@@ -18,7 +19,7 @@ from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http_parser import RawRequestMessage
 from aiohttp.streams import StreamReader
 
-from bridge.identity.hosts import without_port
+from bridge.identity.hosts import network_of, without_port
 from bridge.server.admin.guard import SAFE_METHODS, Guard
 from bridge.server.admin.health import OK, Readiness, health_routes
 from bridge.server.admin.pages import render
@@ -29,7 +30,8 @@ from bridge.server.serving import accepting, has_begun, told_if_taken
 _log = structlog.get_logger("bridge.admin")
 
 CONNECTIONS = 64
-"""The most at once. One more takes the place of another: one on which nothing is asked, if any."""
+"""The most at once. One more takes the place of another: of one on which nothing is asked, if any,
+and best of one from the same address."""
 
 LIFETIME = 10.0
 """Seconds from a connection's start, or its latest answer, to the next request, and from there to
@@ -128,21 +130,24 @@ class AdminSide(web.Server):
     def opened(self, connection: "_Connection") -> None:
         """Count a connection, in the place of another if there are too many."""
         if self._shaking.pop(connection, None) is None:
-            self._make_room()
+            self._make_room(connection.network)
         self._waiting[connection] = connection.transport
 
-    def _make_room(self) -> None:
+    def _make_room(self, network: str) -> None:
+        """Close what matters least if there are too many: of this network, so that no flood from
+        one keeps another's out, or else of all.
+        """
         if self.open < CONNECTIONS:
             return
-        if self._shaking:
-            self._shaking.pop(next(iter(self._shaking))).cancel()
-        else:
-            self.close_at_once(next(iter(self._waiting or self._asked)))
+        idle = [*self._shaking, *self._waiting]
+        own = (each for each in idle if each.network == network)
+        self.close_at_once(next(chain(own, idle, self._asked)))
 
     def shake_hands(self, tls: ssl.SSLContext, wire: socket.socket, address: str) -> None:
         """Begin a connection behind TLS, in the place of another if there are too many."""
-        self._make_room()
         connection = _Connection(self, loop=self._event_loop, access_log=None)
+        connection.network = network_of(address)
+        self._make_room(connection.network)
         shaking = self._shake_hands(connection, tls, wire, address)
         self._shaking[connection] = self._event_loop.create_task(shaking)
 
@@ -169,7 +174,9 @@ class AdminSide(web.Server):
 
     def close_at_once(self, connection: "_Connection") -> None:
         """Close a connection, whatever it is at, even if its client does not take the answer."""
-        if (transport := self.closed(connection)) is not None:
+        if (handshake := self._shaking.pop(connection, None)) is not None:
+            handshake.cancel()
+        elif (transport := self.closed(connection)) is not None:
             transport.abort()
 
     def closed(self, connection: "_Connection") -> asyncio.Transport | None:
@@ -278,7 +285,7 @@ def _refusal(request: AdminRequest, refusal: Refused) -> web.Response:
 class _Connection(web.RequestHandler):
     """One connection of the admin side: aiohttp's protocol, but for its patience."""
 
-    __slots__ = ("_admin", "_deadline", "answered")
+    __slots__ = ("_admin", "_deadline", "answered", "network")
 
     def __init__(self, admin: AdminSide, **options: Any) -> None:  # noqa: ANN401 - aiohttp's own
         super().__init__(admin, **options)
@@ -286,6 +293,8 @@ class _Connection(web.RequestHandler):
         self._deadline: asyncio.TimerHandle | None = None
         self.answered = 0
         """How many requests."""
+        self.network = ""
+        """What the address of the other end is counted by."""
 
     def begin(self) -> None:
         """Give the request that has come its time."""
@@ -308,6 +317,8 @@ class _Connection(web.RequestHandler):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
+        peer = transport.get_extra_info("peername")
+        self.network = network_of(peer[0]) if peer else ""
         self._admin.opened(self)
         self._give_time()
 
