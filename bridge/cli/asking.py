@@ -21,7 +21,7 @@ from bridge.record.log.database import LogError
 from bridge.record.log.events import Outcome
 from bridge.record.log.finding import Filter
 from bridge.record.log.reports import Log
-from bridge.settings import FileSettings
+from bridge.settings import FileSettings, where
 
 JSON = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
@@ -30,7 +30,11 @@ JSON = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 def asking(given: Given) -> Iterator[Log]:
     """Open the translation log that the settings name; what goes wrong ends the command."""
     database = given.load(FileSettings).database
-    with failing_at(LogError), closing(Log.open(database)) as log:
+    try:
+        log = Log.open(database)
+    except LogError as error:
+        fail(f"{error.setting}: {error} {where(error.setting)}")
+    with failing_at(LogError), closing(log):
         yield log
 
 
@@ -72,7 +76,7 @@ def show_time(milliseconds: int) -> str:
 
 
 _FILTERS: Mapping[str, tuple[Any, str]] = {
-    "integration": (str, "Whose: an id or its beginning, a name, or a label of the book."),
+    "integration": (str, "Whose: an id, a name or a label of the book, or a part of it."),
     "method": (str, "Such as POST."),
     "status": (int, "The answer's, such as 404."),
     "outcome": (Outcome, "What became of them."),

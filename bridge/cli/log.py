@@ -6,7 +6,8 @@ What each call would be in v2 is said by `explain` and `plan`.
 import csv
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from itertools import islice
 from typing import Annotated, Any
 
 import msgspec
@@ -22,9 +23,9 @@ from bridge.cli.asking import (
     with_filter,
 )
 from bridge.cli.terminal import Given, fail, print_table, printable, with_settings
-from bridge.guide.notes import MEANINGS
+from bridge.guide.notes import meaning_of
 from bridge.record.log import har
-from bridge.record.log.exchange import unpack
+from bridge.record.log.exchange import Exchange, Message, unpack
 from bridge.record.log.finding import DAY, Filter
 from bridge.record.log.reports import CallRow, Integration, Log, State
 
@@ -39,7 +40,7 @@ PAGE = 1000
 def integrations(
     given: Given,
     integration: Annotated[
-        str | None, typer.Argument(help="One of them: its id or the beginning of it, its name.")
+        str | None, typer.Argument(help="One of them: its id, name or label, or a part of it.")
     ] = None,
     since: Annotated[
         str | None, typer.Option(help="Count from then on, and leave out who has not called.")
@@ -53,7 +54,7 @@ def integrations(
     remark: Annotated[str | None, typer.Option(help="What else is to be known.")] = None,
     json: JSON = False,
 ) -> None:
-    """List who still calls v1, the latest first; or show one, and write down who it is."""
+    """List who still calls v1; or show one, and write down who it is."""
     said: dict[str, Any] = {"name": name, "owner": owner, "state": state, "remark": remark}
     is_described = any(each is not None for each in said.values())
     start = time_option("since", since)
@@ -83,13 +84,14 @@ def _list(log: Log, since: int | None, quiet: int | None, json: bool) -> None:
         return
     now = time.time() * 1000
     print_table(
-        ("id", "integration", "first seen", "last seen", "quiet", "calls", "errors", "routes",
-         "dialects", "notes", "state", "owner"),
+        ("id", "integration", "agent", "from", "first seen", "last seen", "quiet", "calls",
+         "errors", "routes", "dialects", "notes", "state", "owner"),
         (
             (
-                each.id, each.title, show_time(each.first_seen), show_time(each.last_seen),
+                each.id, each.title, each.agent or "", each.network or "",
+                show_time(each.first_seen), show_time(each.last_seen),
                 _days(now - each.last_seen), str(each.calls), str(each.not_served),
-                ", ".join(each.routes), ", ".join(each.dialects), _counted(each.notes),
+                _some(each.routes), ", ".join(each.dialects), _some(each.notes),
                 each.state, each.owner or "",
             )
             for each in found
@@ -101,14 +103,25 @@ def _days(milliseconds: float) -> str:
     return f"{max(0, int(milliseconds // DAY))} d"
 
 
+MOST_NAMED = 3
+
+
+def _some(names: Collection[str]) -> str:
+    """Name the first of them: a row is for an overview."""
+    more = len(names) - MOST_NAMED
+    named = ", ".join(islice(names, MOST_NAMED))
+    return f"{named}, and {more} more" if more > 0 else named
+
+
 def _counted(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{name} ({count})" for name, count in counts.items())
 
 
 def _show_integration(log: Log, found: Integration, since: int | None, json: bool) -> None:
-    routes = log.routes(found.id, since=since)
+    routes, notes = log.routes(found.id, since=since), log.notes(found.id, since=since)
     if json:
-        typer.echo(to_json({**msgspec.structs.asdict(found), "at_routes": routes}))
+        told = {**msgspec.structs.asdict(found), "at_routes": routes, "noted": notes}
+        typer.echo(to_json(told))
         return
     facts = msgspec.structs.asdict(found)
     for key in ("first_seen", "last_seen"):
@@ -132,6 +145,18 @@ def _show_integration(log: Log, found: Integration, since: int | None, json: boo
             for each in routes
         ),
     )  # fmt: skip
+    if notes:
+        typer.echo()
+        print_table(
+            ("note", "on", "method", "route", "calls", "times", "meaning"),
+            (
+                (
+                    each.code, each.subject, each.method, each.route, str(each.calls),
+                    str(each.count), meaning_of(each.code),
+                )
+                for each in notes
+            ),
+        )  # fmt: skip
 
 
 def _status(status: int | None) -> str:
@@ -168,21 +193,16 @@ def calls(
     ] = False,
     json: JSON = False,
 ) -> None:
-    """List calls, the latest first; or follow them, the latest last."""
+    """List legacy calls, the latest first; or follow them."""
     with asking(given) as log:
         filter_ = read_filter(log, asked)
-        found = _first(_matching(log, filter_, min(limit, PAGE)), limit)
+        found = islice(_matching(log, filter_, min(limit, PAGE)), limit)
         if not follow:
             _print_calls(found, json)
             return
         if filter_.until is not None:
             fail("--follow and --until: one of them")
         _follow(log, filter_, list(found), json)
-
-
-def _first(rows: Iterator[CallRow], limit: int) -> Iterator[CallRow]:
-    for _, row in zip(range(limit), rows, strict=False):
-        yield row
 
 
 def _matching(log: Log, filter_: Filter, at_once: int = PAGE) -> Iterator[CallRow]:
@@ -249,15 +269,56 @@ def show(
     id_: Annotated[str, typer.Argument(metavar="ID", help="A call's id, or its X-Request-Id.")],
     json: JSON = False,
 ) -> None:
-    """Show all that is known of one call, and the v2 calls that it took."""
+    """Show all that is known of one legacy call."""
     with asking(given) as log:
         row = log.call(id_)
         if row is None:
             fail("there is no such call, or it is older than calls are kept")
+        kept = log.exchange(row.id)
+        exchange = None if kept is None else unpack(kept)
         if json:
-            typer.echo(to_json(row))
+            told = {**msgspec.structs.asdict(row), "exchange": exchange and _as_texts(exchange)}
+            typer.echo(to_json(told))
             return
         _show_call(row)
+        if exchange is not None:
+            _show_exchange(exchange)
+
+
+def _as_texts(exchange: Exchange) -> Any:  # noqa: ANN401 - JSON
+    """Return both sides with their bodies as texts."""
+
+    def told(value: Any) -> Any:  # noqa: ANN401
+        if isinstance(value, bytes):
+            return value.decode("utf-8", "replace")
+        if isinstance(value, list | tuple):
+            return [told(each) for each in value]
+        return (
+            {key: told(each) for key, each in value.items()} if isinstance(value, dict) else value
+        )
+
+    return told(msgspec.to_builtins(exchange, builtin_types=(bytes,)))
+
+
+def _show_exchange(exchange: Exchange) -> None:
+    _show_message("v1", f"{exchange.method} {exchange.url}", exchange.request)
+    for each in exchange.upstream:
+        _show_message(f"v2, {each.started:.0f} ms on", f"{each.method} {each.url}", each.request)
+        _show_message("v2's answer", _status(each.status), each.answer)
+    _show_message("the answer", _status(exchange.status), exchange.answer)
+
+
+def _show_message(whose: str, line: str, message: Message | None) -> None:
+    typer.echo()
+    typer.echo(printable(f"{whose}: {line}"))
+    if message is None:
+        return
+    for name, value in message.headers:
+        typer.echo(printable(f"    {name}: {value}"))
+    for text in message.body.decode("utf-8", "replace").splitlines():
+        typer.echo(f"    {printable(text)}")
+    if message.left_out is not None:
+        typer.echo(f"    ({message.left_out}: {message.size} bytes in all)")
 
 
 def _show_call(row: CallRow) -> None:
@@ -288,7 +349,7 @@ def _show_call(row: CallRow) -> None:
             (
                 (
                     str(each["code"]), str(each["subject"]), str(each["count"]),
-                    MEANINGS.get(str(each["code"]), ""),
+                    meaning_of(str(each["code"])),
                 )
                 for each in row.notes
             ),
@@ -312,7 +373,7 @@ def export(
         bool, typer.Option("--har", help="HAR 1.2: both sides of those that were captured.")
     ] = False,
 ) -> None:
-    """Write calls to standard output, the latest first, as many as there are."""
+    """Write legacy calls to standard output, as many as there are."""
     formats: Mapping[Callable[[Log, Iterator[CallRow]], None], bool] = {
         _write_json: json,
         _write_csv: as_csv,

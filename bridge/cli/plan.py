@@ -20,7 +20,7 @@ app = typer.Typer()
 def show_plan(
     given: Given,
     integration: Annotated[
-        str, typer.Argument(help="Whose: an id or its beginning, a name, or a label of the book.")
+        str, typer.Argument(help="Whose: an id, a name or a label of the book, or a part of it.")
     ],
     since: Annotated[
         str | None, typer.Option(help="Of what it has called since: 30d, 2026-11-01.")
@@ -69,8 +69,8 @@ def _step(step: Step) -> Iterator[str]:
     yield ""
     outcomes = ", ".join(f"{count} {outcome}" for outcome, count in step.outcomes.items())
     yield (
-        f"{step.calls} calls since {show_time(step.first_seen)[:10]}, last in the hour of "
-        f"{show_time(step.last_seen)}: {outcomes}."
+        f"Calls since {show_time(step.first_seen)[:10]}: {step.calls} ({outcomes}), the last one "
+        f"in the hour of {show_time(step.last_seen)}."
     )
     if step.v2:
         yield ""
@@ -87,17 +87,29 @@ def _step(step: Step) -> Iterator[str]:
         yield "What was noted of its calls:"
         yield ""
         for note in step.notes:
-            yield f"- {note.code} on {_plain(note.subject)} in {note.calls} calls: {note.meaning}"
+            what = f"{_plain(note.code)} on {_plain(note.subject)}"
+            yield f"- {what} (calls: {note.calls}): {note.meaning}"
 
 
 def _changes(heading: str, changes: Sequence[Change]) -> Iterator[str]:
     if not changes:
         return
+    differing = [each for each in changes if each.what]
     yield ""
-    yield f"| {heading} in v1 | type | in v2 | type | what changes |"
+    yield f"{heading}: " + (
+        "each field has the same name, with underscores."
+        if not differing
+        else f"{len(changes)} fields, of which {len(differing)} differ in more than underscores."
+    )
+    if not differing:
+        return
+    yield ""
+    yield "| v1 | type | v2 | type | what changes |"
     yield "| --- | --- | --- | --- | --- |"
-    for each in changes:
-        cells = (each.v1, each.v1_type, each.v2 or "none", each.v2_type or "", ", ".join(each.what))
+    for each in differing:
+        before = (each.v1 or "none", each.v1_type or "")
+        after = (each.v2 or "none", each.v2_type or "")
+        cells = (*before, *after, ", ".join(each.what))
         yield f"| {' | '.join(cells)} |"
 
 

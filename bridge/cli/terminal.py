@@ -98,8 +98,18 @@ def print_table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> None:
             typer.echo("\t".join(map(printable, row)))
         return
     table = Table(box=box.SIMPLE)
+    widths = [len(name) for name in head]
     for name in head:
         table.add_column(name, overflow="fold")
     for row in rows:
-        table.add_row(*(Text(printable(cell)) for cell in row))  # text, not markup
-    Console().print(table)
+        cells = [printable(cell) for cell in row]
+        widths = [max(pair) for pair in zip(widths, map(len, cells), strict=True)]
+        table.add_row(*map(Text, cells))  # text, not markup
+    # Rather than leave columns out, have the lines of a narrow terminal wrapped.
+    least = sum(min(width, LEAST_WIDTH) + 2 for width in widths)
+    terminal = Console().size
+    Console(width=max(terminal.width, least), height=terminal.height).print(table)
+
+
+LEAST_WIDTH = 20
+"""Characters of a column with long texts, at least: an id and a time stay whole."""

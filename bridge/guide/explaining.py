@@ -12,11 +12,11 @@ from urllib.parse import parse_qsl, urlsplit
 import msgspec
 
 from bridge.guide.counterparts import Counterpart, counterpart_of
-from bridge.guide.notes import MEANINGS
+from bridge.guide.notes import meaning_of
 from bridge.resources import RESOURCES
 from bridge.resources.failures import answer_to
 from bridge.resources.flow import Begin, CountCalls, Pause, Settle, Step
-from bridge.resources.routes import Match, Router
+from bridge.resources.routes import Match, Router, path_for_a_log
 from bridge.v1.dialects import Dialect
 from bridge.v1.errors import LegacyCallError, NotAcceptable, NotTranslated
 from bridge.v1.notes import NoteCount, Notes
@@ -114,7 +114,7 @@ def explain(request: Request) -> Explanation:
     except LegacyCallError as failure:
         error, answer, told = failure, answer_to(failure), tuple(notes)
         if isinstance(failure, NotTranslated):
-            counterpart = counterpart_of(method, failure.route)
+            counterpart = counterpart_of(method, path_for_a_log(url.path))
     return Explanation(
         method=method,
         path=url.path,
@@ -125,7 +125,9 @@ def explain(request: Request) -> Explanation:
         headers={} if error is None else answer.headers,
         error=None if error is None else str(error),
         v2=asked,
-        notes=[Noted(note.code, note.subject, count, MEANINGS[note.code]) for note, count in told],
+        notes=[
+            Noted(note.code, note.subject, count, meaning_of(note.code)) for note, count in told
+        ],
         counterpart=counterpart,
     )
 

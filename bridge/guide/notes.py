@@ -16,6 +16,9 @@ MEANINGS: Mapping[str, str] = {
     NoteCode.DOUBLE_SLASH: "the path began with two slashes",
     NoteCode.ELEMENT_DROPPED: "an element was understood, but is never passed on",
     NoteCode.ELEMENT_IGNORED: "an element cannot be set, or is unknown",
+    NoteCode.FIELD_LOST: (
+        "v2 had a value in a field that v1 has no element for; the note names v2's field"
+    ),
     NoteCode.HASH_IN_ID: "an id was written with a `#`",
     NoteCode.LINE_FEEDS: "the lines of the head ended in LF alone",
     NoteCode.NULL_REPLACED: "v2 had no value for a boolean, which became false",
@@ -42,3 +45,8 @@ MEANINGS: Mapping[str, str] = {
         "an address has dots or a length before the `@` that no RFC allows; it was taken"
     ),
 }
+
+
+def meaning_of(code: str) -> str:
+    """Return what a code means; nothing of one that this version does not know."""
+    return MEANINGS.get(code, "")

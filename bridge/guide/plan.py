@@ -8,13 +8,14 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
+from urllib.parse import unquote
 
 import msgspec
 from msgspec import inspect
 
 from bridge.guide.counterparts import counterpart_of
 from bridge.guide.explaining import ROUTER, AskedOfV2, Request, explain
-from bridge.guide.notes import MEANINGS
+from bridge.guide.notes import meaning_of
 from bridge.record.log.reports import Integration, Noted, Route
 from bridge.resources.routes import Call, Match
 from bridge.resources.table import Field, Given
@@ -40,14 +41,15 @@ EVERYWHERE = (
 class Change(msgspec.Struct, frozen=True):
     """One field, before and after."""
 
-    v1: str
-    """The element; `/` leads into it."""
-    v1_type: str
+    v1: str | None
+    """The element; `/` leads into it; None: v1 has none."""
+    v1_type: str | None
     v2: str | None
     """The member; a dot leads into it; None: v2 has none."""
     v2_type: str | None
     what: tuple[str, ...]
-    """`renamed`, `nested`, `gone`, `computed`, `array`; empty: nothing but its spelling as JSON."""
+    """`renamed`, `nested`, `in the path`, `not taken`, `computed`, `a list`, `new`; empty: it is
+    spelled with underscores, and as JSON."""
 
 
 class V2Call(msgspec.Struct, frozen=True):
@@ -103,7 +105,7 @@ def plan(integration: Integration, routes: Iterable[Route], notes: Iterable[Note
         called.setdefault((route.method, route.route), []).append(route)
     noted: dict[tuple[str, str], list[NoteOn]] = {}
     for each in notes:
-        on = NoteOn(each.code, each.subject, each.calls, MEANINGS.get(each.code, ""))
+        on = NoteOn(each.code, each.subject, each.calls, meaning_of(each.code))
         noted.setdefault((each.method, each.route), []).append(on)
     steps = [_step(*call, rows, noted.get(call, ())) for call, rows in called.items()]
     return Plan(integration=integration, steps=sorted(steps, key=lambda step: -step.calls))
@@ -166,13 +168,10 @@ def _translated(match: Match, route: str, dialect: Dialect) -> dict[str, Any]:
     sent: dict[str, Any] = {}
     for asked in explained.v2:
         sent.update(asked.body if isinstance(asked.body, dict) else {})
-    shows = [] if call.shows is None else call.shows.fields
     return {
         "v2": [_filled_in(asked, ids) for asked in explained.v2],
         "body": [_given(each, sent) for each in call.takes],
-        "answer": [
-            _told(field, dialect) for field in shows if field.places.of(dialect) is not None
-        ],
+        "answer": _answer(call, dialect),
         "remarks": [*_remarks(match, explained.v2, sent), *_on_parameters(call, target)],
     }
 
@@ -239,11 +238,11 @@ def _given(given: Given, sent: Mapping[str, Any]) -> Change:
     what: list[str] = []
     value = sent.get(given.field or "")
     if given.field is None:
-        what.append("gone")
+        what.append("not taken")
     elif given.field != given.element.replace("-", "_"):
         what.append("renamed")
     if isinstance(value, list):
-        what.append("array")
+        what.append("a list")
     v2_type = None if given.field is None else _type_of_value(value)
     return Change(given.element, _type(given), given.field, v2_type, tuple(what))
 
@@ -257,24 +256,38 @@ def _type_of_value(value: object) -> str:
     return "number" if isinstance(value, int | float) else "string"
 
 
+def _answer(call: Call, dialect: Dialect) -> list[Change]:
+    if call.shows is None or not call.asks_v2:
+        return []
+    placed = [field for field in call.shows.fields if field.places.of(dialect) is not None]
+    new = [Change(None, None, path, None, ("new",)) for path in call.shows.unsaid]
+    return [*(_told(field, dialect) for field in placed), *new]
+
+
 def _told(field: Field, dialect: Dialect) -> Change:
     v1_type = field.kind.v1.attribute.of(dialect) or "string"
     if field.kind.v2 is None:
-        return Change(field.element, v1_type, None, None, ("gone",))
+        return Change(field.element, v1_type, None, None, ("in the path",))
     what: list[str] = []
-    same = field.element.replace("-", "_").replace("/", ".")
-    if "." in field.source and "/" not in field.element:
+    source = _IN_V2.get(field.source, field.source)
+    last = field.element.replace("-", "_").rpartition("/")[2]
+    if "." in source and "/" not in field.element:
         what.append("nested")
     if field.choose is not None:
         what.append("computed")
-    elif same.rpartition(".")[2] != field.source.rpartition(".")[2]:
+    elif last != source.rpartition(".")[2]:
         what.append("renamed")
     v2_type = _json_type(inspect.type_info(field.kind.v2))
     if v2_type.startswith("array"):
-        what.append("array")
-    sources = ", ".join(source.path for source in field.sources)
+        what.append("a list")
+    sources = ", ".join(
+        _IN_V2.get(source.path, source.path) for source in field.sources if source.path != "at"
+    )
     return Change(field.element, v1_type, sources, v2_type, tuple(what))
 
+
+_IN_V2 = {"called.base_uri": "company.base_uri", "called.host": "company.full_domain"}
+"""Where v2 has what the bridge knows from the call itself."""
 
 _JSON_TYPES: Mapping[type[inspect.Type], str] = {
     inspect.IntType: "number",
@@ -315,7 +328,7 @@ def _remarks(match: Match, asked: Sequence[AskedOfV2], sent: Mapping[str, Any]) 
     fields = {each.field for each in call.takes}
     for name, value in sent.items():
         if name not in fields:
-            remarks.append(f"Send {name} as {json.dumps(value)}, which v1 had no element for.")
+            remarks.append(f"Send {name}, too, as {json.dumps(value)}: no element of v1 said it.")
     return remarks
 
 
@@ -327,7 +340,7 @@ def _on_parameters(call: Call, target: str) -> list[str]:
         asked = explain(Request(method=call.method, target=f"{target}?{query}")).v2
         if asked:
             found = next(each for each in asked[0].query.split("&") if each.startswith(name))
-            remarks.append(f"The parameter {query} is {found}.")
+            remarks.append(f"The parameter {name}={text} is {unquote(found)}.")
     return remarks
 
 

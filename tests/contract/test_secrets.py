@@ -103,6 +103,8 @@ class Evidence:
     log: StringIO = field(default_factory=StringIO)
     answers: list[bytes] = field(default_factory=list)
     admin: list[bytes] = field(default_factory=list)
+    kept: list[tuple[str, str | bytes]] = field(default_factory=list)
+    """What the translation log keeps and its reports print, each with its place."""
 
     def lines(self, event: str = "legacy_call") -> list[dict[str, Any]]:
         lines = map(json.loads, self.log.getvalue().splitlines())
@@ -124,6 +126,7 @@ class Evidence:
                 for answer in self.answers
             ),
             *(("admin page", answer, ()) for answer in self.admin),
+            *((place, text, in_log) for place, text in self.kept),
             ("standard output", out, ()),
             ("standard error", err, ()),
         ]
@@ -453,13 +456,29 @@ async def stage(
         "admin_port": 0,
         "upstream_body_limit": 4096,
         "journal": files.directory / "journal.sqlite",
+        "database": str(files.directory / "log.sqlite"),
     }
     async with running(*configured(upstream=upstream, **{**defaults, **settings})) as service:
         on_stage = Stage(service, evidence)
         yield on_stage
         await on_stage.look_at_admin()
     # Texts, SQLite keeps as they are.
-    assert marks_in((files.directory / "journal.sqlite").read_bytes().decode("latin-1")) == set()
+    assert marks_in((files.directory / "journal.sqlite").read_bytes()) == set()
+    evidence.kept.append(("translation log", (files.directory / "log.sqlite").read_bytes()))
+    for report in EXPORTS:
+        evidence.kept.append((" ".join(report), reported(files, *report)))
+
+
+EXPORTS = (("export", "--json"), ("export", "--csv"), ("integrations", "--json"))
+"""The reports that have everything."""
+
+
+def reported(files: "Files", *command: str) -> str:
+    """Return all that a command prints that asks the translation log."""
+    database = str(files.directory / "log.sqlite")
+    done = CliRunner().invoke(cli.app, [*command, "--database", database], catch_exceptions=False)
+    assert done.exit_code == 0, done.stderr
+    return done.stdout + done.stderr
 
 
 # The grep itself.
@@ -533,7 +552,8 @@ async def test_a_mark_in_the_log_of_a_running_bridge_is_found(
     async with upstream_that(SERVED["200"]) as upstream, stage(evidence, files, upstream) as bridge:
         await bridge.say(*(call("GET", LIST, caller=who) for who in CALLERS))
 
-    assert evidence.leaks() == {("log", token) for token in TOKENS}
+    places = ("log", "translation log", *(" ".join(report) for report in EXPORTS))
+    assert evidence.leaks() == {(place, token) for place in places for token in TOKENS}
 
 
 def unkeyed_digests() -> set[str]:
@@ -623,6 +643,43 @@ async def test_a_call_that_is_served_tells_of_the_message_only(
     assert {status // 100 for status in evidence.statuses()} == {2}
     assert BODY in marks_in(evidence.answers[0])
     assert evidence.leaks() == set()
+
+
+REPORTS = (
+    ("calls",),
+    ("calls", "--json"),
+    ("show", "{call}"),
+    ("show", "{call}", "--json"),
+    ("integrations",),
+    ("integrations", "{integration}"),
+    ("integrations", "{integration}", "--json"),
+    ("plan", "{integration}"),
+    ("plan", "{integration}", "--json"),
+)
+
+
+@pytest.mark.parametrize("caller", CALLERS)
+async def test_what_is_reported_of_a_call_tells_nothing_of_its_message_or_its_caller(
+    evidence: Evidence, files: Files, caller: str
+) -> None:
+    async with (
+        upstream_that(SERVED["200"]) as upstream,
+        stage(evidence, files, upstream) as bridge,
+    ):
+        await bridge.say(call("GET", LIST, caller=caller))
+        await bridge.say(call("POST", SEND, caller=caller, body=XML))
+        await bridge.say(call("GET", f"/people/{RECIPIENT}@example.org", caller=caller))
+
+    lines = evidence.lines()
+    assert len(lines) == 3
+    for line in lines:
+        for report in REPORTS:
+            command = [
+                each.format(call=line["id"], integration=line["integration"]) for each in report
+            ]
+            told = reported(files, *command)
+            assert told
+            assert marks_in(told) == set(), command
 
 
 @pytest.mark.parametrize("status", [400, 422])

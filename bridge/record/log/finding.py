@@ -150,6 +150,9 @@ def _conditions(filter_: Filter) -> ColumnElement[bool]:
 
 def _stretches(connection: Connection, filter_: Filter, low: int, high: int) -> Iterator[_Stretch]:
     """Return where calls that match may be, the latest first."""
+    if filter_.request_id is not None:
+        yield _Stretch(low, high, CALLS.c.request_id == filter_.request_id)
+        return
     named = [name for name in _COUNTED if getattr(filter_, name) is not None]
     if not named or named == ["integration"]:
         of_it = true() if not named else CALLS.c.integration == filter_.integration
