@@ -95,22 +95,26 @@ class Tape:
         "_room",
         "_size",
         "answer",
-        "base",
         "began",
+        "host",
         "request",
+        "scheme",
         "secrets",
         "started",
         "takes",
         "target",
     )
 
-    def __init__(self, room: Room, base: str, target: str, headers: Mapping[str, str]) -> None:
-        """Begin to hear a call of `target`, a path and its query, at `base`: scheme and host."""
+    def __init__(
+        self, room: Room, scheme: str, host: str, target: str, headers: Mapping[str, str]
+    ) -> None:
+        """Begin to hear a call of `target`, a path and its query."""
         self._room = room
         self._size = 0
         self.began = time.time()
         self.started = time.monotonic()
-        self.base = base
+        self.scheme = scheme
+        self.host = host
         self.target = target
         self.secrets: tuple[Secret, ...] = ()
         """Those that came with it, or that v2 was asked with."""

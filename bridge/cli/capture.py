@@ -48,9 +48,7 @@ def capture(
     with asking(given) as log:
         if words or for_all:
             if len(words) != (1 if for_all else 2):
-                fail(
-                    "capture needs to know whose calls (--all or INTEGRATION), and: errors, all or off"
-                )
+                fail("name whose calls (--all or INTEGRATION), and which: errors, all or off")
             integration = ALL if for_all else log.find_integration(words[0]).id
             _set(log, integration, words[-1], span, raw)
         elif raw:

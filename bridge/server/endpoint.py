@@ -249,8 +249,8 @@ class Endpoint:
         assert isinstance(connection, Connection)  # noqa: S101 - the front makes no others
         call = Call(request, connection, record)
         if self._recorder.capture.is_on():
-            base = f"{request.scheme}://{request.host}"
-            call.tape = Tape(self._heard, base, request.rel_url.raw_path_qs, headers)
+            target = request.rel_url.raw_path_qs
+            call.tape = Tape(self._heard, request.scheme, request.host, target, headers)
         connection.begin(call.client_left)
         self._under_way.add(call)
         try:

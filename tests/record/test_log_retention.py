@@ -1,5 +1,6 @@
 """What the log keeps for how long: by age, by size, and by one bridge at a time."""
 
+import random
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -122,6 +123,23 @@ def test_an_sqlite_file_shrinks_if_it_may_take_less(tmp_path: Path) -> None:
     engine.dispose()
 
     assert (tmp_path / "log").stat().st_size <= 2_000_000
+
+
+def test_captures_make_room_before_any_call(engine: Engine) -> None:
+    made = list(recorded_days(calls=2000, integrations=20, days=5))
+    with writing(engine) as connection:
+        ingest(connection, made)
+        connection.execute(
+            insert(tables.CAPTURES),
+            [{"id": each.id, "exchange": random.Random(each.id).randbytes(4000)} for each in made],
+        )
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.execute(text("ANALYZE"))
+    keep(engine, size=6_000_000)
+
+    assert count(engine, tables.CALLS) == 2000
+    assert 0 < count(engine, tables.CAPTURES) < 2000
+    assert rows(engine, func.max(tables.CAPTURES.c.id)) == made[-1].id
 
 
 def test_postgresql_loses_no_more_than_it_has_to(postgres: str) -> None:

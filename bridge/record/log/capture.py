@@ -13,6 +13,7 @@ import msgspec
 import structlog
 from sqlalchemy import Connection, delete, insert, select
 
+from bridge.record.log.database import LogError
 from bridge.record.log.events import CallEvent, Outcome
 from bridge.record.log.overheard import Overheard
 from bridge.record.log.redaction import stand_in, without_addresses
@@ -64,7 +65,7 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
         return f"{what[self.mode]} {whose} until {_spelled(self.until)}{how}"
 
 
-class UnusableRule(ValueError):
+class UnusableRule(LogError):
     """A rule makes no sense; `str()` is one line for the operator."""
 
 
@@ -184,11 +185,13 @@ class Capture:
         rule = self.rule(call.integration)
         if rule is None or (rule.mode is Mode.ERRORS and call.outcome == Outcome.SERVED):
             return None
+        # Where no route is known, path and host are whatever the client made up.
         return Overheard(
             tape,
             method=call.method,
             raw=rule.raw,
-            path=call.path,
+            host=call.host,
+            path=call.path or (None if call.route else "/{…}"),
             status=call.status,
             milliseconds=call.milliseconds,
             http=call.http,

@@ -21,6 +21,7 @@ class Overheard:
     __slots__ = (
         "_packed",
         "_tape",
+        "host",
         "http",
         "method",
         "milliseconds",
@@ -37,19 +38,24 @@ class Overheard:
         *,
         method: str,
         raw: bool = False,
+        host: str | None = None,
         path: str | None = None,
         status: int | None = None,
         milliseconds: float = 0.0,
         http: str | None = None,
         shared_with: str | None = None,
     ) -> None:
-        """Keep `tape`; unless it is `raw`, a `path` has the place of the one that was called."""
+        """Keep `tape`; unless it is `raw`, with the `host` and `path` that a log may know.
+
+        Without a `path`, it is that which was called.
+        """
         self._tape: Tape | None = tape
         self._packed: bytes | None = None
         self.size = tape.size
         """Bytes that it takes while it waits, about."""
         self.method = method
         self.raw = raw
+        self.host = host
         self.path = path
         self.status = status
         self.milliseconds = milliseconds
@@ -70,7 +76,7 @@ class Overheard:
         redaction = Redaction((each.reveal() for each in tape.secrets), raw=self.raw)
         return Exchange(
             method=self.method,
-            url=redaction.url(tape.base + tape.target, self.path and tape.base + self.path),
+            url=self._url(redaction, tape),
             status=self.status,
             began=tape.began * 1000,
             milliseconds=self.milliseconds,
@@ -81,6 +87,13 @@ class Overheard:
             shared_with=self.shared_with,
             raw=self.raw,
         )
+
+    def _url(self, redaction: Redaction, tape: Tape) -> str:
+        if self.raw:
+            return redaction.url(f"{tape.scheme}://{tape.host}{tape.target}")
+        path, mark, query = tape.target.partition("?")
+        known = f"{tape.scheme}://{self.host or 'unknown'}{self.path or path}"
+        return redaction.url(f"{known}{mark}{query}")
 
 
 def _upstream(redaction: Redaction, tape: Tape, take: Take) -> UpstreamExchange:

@@ -1,11 +1,13 @@
 """What the translation log keeps for how long, and how what is too old makes room, bit by bit.
 
 Single calls and their captures go by age, and the oldest ones where the database takes too many
-bytes. Counts by hours are kept for 90 days; counts by days, and who has called, for ever.
+bytes, captures before any call. Counts by hours are kept for 90 days; counts by days, and who has
+called, for ever.
 """
 
 import time
 from collections.abc import Callable
+from math import ceil
 
 from sqlalchemy import Connection, Engine, Table, delete, func, select, text
 
@@ -50,10 +52,10 @@ class Retention:
         self._size = size
         self._clock = clock
         self._next = 0.0
-        self._surplus: int | None = None
-        """Calls of PostgreSQL that have still to go, by the estimate of this look; None: not made.
+        self._surplus: tuple[int, int] | None = None
+        """Captures and calls of PostgreSQL that have still to go, by the estimate of this look.
 
-        What is removed shows in the next estimate only after a while.
+        None: it is not made. What is removed shows in the next estimate only after a while.
         """
 
     def step(self, engine: Engine) -> bool:
@@ -84,7 +86,7 @@ class Retention:
                 for name in ("page_count", "freelist_count", "page_size")
             )
             if (used - free) * page > self._size:
-                return _remove_calls(connection, STEP)
+                return _remove_captures(connection, STEP) or _remove_calls(connection, STEP)
             if used * page > self._size and free:
                 # Each of its rows, which have no columns, gives one page back.
                 file = connection.connection.driver_connection
@@ -93,8 +95,13 @@ class Retention:
             return False
         if self._surplus is None:
             self._surplus = _surplus(connection, self._size)
-        step = min(self._surplus, STEP)
-        self._surplus -= step
+        captures, calls = self._surplus
+        if step := min(captures, STEP):
+            self._surplus = captures - step, calls
+            _remove_captures(connection, step)
+            return True
+        step = min(calls, STEP)
+        self._surplus = captures, calls - step
         return step > 0 and _remove_calls(connection, step)
 
 
@@ -118,6 +125,12 @@ def _remove_calls(connection: Connection, most: int, below: int | None = None) -
     return True
 
 
+def _remove_captures(connection: Connection, most: int) -> bool:
+    """Remove the oldest captures, for calls are worth more; tell whether there were any."""
+    oldest = select(CAPTURES.c.id).order_by(CAPTURES.c.id).limit(most)
+    return connection.execute(delete(CAPTURES).where(CAPTURES.c.id.in_(oldest))).rowcount > 0
+
+
 def _remove_period(connection: Connection, table: Table, below: int) -> bool:
     """Remove the oldest hour or day of a table, if it lies before one; tell whether it does."""
     period = next(iter(table.primary_key.columns))
@@ -128,8 +141,8 @@ def _remove_period(connection: Connection, table: Table, below: int) -> bool:
     return True
 
 
-def _surplus(connection: Connection, size: int) -> int:
-    """Return how many calls PostgreSQL has to lose to take no more than `size` bytes.
+def _surplus(connection: Connection, size: int) -> tuple[int, int]:
+    """Return how many captures and calls PostgreSQL has to lose to take no more than `size` bytes.
 
     Its files do not shrink when rows go: room is used again. So what counts is an estimate of what
     the rows take, not how large the files are.
@@ -139,7 +152,7 @@ def _surplus(connection: Connection, size: int) -> int:
     )
     total = connection.execute(files).scalar() or 0
     if total <= size:
-        return 0
+        return 0, 0
     calls, of_call = _rows(connection, "calls", "pg_column_size(t.*)")
     captures, of_capture = _rows(connection, "captures", "pg_column_size(t.exchange)")
     of_call += _ROW_OVERHEAD
@@ -148,8 +161,9 @@ def _surplus(connection: Connection, size: int) -> int:
         {"names": ["call_hours", "call_days", "note_days", "integrations", "failed_connections"]},
     ).scalar()
     taken = calls * of_call + captures * of_capture + int(counted or 0)
-    share = of_call + (captures * of_capture / calls if calls else 0)
-    return max(0, int((taken - size) / share))
+    over = max(0.0, taken - size)
+    first = min(captures, over / of_capture) if of_capture else 0.0
+    return ceil(first), int(max(0.0, over - first * of_capture) / of_call)
 
 
 def _rows(connection: Connection, table: str, size: str) -> tuple[float, float]:
