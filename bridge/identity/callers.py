@@ -96,7 +96,8 @@ class Identification:
         """Return the caller whom the first acceptable credential names.
 
         `subdomain` is that of the host that was called, `network` where the call comes from, as
-        `bridge.identity.hosts` counts it; `claims` is told of each credential before it is judged.
+        `bridge.identity.hosts` counts it; `claims` is told of each credential that is refused, or
+        was not looked at.
 
         Raises:
             NotIdentified: no credential is of an enabled way, or none is right.
@@ -104,17 +105,21 @@ class Identification:
         """
         book, tried = self.book(), []
         for credential in offered:
-            match credential:
-                case Basic(login, password):
-                    digest = self.digests.login(login)
-                    claims(self._account(book, subdomain), digest, None)
-                    caller = await self._by_password(book, subdomain, login, password, network)
-                    if caller is not None:
-                        caller.login = digest
-                case Bearer(token):
-                    claims(self._account(book, subdomain), None, self.digests.token(token))
-                    caller = self._by_token(book, subdomain, token, Way.BEARER)
+            caller: Caller | None = None
+            login_digest = token_digest = None
+            try:
+                match credential:
+                    case Basic(login, password):
+                        login_digest = self.digests.login(login)
+                        caller = await self._by_password(book, subdomain, login, password, network)
+                    case Bearer(token):
+                        token_digest = self.digests.token(token)
+                        caller = self._by_token(book, subdomain, token, Way.BEARER)
+            finally:
+                if caller is None:
+                    claims(self._account(book, subdomain), login_digest, token_digest)
             if caller is not None:
+                caller.login = login_digest
                 return caller
             tried.append(self._reason(book, subdomain, credential))
         raise NotIdentified(

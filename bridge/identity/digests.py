@@ -4,6 +4,7 @@ Where the key is kept is not known here.
 """
 
 import hashlib
+from functools import lru_cache
 from typing import Final
 
 from bridge.identity.book import login_key
@@ -28,11 +29,14 @@ class Digests:
         # What is digested as one is none of the others.
         self._login = hashlib.blake2b(key=key, person=b"login", digest_size=_SIZE)
         self._token = hashlib.blake2b(key=key, person=b"token", digest_size=_SIZE)
+        # The same few call again and again.
+        self.login = lru_cache(maxsize=1024)(self._login_digest)
+        self._of_token = lru_cache(maxsize=1024)(self._token_digest)
         self._integration = hashlib.blake2b(
             key=key, person=b"integration", digest_size=_INTEGRATION_SIZE
         )
 
-    def login(self, login: str) -> str:
+    def _login_digest(self, login: str) -> str:
         """Return 16 hex characters, the same for every spelling of one login."""
         digest = self._login.copy()
         digest.update(login_key(login).encode("utf-8", "surrogatepass"))
@@ -40,8 +44,11 @@ class Digests:
 
     def token(self, token: Secret) -> str:
         """Return 16 hex characters for a token."""
+        return self._of_token(token.digest())
+
+    def _token_digest(self, octets: bytes) -> str:
         digest = self._token.copy()
-        digest.update(token.digest())
+        digest.update(octets)
         return digest.hexdigest()
 
     def integration(self, *parts: object) -> str:

@@ -8,6 +8,7 @@ import ipaddress
 import re
 import socket
 from collections.abc import Collection, Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -82,6 +83,15 @@ def for_a_log(host: str) -> str:
 
     A client can write anything into it; a v2 token has a part that is longer than one of a name.
     """
+    return _plain(host) if len(host) <= _LONGEST else "…"
+
+
+_LONGEST = 300
+"""Characters of a name with a port, or of what may be made up and yet be kept in mind."""
+
+
+@lru_cache(maxsize=1024)
+def _plain(host: str) -> str:
     name = without_port(host).lower().rstrip(".")
     return name if _PLAIN.fullmatch(name) else "…"
 
@@ -96,7 +106,14 @@ def address_for_a_log(address: str) -> str:
 
 def subdomain_for_a_log(subdomain: str | None) -> str | None:
     """Return a subdomain, or `…` for what is none by its characters."""
-    return subdomain if subdomain is None or _LABEL.fullmatch(subdomain) else "…"
+    if subdomain is None or (len(subdomain) <= _LONGEST and _is_label(subdomain)):
+        return subdomain
+    return "…"
+
+
+@lru_cache(maxsize=1024)
+def _is_label(text: str) -> bool:
+    return _LABEL.fullmatch(text) is not None
 
 
 _LABEL = re.compile(LABEL)
