@@ -27,7 +27,7 @@ NAMES = (
     ("Month-end report", "Controlling", State.UNKNOWN),
     ("Old intranet", "IT", State.UNKNOWN),
 )
-"""What an operator may have called those that called last."""
+"""What an operator may have called those that call most."""
 
 FACTS = Facts(warnings={"certificate": "expires in 9 days"}, unknown_writes=1)
 
@@ -36,7 +36,8 @@ def _recorded(database: Path) -> str:
     call, exchange = a_captured_call()
     name = fill(database, [*a_month(40_000, 26), call], some_connections(), {call.id: exchange})
     log = Log.open(name)
-    for each, (title, owner, state) in zip(log.integrations(), NAMES, strict=False):
+    busiest = sorted(log.integrations(), key=lambda each: each.calls, reverse=True)
+    for each, (title, owner, state) in zip(busiest, NAMES, strict=False):
         log.describe(each.id, name=title, owner=owner, state=state)
     log.close()
     return name
@@ -52,9 +53,11 @@ async def take(picture: Path) -> None:
             browser = await playwright.chromium.launch(
                 executable_path=shutil.which("chromium"), args=FLAGS
             )
-            page = await browser.new_page(viewport={"width": 1200, "height": 778})
+            page = await browser.new_page(viewport={"width": 1200, "height": 900})
             await page.goto(f"{url}/overview")
-            await page.screenshot(path=picture)
+            # Down to where the next card would be cut.
+            end = await page.locator(".across").evaluate("each => each.getBoundingClientRect().top")
+            await page.screenshot(path=picture, clip={"x": 0, "y": 0, "width": 1200, "height": end})
             await browser.close()
 
 

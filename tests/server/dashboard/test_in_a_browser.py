@@ -47,7 +47,7 @@ PAGES = (
 def month(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A month of mixed calls, one of them captured."""
     call, exchange = a_captured_call()
-    calls = [*a_month(), call]
+    calls = [*a_month(calls=900, integrations=12), call]
     path = tmp_path_factory.mktemp("log") / "log.sqlite"
     fill(path, calls, some_connections(), {call.id: exchange})
     return path
