@@ -102,8 +102,8 @@ def _questions(log: Log) -> dict[str, Callable[[], object]]:
         "timeline by integration, 7 days by hours": lambda: log.timeline(
             by="integration", since=now - 7 * DAY, until=now, step=HOUR
         ),
-        "timeline by outcome, 60 days by hours": lambda: log.timeline(
-            by="outcome", since=now - 60 * DAY, until=now, step=HOUR
+        "timeline by outcome, 7 days by hours": lambda: log.timeline(
+            by="outcome", since=now - 7 * DAY, until=now, step=HOUR
         ),
         "timeline of one, 60 days by days": lambda: log.timeline(
             by="outcome", since=now - 60 * DAY, until=now, step=DAY, integration=busiest

@@ -43,8 +43,18 @@ from bridge.record.log.retention import Retention
 LINGER = 0.25
 """Seconds between two looks at what waits: for as long, a call is not in the database yet."""
 
-AT_ONCE = 1000
+FEW = 100
+"""Calls that are written at the next look. More of them wait for more, for a large batch costs a
+call less: what is counted together is written once."""
+
+GATHERED_FOR = 1.0
+"""Seconds that they wait at most."""
+
+AT_ONCE = 2000
 """Calls of one batch."""
+
+LET_GO_EVERY = 50
+"""Calls after which the thread lets the event loop have the interpreter."""
 
 MOST_WAITING = 20_000
 """Calls that wait for the database; further ones are dropped, and counted."""
@@ -215,9 +225,15 @@ class LogWriter:
 
     def _run(self) -> None:
         while not self._stop.wait(self._pause):
-            self.turn()
+            if self._is_worth_a_turn():
+                self.turn()
         self._write_what_waits()
         self.close()
+
+    def _is_worth_a_turn(self) -> bool:
+        waiting = len(self._calls)
+        gathered = time.monotonic() - self._idle_at >= GATHERED_FOR
+        return waiting <= FEW or waiting >= AT_ONCE or gathered
 
     def turn(self) -> None:
         """Do what is due: the thread's work, again and again."""
@@ -365,8 +381,13 @@ class LogWriter:
                 return
             self._write_cleaned(part[0])
         self._in_doubt = False
-        self._bytes_done += sum(map(_size, part))
-        del self._batch[:count]
+        del part
+        while count > 0:
+            some = min(count, LET_GO_EVERY)
+            self._bytes_done += sum(map(_size, self._batch[:some]))
+            del self._batch[:some]
+            count -= some
+            time.sleep(0)  # to let go of many calls takes a while, too
 
     def _write(self, calls: list[Ended]) -> None:
         with self._transaction() as connection:
