@@ -334,7 +334,7 @@ class TestTextsOfClients:
         os.close(theirs)
         told = b"".join(_all_of(ours)).decode()
 
-        assert "script" in told
+        assert "owned" in told
         assert harmful(told) <= {"\r"}  # of the terminal's own line ends
 
     def test_a_row_stays_a_row(self, hostile: str) -> None:

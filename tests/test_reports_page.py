@@ -29,7 +29,9 @@ def day(tmp_path_factory: pytest.TempPathFactory) -> Day:
 
 def shape(text: str) -> Counter[str]:
     """Return how often each line is there, but for what is of one day."""
-    return Counter(re.sub(r"\b[0-9a-f]{12,}\b|\d+", "0", line) for line in text.strip().splitlines())
+    return Counter(
+        re.sub(r"\b[0-9a-f]{12,}\b|\d+", "0", line) for line in text.strip().splitlines()
+    )
 
 
 @pytest.mark.parametrize(("command", "told"), BLOCKS, ids=[command for command, _ in BLOCKS])

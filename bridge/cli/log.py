@@ -43,7 +43,11 @@ def integrations(
         str | None, typer.Argument(help="One of them: its id, name or label, or a part of it.")
     ] = None,
     since: Annotated[
-        str | None, typer.Option(help="Count from then on, and leave out who has not called.")
+        str | None,
+        typer.Option(
+            help="Count from then on, and leave out who has not called. Otherwise all are listed, "
+            "and 30 days are counted."
+        ),
     ] = None,
     quiet_since: Annotated[
         str | None, typer.Option(help="Those that have not called since: 30d, 2026-11-01.")
@@ -73,16 +77,21 @@ def integrations(
         _show_integration(log, log.integration(found.id, since=start) or found, start, json)
 
 
+USUAL_DAYS = 30
+"""Days that an overview counts, unless told otherwise: ever may be years."""
+
+
 def _list(log: Log, since: int | None, quiet: int | None, json: bool) -> None:
+    now = time.time() * 1000
+    counted_since = int(now) - USUAL_DAYS * DAY if since is None else since
     found = [
         each
-        for each in log.integrations(since=since, quiet_since=quiet)
+        for each in log.integrations(since=counted_since, quiet_since=quiet)
         if since is None or quiet is not None or each.last_seen >= since
     ]
     if json:
         typer.echo(to_json(found))
         return
-    now = time.time() * 1000
     print_table(
         ("id", "integration", "agent", "from", "first seen", "last seen", "quiet", "calls",
          "errors", "routes", "dialects", "notes", "state", "owner"),

@@ -69,6 +69,7 @@ def small_looks(monkeypatch: pytest.MonkeyPatch) -> None:
         "SLICE": 40,
         "MOST_LOOKED_AT": 90,
         "MOST_HOURS": 5,
+        "MOST_DAYS": 2,
     }.items():
         monkeypatch.setattr(finding, name, size)
 
