@@ -34,8 +34,6 @@ KEY = b"k" * KEY_LENGTH
 
 NEVER = Retention(days=36_500, size=1 << 60)
 
-OVERHEARD = Overheard(Tape(Room(), "http", "acme.example", "/", {}), method="GET")
-
 
 def day(calls: int) -> list[Ended]:
     return [ended(each) for each in recorded_days(calls=calls, integrations=9, days=1)]
@@ -106,18 +104,19 @@ def test_failed_connections_are_kept(database: str) -> None:
 
 def test_exchanges_are_handed_over_with_their_calls(database: str) -> None:
     kept = []
+    overheard = Overheard(Tape(Room(), "http", "x", "/", {}), method="GET")
 
-    def keep(_: Connection, id_: int, overheard: Overheard) -> None:
-        kept.append((id_, overheard))
+    def keep(_: Connection, id_: int, exchange: Overheard) -> None:
+        kept.append((id_, exchange))
 
     writer = writer_of(database, keep=keep)
     calls = day(3)
-    for each in (calls[0], calls[1]._replace(exchange=OVERHEARD), calls[2]):
+    for each in (calls[0], calls[1]._replace(exchange=overheard), calls[2]):
         writer.ended(each)
     writer.turn()
     writer.close()
 
-    assert kept == [(calls[1].call.id, OVERHEARD)]
+    assert kept == [(calls[1].call.id, overheard)]
 
 
 class TestADatabaseThatFails:
