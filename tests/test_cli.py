@@ -452,11 +452,11 @@ async def test_demo_prints_calls_that_work() -> None:
             if line.strip().startswith(b"curl "):
                 commands.append(line.decode().strip())
         await process.stdout.readline()
-        admin, v2 = re.findall(
+        dashboard, v2 = re.findall(
             r"http://[0-9.:]+[a-z0-9/]+", (await process.stdout.readline()).decode()
         )
-        async with aiohttp.ClientSession() as session, session.get(admin) as ready:
-            assert (ready.status, admin[-7:], v2[-3:]) == (200, "/readyz", "/v2")
+        async with aiohttp.ClientSession() as session, session.get(dashboard) as page:
+            assert (page.status, page.content_type, v2[-3:]) == (200, "text/html", "/v2")
         listed, shown, deleted = [await made(command) for command in commands]
         left = await made(commands[0])
         status, log = await told_to_stop(process)

@@ -120,7 +120,8 @@ def patterns() -> Iterator[tuple[str, AnyPattern]]:
     """Yield the expressions of every module, by name."""
     for module in pkgutil.walk_packages(bridge.__path__, "bridge."):
         name = module.name.removeprefix("bridge.")
-        if not name.startswith(("sandbox", "__main__")):
+        # Migrations are Alembic's to import.
+        if not name.startswith(("sandbox", "__main__")) and "migrations" not in name:
             for attribute, value in vars(importlib.import_module(module.name)).items():
                 if isinstance(value, re.Pattern):
                     yield f"{name}.{attribute}", value

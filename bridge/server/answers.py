@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from email.utils import formatdate
 from http import HTTPStatus
 from random import getrandbits
+from time import time_ns
 
 from aiohttp import web
 from multidict import CIMultiDict
@@ -24,10 +25,15 @@ _SANE_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
 
 
 def request_id_of(offered: str | None) -> str:
-    """Return the client's own request id if it is a sane one, else a new one."""
+    """Return the client's own request id if it is a sane one, else a new one.
+
+    New ones begin with the time, as UUIDs of version 7 do (RFC 9562, section 5.7): in the order
+    they come, an index of them grows at its end, which takes a tenth of the time.
+    """
     if offered is not None and _SANE_ID.fullmatch(offered):
         return offered
-    return f"{getrandbits(128):032x}"  # no secret, and thrice as quick as one
+    # No secret, and thrice as quick as one.
+    return f"{time_ns() // 1_000_000:012x}{getrandbits(80):020x}"
 
 
 _STANDING = CIMultiDict({"Server": "harvest-bridge", "Deprecation": _DEPRECATED})

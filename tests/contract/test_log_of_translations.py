@@ -134,7 +134,6 @@ class TestProblems:
     @pytest.mark.parametrize(
         ("head", "problem"),
         [
-            (b"GET / HTTP/1.1\r\nA b\r\n\r\n", Problem.BAD_HEAD),
             (b"GET / HTTP/2.0\r\nHost: a\r\n\r\n", Problem.HTTP_VERSION),
             (
                 b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",

@@ -222,7 +222,7 @@ def _call(made: random.Random, client: Client, time: int, number: int) -> CallEv
         level="info",
         timestamp=datetime.fromtimestamp(time / 1000, UTC),
         id=(time << 22) | (number & 0x3FFFFF),
-        request_id=f"{made.getrandbits(128):032x}",
+        request_id=f"{time:012x}{made.getrandbits(80):020x}",
         method=habit.method,
         route=habit.route,
         path=habit.path,
