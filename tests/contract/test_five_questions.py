@@ -159,7 +159,8 @@ async def looking(day: Day) -> AsyncIterator[Callable[..., Awaitable[Any]]]:
         async def look(path: str, *words: str) -> Any:
             async with session.get(path) as shown:
                 assert shown.status == 200
-                told = " ".join(html.document_fromstring(await shown.text()).text_content().split())
+                page = html.document_fromstring(await shown.text())
+                told = " ".join("".join(map(str, page.itertext())).split())
                 assert [each for each in words if each not in told] == []
             async with session.get(f"{path}.json") as data:
                 return await data.json()

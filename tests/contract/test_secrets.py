@@ -43,12 +43,13 @@ from bridge.server import logs
 from bridge.server.limits import BodyLimits, read_body
 from bridge.server.records import CallRecord
 from bridge.server.service import Service, running
-from bridge.settings import PREFIX, Settings
+from bridge.settings import PREFIX, Settings, Traces
 from bridge.v1 import errors as v1
 from bridge.v2 import errors as v2
 from bridge.v2.client import V2Client
 from bridge.v2.wire import V2Request
 from tests.support.captured import kept
+from tests.support.collector import collecting
 from tests.support.dashboards import running_dashboard
 from tests.support.running import LOOPBACK, configured
 from tests.support.upstream import message, page
@@ -657,6 +658,24 @@ async def test_logins_and_tokens_are_told_apart_by_digests_that_nobody_else_can_
     assert len(set(told)) == len(CALLERS)
     assert [digest for digest in unkeyed_digests() if digest in evidence.log.getvalue()] == []
     assert evidence.leaks() == set()
+
+
+async def test_what_is_traced_tells_no_secret(
+    evidence: Evidence, files: Files, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with (
+        collecting(monkeypatch) as collector,
+        upstream_that(SERVED["200"]) as upstream,
+        stage(evidence, files, upstream, traces=Traces.OTLP, call_timeout=0.3) as bridge,
+    ):
+        for who in CALLERS:
+            for target in (LIST, "/people", f"/invoice/{SUBJECT}9/messages"):
+                await bridge.say(call("GET", target, caller=who))
+            await bridge.say(posted(XML, target=SEND))
+
+    assert len(collector.all("SERVER")) == 4 * len(CALLERS)
+    assert len(collector.all("CLIENT")) >= len(CALLERS)
+    assert marks_in(collector.received) == set()
 
 
 # What v2 does to a call.
