@@ -11,6 +11,7 @@ from enum import StrEnum
 import msgspec
 
 from bridge.guide.plan import Plan, plan
+from bridge.record.log.capture import ALL, Mode, Rule
 from bridge.record.log.events import Outcome
 from bridge.record.log.exchange import unpack
 from bridge.record.log.finding import Filter
@@ -46,6 +47,14 @@ MOST_LISTED = 10
 
 ROWS = 50
 """Calls of one page."""
+
+
+class Captured(msgspec.Struct, frozen=True):
+    """A rule by which calls are captured."""
+
+    rule: Rule
+    title: str
+    """Of the integration; '' where the rule is for all."""
 
 
 class Series(msgspec.Struct, frozen=True):
@@ -131,6 +140,8 @@ class OneIntegration(msgspec.Struct, frozen=True):
     routes: list[Route]
     plan: Plan
     latest: list[CallRow]
+    capture: Rule | None
+    """In force for it: its own, or the one for all."""
 
 
 class Calls(msgspec.Struct, frozen=True):
@@ -149,6 +160,8 @@ class OneCall(msgspec.Struct, frozen=True):
     now: int
     call: CallRow
     sides: Sides | None
+    capture: Rule | None
+    """In force for its integration."""
 
 
 class Verdict(StrEnum):
@@ -236,6 +249,7 @@ def integration(log: Log, now: int, id_: str, days: int) -> OneIntegration | Non
         routes=routes,
         plan=plan(found, routes, log.notes(found.id, since=since)),
         latest=log.calls(Filter(integration=found.id), limit=MOST_LISTED).rows,
+        capture=_rule(log, found.id),
     )
 
 
@@ -252,7 +266,23 @@ def call(log: Log, now: int, id_: str) -> OneCall | None:
     if found is None:
         return None
     kept = log.exchange(found.id) if found.captured else None
-    return OneCall(now, found, None if kept is None else set_out(unpack(kept), found.route))
+    sides = None if kept is None else set_out(unpack(kept), found.route)
+    return OneCall(now, found, sides, _rule(log, found.integration))
+
+
+def captured(log: Log) -> list[Captured]:
+    """Gather whose calls are captured, which every page says."""
+    found = []
+    for rule in log.capture_rules():
+        if rule.mode is not Mode.OFF:
+            whose = None if rule.integration == ALL else log.integration(rule.integration)
+            found.append(Captured(rule, rule.integration if whose is None else whose.title))
+    return found
+
+
+def _rule(log: Log, integration: str) -> Rule | None:
+    rules = {rule.integration: rule for rule in log.capture_rules()}
+    return rules.get(integration) or rules.get(ALL)
 
 
 def switch_off(log: Log, now: int, quiet: int) -> SwitchOff:
