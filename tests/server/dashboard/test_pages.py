@@ -204,6 +204,32 @@ async def test_all_that_is_counted_on_the_overview_agrees(
         assert {each: sum(told["sparks"][each]) for each in listed} == listed
 
 
+async def test_integrations_of_one_title_are_told_apart(
+    session: aiohttp.ClientSession, tmp_path: Path
+) -> None:
+    call, _ = a_captured_call()
+    calls = [
+        msgspec.structs.replace(call, id=call.id + at, integration=integration, label=None)
+        for at, integration in enumerate(("aaaaaaaaaaaa", "bbbbbbbbbbbb"))
+    ]
+    async with running_dashboard(fill(tmp_path / "log.sqlite", calls)) as url:
+        for path in ("/overview", "/integrations", "/calls", "/switch-off"):
+            shown = text_of(await got(session, url + path))
+            for id_ in ("aaaaaa", "bbbbbb"):
+                assert f"acme, HarvestAPI-PHP, 192.0.2.7 ({id_})" in shown, path
+
+
+async def test_an_hour_is_not_told_as_if_its_minute_were_known(
+    session: aiohttp.ClientSession, tmp_path: Path
+) -> None:
+    call, _ = a_captured_call(minutes_ago=0)
+    async with running_dashboard(fill(tmp_path / "log.sqlite", [call])) as url:
+        page = await got(session, f"{url}/integrations/{call.integration}")
+
+    (last,) = page.xpath("//section[@aria-labelledby='routes']//td[@data-label='Last']")
+    assert text_of(last) == "in this hour"
+
+
 async def test_a_chart_is_a_table_as_well(session: aiohttp.ClientSession, database: str) -> None:
     async with running_dashboard(database) as url:
         page = await got(session, f"{url}/overview")

@@ -23,6 +23,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from bridge.guide.notes import MEANINGS
+from bridge.identity.callers import Refusal
 from bridge.record.log.capture import ALL, Mode, Rule, UnusableRule, read_span
 from bridge.record.log.database import LogError
 from bridge.record.log.events import Outcome
@@ -178,6 +179,7 @@ def _beside_calls(view: views.Calls, asked: Asked) -> Mapping[str, object]:
         "older": go_on and f"/calls?{urlencode({**wanted, 'before': go_on}, errors='replace')}",
         "methods": ("GET", "POST", "PUT", "DELETE", "HEAD"),
         "notes": tuple(NoteCode),
+        "refusals": tuple(Refusal),
         "routes": sorted({call.path for resource in RESOURCES for call in resource.calls}),
     }
 

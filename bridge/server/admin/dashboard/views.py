@@ -205,7 +205,7 @@ def overview(log: Log, now: int, days: int, facts: Facts) -> Overview:
     outcomes = log.timeline(by="outcome", since=since, until=until, step=step)
     by_integration = log.timeline(by="integration", since=since, until=until, step=step)
     called = {each.by for each in by_integration}
-    known = log.integrations(since=_span(now, RECENT_DAYS)[0])
+    known = _told_apart(log.integrations(since=_span(now, RECENT_DAYS)[0]))
     titles = {each.id: each.title for each in known}
     listed = [each for each in known if each.id in called][:MOST_LISTED]
     return Overview(
@@ -224,7 +224,7 @@ def overview(log: Log, now: int, days: int, facts: Facts) -> Overview:
 
 def integrations(log: Log, now: int, state: State | None, search: str) -> Integrations:
     """Gather all integrations: those in a state, and with a text in what is known of them."""
-    known = log.integrations(since=_span(now, RECENT_DAYS)[0])
+    known = _told_apart(log.integrations(since=_span(now, RECENT_DAYS)[0]))
     wanted = [
         each
         for each in known
@@ -255,9 +255,15 @@ def integration(log: Log, now: int, id_: str, days: int) -> OneIntegration | Non
 
 def calls(log: Log, now: int, filter_: Filter, before: int | None) -> Calls:
     """Gather some of the calls that the filter lets through."""
+    known = _told_apart(log.integrations(since=now))
+    known.sort(key=lambda each: each.title.casefold())
+    titles = {each.id: each.title for each in known}
     page = log.calls(filter_, before=before, limit=ROWS)
-    known = sorted(log.integrations(since=now), key=lambda each: each.title.casefold())
-    return Calls(now, filter_, page, {each.id: each.title for each in known})
+    rows = [
+        msgspec.structs.replace(each, title=titles.get(each.integration, each.title))
+        for each in page.rows
+    ]
+    return Calls(now, filter_, msgspec.structs.replace(page, rows=rows), titles)
 
 
 def call(log: Log, now: int, id_: str) -> OneCall | None:
@@ -290,7 +296,7 @@ def switch_off(log: Log, now: int, quiet: int) -> SwitchOff:
     since = now - quiet * DAY
     judged = [
         Judged(each, (now - each.last_seen) // DAY, _verdict(each, since))
-        for each in log.integrations(since=since)
+        for each in _told_apart(log.integrations(since=since))
     ]
     judged.sort(key=lambda each: each.integration.last_seen, reverse=True)
     because = _because(log, judged, now, quiet)
@@ -423,6 +429,19 @@ def _sparks(
         known = log.timeline(by="integration", since=since, until=until, step=DAY)
     values = _values(known, since, until, DAY)
     return {each.id: values.get(each.id, [0] * RECENT_DAYS) for each in integrations}
+
+
+def _told_apart(integrations: Sequence[Integration]) -> list[Integration]:
+    """Add the beginning of its id to each title that several have, such as two logins of one
+    client on one machine.
+    """
+    titles = Counter(each.title for each in integrations)
+    return [
+        each
+        if titles[each.title] == 1
+        else msgspec.structs.replace(each, title=f"{each.title} ({each.id[:6]})")
+        for each in integrations
+    ]
 
 
 def _text(integration: Integration) -> str:
