@@ -23,6 +23,7 @@ from bridge.record.log.capture import Rule
 from bridge.record.log.events import CallEvent, ConnectionEvent, NoteEvent, UpstreamCallEvent
 from bridge.record.log.reports import Log
 from bridge.server.admin.dashboard import pages, words
+from bridge.server.admin.dashboard.facts import Facts
 from bridge.server.admin.dashboard.pages import PAGES, Asked
 from tests.support.dashboards import (
     MINUTE,
@@ -374,6 +375,15 @@ class TestDescribing:
         assert told["integration"]["name"] is None
 
 
+async def test_what_is_captured_is_not_told_twice(
+    session: aiohttp.ClientSession, database: str
+) -> None:
+    async with running_dashboard(database, Facts(warnings={"capture": "all calls"})) as url:
+        page = await got(session, f"{url}/overview")
+
+    assert "all calls" not in text_of(page)
+
+
 class TestCapturing:
     """By the form of an integration's page, and of a call's."""
 
@@ -399,7 +409,7 @@ class TestCapturing:
         assert (rule.integration, rule.mode, rule.raw) == ("c0ffee000001", "errors", False)
         assert rule.until - rule.since == 15 * MINUTE
         for page in shown:
-            (banner,) = page.xpath("//*[@id='captures']")
+            banner = page.get_element_by_id("captures")
             assert "calls of billing that are not served" in text_of(banner)
             assert f"until {words.moment(rule.until)} UTC" in text_of(banner)
 
@@ -411,7 +421,7 @@ class TestCapturing:
             page = await got(session, f"{url}/overview")
 
         assert [(rule.integration, rule.mode) for rule in rules_of(log)] == [("", "all")]
-        assert "all calls of all integrations" in text_of(page.xpath("//*[@id='captures']")[0])
+        assert "all calls of all integrations" in text_of(page.get_element_by_id("captures"))
 
     async def test_is_switched_off_where_it_is_said(
         self, session: aiohttp.ClientSession, log: str
@@ -421,10 +431,10 @@ class TestCapturing:
             (form,) = (await got(session, f"{url}/switch-off")).xpath("//*[@id='captures']//form")
             async with session.post(f"{url}/captures", data=dict(form.fields)) as response:
                 assert response.url.path == "/switch-off"
-                page = html.document_fromstring(await response.text())
+            page = await got(session, f"{url}/switch-off")
 
         assert rules_of(log) == []
-        assert text_of(page.xpath("//*[@id='captures']")[0]) == ""
+        assert text_of(page.get_element_by_id("captures")) == ""
 
     async def test_one_integration_is_kept_out_of_a_rule_for_all(
         self, session: aiohttp.ClientSession, log: str
@@ -487,16 +497,14 @@ class TestCapturing:
             page = await got(session, f"{url}/integrations/c0ffee000001")
             (tick,) = page.xpath("//form[@class='capture']//input[@name='raw']")
             await capture(session, url, raw="yes")
-            banner = (await got(session, f"{url}/overview")).xpath("//*[@id='captures']")[0]
+            banner = (await got(session, f"{url}/overview")).get_element_by_id("captures")
 
         assert not tick.checked
         assert [rule.raw for rule in rules_of(log)] == [True]
         assert "with addresses, names and texts" in text_of(banner)
 
 
-async def capture(
-    session: aiohttp.ClientSession, url: str, status: int = 303, **said: str
-) -> None:
+async def capture(session: aiohttp.ClientSession, url: str, status: int = 303, **said: str) -> None:
     """Send the form of the integration, with what is said in place of what it has."""
     page = await got(session, f"{url}/integrations/c0ffee000001")
     (form,) = page.find_class("capture")
@@ -640,6 +648,14 @@ class TestSwitchingOff:
                 "it cannot know who has been quiet for longer."
             ),
         )
+
+    async def test_a_log_of_a_few_hours_says_so(
+        self, session: aiohttp.ClientSession, tmp_path: Path
+    ) -> None:
+        call, _ = a_captured_call()
+        _, because = await self.verdict(session, fill(tmp_path / "log.sqlite", [call]), "")
+
+        assert "The log begins less than a day ago:" in because
 
     async def test_strangers_do_not_stand_in_the_way(
         self, session: aiohttp.ClientSession, tmp_path: Path

@@ -327,7 +327,7 @@ class Dashboard:
         is_raw = form.get("raw") == "yes"
         if is_raw and not request.has_shown_token:
             raise Refused(403, "Raw captures take a token: set admin_bearer_token.")
-        mode, now = form.get("mode"), int(self._clock() * 1000)
+        mode, now = form.get("mode", ""), int(self._clock() * 1000)
         if mode not in [*Mode]:
             raise Refused(400, f"mode has to be one of {', '.join(Mode)}.")
         integration = _sound(form.get("integration", ""))

@@ -330,8 +330,9 @@ def _because(log: Log, judged: Sequence[Judged], now: int, quiet: int) -> list[s
         )
     age = (now - min(each.integration.first_seen for each in judged)) // DAY
     if age < quiet:
+        begins = _days(age) if age else "less than a day"
         because.append(
-            f"The log begins {_days(age)} ago: it cannot know who has been quiet for longer."
+            f"The log begins {begins} ago: it cannot know who has been quiet for longer."
         )
     if unrecorded := log.unrecorded(since=since):
         because.append(
@@ -360,8 +361,10 @@ def _attention(log: Log, since: int, facts: Facts) -> Attention:
             refusals[each.refusal] += each.calls
         if each.outcome is Outcome.UNTRANSLATED:
             untranslated[each.method, each.route] += each.calls
+    # What is captured stands at the top of every page already.
+    warnings = {name: said for name, said in facts.warnings.items() if name != "capture"}
     return Attention(
-        facts=facts,
+        facts=msgspec.structs.replace(facts, warnings=warnings),
         refusals=[Refusal(*each) for each in refusals.most_common()],
         untranslated=[
             Untranslated(method, path, count)
