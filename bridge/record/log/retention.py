@@ -38,7 +38,7 @@ RECOUNT_EVERY = 60.0
 """Seconds until calls that were not served are counted again, where the database is too large."""
 
 BYTES_OF_CALL = 800
-"""What a call takes, its entries in indexes included, about: from 400 in SQLite to 1,000 in PostgreSQL."""
+"""What a call takes, its entries in indexes included: from 400 in SQLite to 1,000 in PostgreSQL."""
 
 TOLD_FOR = 3600.0
 """Seconds that calls which went before their time are told of."""
