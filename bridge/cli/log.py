@@ -22,7 +22,7 @@ from bridge.cli.asking import (
     to_json,
     with_filter,
 )
-from bridge.cli.terminal import Given, fail, print_table, printable, with_settings
+from bridge.cli.terminal import Given, fail, failing_at, print_table, printable, with_settings
 from bridge.guide.notes import meaning_of
 from bridge.record.log import har
 from bridge.record.log.exchange import Exchange, Message, unpack
@@ -296,7 +296,7 @@ def show(
         if row is None:
             fail("there is no such call, or it is older than calls are kept")
         kept = log.exchange(row.id)
-        exchange = None if kept is None else unpack(kept)
+        exchange = None if kept is None else _unpacked(kept)
         if json:
             told = {**msgspec.structs.asdict(row), "exchange": exchange and _as_texts(exchange)}
             typer.echo(to_json(told))
@@ -304,6 +304,11 @@ def show(
         _show_call(row)
         if exchange is not None:
             _show_exchange(exchange)
+
+
+def _unpacked(kept: bytes) -> Exchange:
+    with failing_at(ValueError):
+        return unpack(kept)
 
 
 def _as_texts(exchange: Exchange) -> Any:  # noqa: ANN401 - JSON
@@ -422,7 +427,7 @@ def _captured(log: Log, rows: Iterator[CallRow]) -> Iterator[har.Captured]:
         # It may be gone since the call was listed: what was captured makes room first.
         if row.captured and (kept := log.exchange(row.id)) is not None:
             title = f"{row.method} {row.route or row.path or ''}"
-            yield har.Captured(row.id, row.request_id, title, row.integration, unpack(kept))
+            yield har.Captured(row.id, row.request_id, title, row.integration, _unpacked(kept))
 
 
 def _write_csv(_log: Log, rows: Iterator[CallRow]) -> None:
@@ -436,8 +441,10 @@ def _write_csv(_log: Log, rows: Iterator[CallRow]) -> None:
 
 
 def _harmless(value: object) -> object:
-    """Return the value of a cell such that no spreadsheet takes a text for a formula."""
+    """Return the value of a cell such that no spreadsheet takes a text for a formula, and that it
+    does nothing to a terminal.
+    """
     if not isinstance(value, str):
         return value
-    text = value.encode("utf-8", "replace").decode()
-    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
+    text = printable(value)
+    return f"'{text}" if text.startswith(("=", "+", "-", "@")) else text
