@@ -21,7 +21,8 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner, Result
 
 from bridge.cli import app
-from bridge.cli.asking import read_time, show_time, to_json
+from bridge.cli.asking import read_time, show_time
+from bridge.cli.terminal import to_json
 from bridge.cli.log import LATE, _harmless
 from bridge.cli.terminal import printable
 from bridge.record.log.database import load_key, open_database, writing

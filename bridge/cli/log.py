@@ -13,16 +13,16 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
-from bridge.cli.asking import (
+from bridge.cli.asking import asking, read_filter, show_time, time_option, with_filter
+from bridge.cli.terminal import (
     JSON,
-    asking,
-    read_filter,
-    show_time,
-    time_option,
+    Given,
+    fail,
+    print_table,
+    printable,
     to_json,
-    with_filter,
+    with_settings,
 )
-from bridge.cli.terminal import Given, fail, print_table, printable, with_settings
 from bridge.guide.notes import meaning_of
 from bridge.record.log import har
 from bridge.record.log.exchange import Exchange, Message, unpack

@@ -25,7 +25,7 @@ from bridge.record.log.database import (
     shown,
     writing,
 )
-from bridge.record.log.tables import METADATA
+from bridge.record.log.tables import METADATA, REVISION
 from tests.record.support import WINDOW
 from tests.support.gateways import free_port
 
@@ -47,10 +47,13 @@ def execute(database: str, *statements: str) -> None:
 def test_migrations_lead_to_the_tables(database: str) -> None:
     engine = open_database(database, KEY)
     with engine.connect() as connection:
-        differences = compare_metadata(MigrationContext.configure(connection), METADATA)
+        migrations = MigrationContext.configure(connection)
+        differences = compare_metadata(migrations, METADATA)
+        revision = migrations.get_current_revision()
     engine.dispose()
 
     assert differences == []
+    assert revision == REVISION
 
 
 def test_a_database_is_opened_again_as_it_was_left(database: str) -> None:

@@ -1,0 +1,31 @@
+"""What Alembic does for the translation log: the revisions of its tables, and the steps between them.
+
+Apart from `database`, for to import it takes longer than to ask a question.
+"""
+
+import logging
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection
+
+MIGRATIONS = Path(__file__).parent / "migrations"
+
+# At each start it would tell which kind of database it takes ours for.
+logging.getLogger("alembic").setLevel(logging.WARNING)
+
+
+def upgrade(connection: Connection) -> None:
+    """Make the latest tables of an empty database, or of one of an older bridge."""
+    config = Config(attributes={"connection": connection})
+    config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
+    command.upgrade(config, "head")
+
+
+def revisions(connection: Connection) -> tuple[str | None, set[str]]:
+    """Return the revision that a database has, None if it has none, and those that are known."""
+    known = {each.revision for each in ScriptDirectory(str(MIGRATIONS)).walk_revisions()}
+    return MigrationContext.configure(connection).get_current_revision(), known
