@@ -105,7 +105,7 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     milliseconds: float
     """The mean."""
     first_seen: int
-    """The beginning of the first day, of those asked for, that has one."""
+    """The beginning of the first day that has one, of the time asked for; of late, of the hour."""
     last_seen: int
     """The beginning of the latest hour that has one; of all integrations together, of the day."""
 
@@ -222,11 +222,11 @@ class Log:
             yield connection
 
     def integrations(
-        self, *, since: int | None = None, quiet_since: int | None = None
+        self, *, since: int, quiet_since: int | None = None
     ) -> list[Integration]:
-        """Return who calls, the latest first, with what they did since then (None: ever).
+        """Return who calls, the latest first, with what they did since then.
 
-        With `quiet_since`, only those that have not called since then.
+        What all of them ever did may be years of counts: so much is asked of one alone. With `quiet_since`, only those that have not called since then.
         """
         who = true() if quiet_since is None else INTEGRATIONS.c.last_seen < quiet_since
         return self._integrations(who, since, None)
@@ -301,18 +301,28 @@ class Log:
             table = _counts(connection, since, integration)
             c = table.columns
             keys = (c.method, c.route, c.dialect, c.outcome, c.status, c.refusal)
-            rows = connection.execute(
+            # Period by period first: to sort all rows at once takes SQLite twice as long.
+            each = (
                 select(
+                    table.period.label("at"),
                     *keys,
-                    func.sum(c.calls).label("calls"),
-                    func.sum(c.v2_calls).label("v2_calls"),
-                    func.sum(c.milliseconds).label("milliseconds"),
-                    func.min(table.period).label("first"),
-                    func.max(table.period).label("last"),
+                    *(func.sum(c[name]).label(name) for name in _SUMMED),
                 )
                 .where(table.condition)
-                .group_by(*keys)
-                .order_by(func.sum(c.calls).desc())
+                .group_by(table.period, *keys)
+                .subquery()
+            )
+            own = [each.c[key.name] for key in keys]
+            calls = func.sum(each.c.calls)
+            rows = connection.execute(
+                select(
+                    *own,
+                    *(func.sum(each.c[name]).label(name) for name in _SUMMED),
+                    func.min(each.c.at).label("first"),
+                    func.max(each.c.at).label("last"),
+                )
+                .group_by(*own)
+                .order_by(calls.desc())
                 .limit(MOST_ROUTES)
             ).all()
             latest = {}
@@ -371,7 +381,7 @@ class Log:
         hour; hours are for days, days for months.
         """
         table, size = (HOURS, HOUR) if step % DAY else (DAYS, DAY)
-        period = table.primary_key.columns[0]
+        period: ColumnElement[int] = table.primary_key.columns[0]
         first, last = since // size, -(-until // size)
         within = (
             and_(period.in_(range(first, last)), table.c.integration == integration)
@@ -382,17 +392,20 @@ class Log:
                 true() if integration is None else table.c.integration == integration,
             )
         )
+        # By the key's own columns, rows come as they are to be counted, and are not sorted.
+        bucket = period if step == size else period // (step // size)
         key = table.c[by]
+        counted = (
+            select(bucket, key, func.sum(table.c.calls))
+            .where(within)
+            .group_by(bucket, key)
+            .order_by(bucket, key)
+        )
         with self._asking() as connection:
-            rows = connection.execute(
-                select(period, key, func.sum(table.c.calls)).where(within).group_by(period, key)
-            ).all()
-        summed: defaultdict[tuple[int, str], int] = defaultdict(int)
-        for at, name, calls in rows:
-            summed[at * size // step * step, name] += int(calls)
-        return [
-            Bucket(since=at, by=name, calls=calls) for (at, name), calls in sorted(summed.items())
-        ]
+            return [
+                Bucket(since=at * step, by=name, calls=calls)
+                for at, name, calls in connection.execute(counted)
+            ]
 
     def calls(self, filter_: Filter, *, before: int | None = None, limit: int = 50) -> Page:
         """Return calls, the latest first, of those whose id is below `before` (None: of all)."""
@@ -466,13 +479,14 @@ class Log:
         """Return how many calls were served and not kept."""
         lost = select(func.sum(GAPS.c.calls))
         if since is not None:
-            lost = lost.where(GAPS.c.id >= since << TIME_SHIFT)
+            lost = lost.where(GAPS.c.id >= min(since << TIME_SHIFT, (1 << 63) - 1))
         with self._asking() as connection:
             return int(connection.execute(lost).scalar() or 0)
 
 
 MOST_INTEGRATIONS = 10_000
 MOST_ROUTES = 10_000
+_SUMMED = ("calls", "v2_calls", "milliseconds")
 MOST_PERIODS = 1000
 """Periods that are named one by one, so that the key's next column can be used, too."""
 
