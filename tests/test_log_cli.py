@@ -176,6 +176,28 @@ class TestCalls:
                 following.kill()
 
 
+    def test_following_begins_with_no_more_than_the_limit(self, tmp_path: Path) -> None:
+        now = time.time_ns() // 1_000_000
+        old, listed, new = (
+            msgspec.structs.replace(LATEST, id=(now - ago) << TIME_SHIFT)
+            for ago in (2000, 1000, 0)
+        )
+        database = told_of(old, listed, folder=tmp_path)
+        command = [sys.executable, "-m", "bridge", "calls", "--follow", "--json", "--limit", "1"]
+        with subprocess.Popen(
+            [*command, "--database", database], stdout=subprocess.PIPE, text=True
+        ) as following:
+            try:
+                assert following.stdout is not None
+                first = json.loads(following.stdout.readline())
+                told_of(new, folder=tmp_path)
+                second = json.loads(following.stdout.readline())
+            finally:
+                following.kill()
+
+        assert [first["id"], second["id"]] == [str(listed.id), str(new.id)]
+
+
 class TestIntegrations:
     def test_one_is_named_and_shown(self, tmp_path: Path) -> None:
         database = told_of(*EVENTS, folder=tmp_path)

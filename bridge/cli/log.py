@@ -205,13 +205,16 @@ def calls(
     """List legacy calls, the latest first; or follow them."""
     with asking(given) as log:
         filter_ = read_filter(log, asked)
-        found = islice(_matching(log, filter_, min(limit, PAGE)), limit)
         if not follow:
-            _print_calls(found, json)
+            _print_calls(_latest(log, filter_, limit), json)
             return
         if filter_.until is not None:
             fail("--follow and --until: one of them")
-        _follow(log, filter_, list(found), json)
+        _follow(log, filter_, limit, json)
+
+
+def _latest(log: Log, filter_: Filter, limit: int) -> Iterator[CallRow]:
+    return islice(_matching(log, filter_, min(limit, PAGE)), limit)
 
 
 def _matching(log: Log, filter_: Filter, at_once: int = PAGE) -> Iterator[CallRow]:
@@ -233,8 +236,11 @@ POLL = 1.0
 """Seconds between two looks."""
 
 
-def _follow(log: Log, filter_: Filter, rows: list[CallRow], json: bool) -> None:
-    fresh, seen = rows[::-1], {row.id for row in rows}
+def _follow(log: Log, filter_: Filter, limit: int, json: bool) -> None:
+    # What is beyond the limit is no news. Looked at first: what comes meanwhile is not missed.
+    known = _late(log, filter_)
+    fresh = list(_latest(log, filter_, limit))[::-1]
+    seen = {row.id for row in (*known, *fresh)}
     while True:
         if json:
             for row in fresh:
@@ -244,11 +250,15 @@ def _follow(log: Log, filter_: Filter, rows: list[CallRow], json: bool) -> None:
                 typer.echo("\t".join(map(printable, _cells(row))))
         sys.stdout.flush()
         time.sleep(POLL)
-        since = time.time_ns() // 1_000_000 - LATE
-        recent = msgspec.structs.replace(filter_, since=max(since, filter_.since or 0))
-        found = list(_matching(log, recent))[::-1]
-        fresh = [row for row in found if row.id not in seen]
+        found = _late(log, filter_)
+        fresh = [row for row in reversed(found) if row.id not in seen]
         seen = {row.id for row in found}
+
+
+def _late(log: Log, filter_: Filter) -> list[CallRow]:
+    """Return those of the latest calls among which there may be more before long."""
+    since = max(time.time_ns() // 1_000_000 - LATE, filter_.since or 0)
+    return list(_matching(log, msgspec.structs.replace(filter_, since=since)))
 
 
 _CALL_HEAD = ("time", "id", "integration", "method", "route", "status", "outcome", "ms", "v2",

@@ -177,6 +177,28 @@ def test_a_call_says_all_that_its_event_says_of_it(log: Log) -> None:
     }
 
 
+def test_a_page_is_of_one_moment_whatever_comes_while_it_is_looked_for(
+    postgres: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(finding, "FIRST_SLICE", 10)
+    key = load_key(postgres, tmp_path / "key")
+    log, writer = Log.open(fill(postgres, tmp_path)), open_database(postgres, key)
+    late = iter([msgspec.structs.replace(EVENTS[-1], id=EVENTS[-5].id + 1)])
+
+    def write_late(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+        if "count(*)" in statement and (call := next(late, None)) is not None:
+            with writing(writer) as connection:
+                ingest(connection, [call])
+
+    event.listen(log._engine, "before_cursor_execute", write_late)
+    page = log.calls(Filter(), limit=40)
+    log.close()
+    writer.dispose()
+
+    assert next(late, None) is None
+    assert [row.id for row in page.rows] == [call.id for call in EVENTS[: -40 - 1 : -1]]
+
+
 @pytest.mark.parametrize("id_", ["1", "99999999999999999999999", "nobody's", "", "-1", "²"])
 def test_a_call_that_is_not_there(log: Log, id_: str) -> None:
     assert log.call(id_) is None

@@ -201,6 +201,11 @@ class Log:
 
     def __init__(self, engine: Engine, database: str) -> None:
         self._engine = engine
+        # All statements of a question see one state, as they do in SQLite: of several looks for
+        # calls each goes on where the one before has ended.
+        is_server = engine.dialect.name == "postgresql"
+        level = {"isolation_level": "REPEATABLE READ"} if is_server else {}
+        self._asked = engine.execution_options(**level)
         self._database = database
 
     @classmethod
@@ -218,7 +223,7 @@ class Log:
 
     @contextmanager
     def _asking(self) -> Iterator[Connection]:
-        with reported(self._database), self._engine.connect() as connection:
+        with reported(self._database), self._asked.connect() as connection:
             yield connection
 
     def integrations(
