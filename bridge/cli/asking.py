@@ -21,6 +21,7 @@ from bridge.record.log.finding import Filter
 from bridge.record.log.reports import Log
 from bridge.settings import FileSettings, where
 
+
 @contextmanager
 def asking(given: Given) -> Iterator[Log]:
     """Open the translation log that the settings name; what goes wrong ends the command."""

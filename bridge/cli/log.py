@@ -4,9 +4,11 @@ What each call would be in v2 is said by `explain` and `plan`.
 """
 
 import csv
+import os
 import sys
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
 from itertools import islice
 from typing import Annotated, Any
 
@@ -401,8 +403,22 @@ def export(
     wanted = [write for write, is_wanted in formats.items() if is_wanted]
     if len(wanted) != 1:
         fail("one of --json, --csv and --har has to be given")
-    with asking(given) as log:
+    with asking(given) as log, _writing():
         wanted[0](log, _matching(log, read_filter(log, asked)))
+
+
+@contextmanager
+def _writing() -> Iterator[None]:
+    """End the command in one line where standard output takes no more."""
+    try:
+        yield
+        sys.stdout.flush()
+    except BrokenPipeError:  # whoever reads has seen enough
+        raise
+    except OSError as error:
+        # What is still to be written would be tried again at the end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        fail(f"standard output: {error.strerror}")
 
 
 def _write_json(_log: Log, rows: Iterator[CallRow]) -> None:
@@ -411,8 +427,9 @@ def _write_json(_log: Log, rows: Iterator[CallRow]) -> None:
 
 
 def _write_har(log: Log, rows: Iterator[CallRow]) -> None:
+    output = typer.get_binary_stream("stdout")
     for part in har.write(_captured(log, rows)):
-        sys.stdout.write(part.decode())
+        output.write(part)
 
 
 def _captured(log: Log, rows: Iterator[CallRow]) -> Iterator[har.Captured]:

@@ -86,9 +86,7 @@ def _questions(log: Log) -> dict[str, Callable[[], object]]:
     return {
         "integrations, 90 days": lambda: log.integrations(since=quarter),
         "integrations, 30 days": lambda: log.integrations(since=month),
-        "integrations, quiet for 30 days": lambda: log.integrations(
-            since=month, quiet_since=month
-        ),
+        "integrations, quiet for 30 days": lambda: log.integrations(since=month, quiet_since=month),
         "one integration, 30 days": lambda: log.integration(busiest, since=month),
         "find an integration": lambda: log.find_integration(busiest[:10]),
         "routes of all, 90 days": lambda: log.routes(None, since=quarter),

@@ -69,6 +69,17 @@ def test_a_database_is_opened_again_as_it_was_left(database: str) -> None:
     assert [tuple(row) for row in rows] == [(1, 2, 3, "why")]
 
 
+@pytest.mark.parametrize(
+    "url",
+    ["postgresql://u:s3c@r#et@h/x", "postgresql://u:r#et:x@h:y"],
+)
+def test_a_password_that_is_not_encoded_is_refused_and_not_shown(url: str) -> None:
+    with pytest.raises(LogError, match="this URL cannot be read") as refused:
+        open_existing(url)
+
+    assert "r#et" not in str(refused.value) + shown(url)
+
+
 def test_bridges_that_start_at_once_wait_for_each_other(database: str, tmp_path: Path) -> None:
     together = Barrier(6)
 

@@ -226,12 +226,11 @@ class Log:
         with reported(self._database), self._asked.connect() as connection:
             yield connection
 
-    def integrations(
-        self, *, since: int, quiet_since: int | None = None
-    ) -> list[Integration]:
+    def integrations(self, *, since: int, quiet_since: int | None = None) -> list[Integration]:
         """Return who calls, the latest first, with what they did since then.
 
-        What all of them ever did may be years of counts: so much is asked of one alone. With `quiet_since`, only those that have not called since then.
+        What all of them ever did may be years of counts: so much is asked of one alone. With
+        `quiet_since`, only those that have not called since then.
         """
         who = true() if quiet_since is None else INTEGRATIONS.c.last_seen < quiet_since
         return self._integrations(who, since, None)

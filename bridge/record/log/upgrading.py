@@ -1,4 +1,4 @@
-"""What Alembic does for the translation log: the revisions of its tables, and the steps between them.
+"""What Alembic does for the translation log: which revision its tables have, and the steps on.
 
 Apart from `database`, for to import it takes longer than to ask a question.
 """
