@@ -9,7 +9,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from sqlalchemy import Engine, event
+from sqlalchemy import Engine, event, insert
 
 from bridge.record.log import finding
 from bridge.record.log.database import LogError, load_key, open_database, writing
@@ -18,6 +18,7 @@ from bridge.record.log.finding import DAY, HOUR, Filter
 from bridge.record.log.ids import TIME_SHIFT
 from bridge.record.log.ingest import ingest, ingest_connections, ingest_gap
 from bridge.record.log.reports import Log, Page, State, UnknownIntegration
+from bridge.record.log.tables import INTEGRATIONS
 from tests.support.postgres import running_server
 from tests.support.recorded_days import failed_connections, recorded_days
 
@@ -247,6 +248,22 @@ def test_nothing_was_in_a_time_to_come(log: Log, years: int) -> None:
     assert log.calls(Filter(since=since)) == Page([], None)
     assert log.failed_connections(since=since) == []
     assert log.unrecorded(since=since) == 0
+
+
+def test_as_many_integrations_are_listed_as_a_bridge_tells_apart(tmp_path: Path) -> None:
+    database = str(tmp_path / "log")
+    engine = open_database(database, load_key(database, None))
+    everybody = [
+        {"id": f"{at:012x}", "is_known": True, "first_seen": at, "last_seen": at, "calls": 1}
+        for at in range(1, 21_001)
+    ]
+    with writing(engine) as connection:
+        connection.execute(insert(INTEGRATIONS), everybody)
+    log = Log(engine, database)
+    found = log.integrations(since=0, quiet_since=20_501)
+    log.close()
+
+    assert [each.last_seen for each in found] == [*range(20_500, 0, -1)]
 
 
 def test_who_is_quiet(log: Log) -> None:

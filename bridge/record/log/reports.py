@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
+from operator import attrgetter
 from typing import Any, NamedTuple, Self
 
 import msgspec
@@ -488,7 +489,8 @@ class Log:
             return int(connection.execute(lost).scalar() or 0)
 
 
-MOST_INTEGRATIONS = 10_000
+MOST_INTEGRATIONS = 30_000
+"""More than a bridge tells apart in a day (docs/log.md, "Who it was")."""
 MOST_ROUTES = 10_000
 _SUMMED = ("calls", "v2_calls", "milliseconds")
 MOST_PERIODS = 1000
@@ -586,9 +588,8 @@ def _what_they_did(
 
 def _integration(row: Row[Any], done: _Done) -> Integration:
     calls = sum(done.outcomes.values())
-    facts = {name: getattr(row, name) for name in _FACTS}
     return Integration(
-        **facts,
+        **dict(zip(_FACTS, _facts_of(row), strict=True)),
         title=_title(row),
         state=State(row.state),
         calls=calls,
@@ -604,6 +605,7 @@ _FACTS = (
     "id", "account_id", "subdomain", "login", "token", "agent", "network", "way", "is_known",
     "label", "user_agent", "address", "host", "first_seen", "last_seen", "name", "owner", "remark",
 )  # fmt: skip
+_facts_of = attrgetter(*_FACTS)
 
 
 def _most_first(counts: dict[str, int]) -> dict[str, int]:
