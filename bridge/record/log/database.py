@@ -3,6 +3,7 @@
 What its tables are is in `tables`, how they become that in `migrations`; `writer` fills them.
 """
 
+import logging
 import os
 import secrets
 import sqlite3
@@ -51,6 +52,9 @@ ADVISORY_LOCK = int.from_bytes(b"HBlg", "big")
 
 _APPLICATION_ID = int.from_bytes(b"HBlg", "big")
 """In the header of the SQLite file, so that no other program's is taken for a translation log."""
+
+# It would tell what it imports, and which kind of database it takes ours for.
+logging.getLogger("alembic").setLevel(logging.WARNING)
 
 # A server that has died without a word is noticed within some 15 seconds, and no statement holds
 # the writer for ever. libpq's names and units; what the URL says of these counts more.

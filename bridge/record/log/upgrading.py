@@ -3,7 +3,6 @@
 Apart from `database`, for to import it takes longer than to ask a question.
 """
 
-import logging
 from pathlib import Path
 
 from alembic import command
@@ -13,9 +12,6 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection
 
 MIGRATIONS = Path(__file__).parent / "migrations"
-
-# At each start it would tell which kind of database it takes ours for.
-logging.getLogger("alembic").setLevel(logging.WARNING)
 
 
 def upgrade(connection: Connection) -> None:
