@@ -76,6 +76,15 @@ TEXTS = st.text(
 )  # fmt: skip
 
 
+def test_a_namespace_is_known_only_if_it_is_everybodys() -> None:
+    schema = "xmlns:i='http://www.w3.org/2001/XMLSchema-instance'"
+    body = f"<a {schema} xmlns:b='http://jane@doe.example/Smith' i:nil='true'/>"
+
+    assert Redaction().body(body.encode(), "text/xml") == (
+        f"<a {schema} xmlns:b='http://xxxx@xxx.xxxxxxx/Xxxxx' i:nil='true'/>".encode()
+    )
+
+
 @st.composite
 def elements(draw: st.DrawFn, depth: int = 3) -> etree._Element:
     element = etree.Element(draw(NAMES))

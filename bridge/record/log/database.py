@@ -16,13 +16,20 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
-from alembic import command
-from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
 from psycopg.abc import Buffer
 from psycopg.adapt import Loader
-from sqlalchemy import URL, Connection, Engine, create_engine, event, insert, make_url, select, text
+from sqlalchemy import (
+    URL,
+    Connection,
+    Engine,
+    create_engine,
+    event,
+    insert,
+    inspect,
+    make_url,
+    select,
+    text,
+)
 from sqlalchemy.exc import (
     ArgumentError,
     DataError,
@@ -32,7 +39,7 @@ from sqlalchemy.exc import (
 )
 from sqlalchemy.pool import QueuePool
 
-from bridge.record.log.tables import INSTALLATION
+from bridge.record.log.tables import INSTALLATION, REVISION
 
 BUSY_TIMEOUT = 5.0
 """Seconds to wait for another process that writes to the SQLite file."""
@@ -46,9 +53,7 @@ ADVISORY_LOCK = int.from_bytes(b"HBlg", "big")
 _APPLICATION_ID = int.from_bytes(b"HBlg", "big")
 """In the header of the SQLite file, so that no other program's is taken for a translation log."""
 
-_MIGRATIONS = Path(__file__).parent / "migrations"
-
-# At each start it would tell which kind of database it takes ours for.
+# It would tell what it imports, and which kind of database it takes ours for.
 logging.getLogger("alembic").setLevel(logging.WARNING)
 
 # A server that has died without a word is noticed within some 15 seconds, and no statement holds
@@ -102,9 +107,13 @@ def shown(database: str) -> str:
 
 def _url(database: str) -> URL:
     try:
-        return make_url(database)
+        url = make_url(database)
     except (ArgumentError, ValueError):  # whose words have the password
         raise LogError("postgresql://…: this URL cannot be read") from None
+    # What follows an @ of the password would be taken for the host's name, and shown.
+    if database.partition("?")[0].count("@") > (url.username is not None):
+        raise LogError("postgresql://…: this URL cannot be read; @ in a password is written %40")
+    return url
 
 
 def key_file(database: str, file: Path | None) -> Path:
@@ -342,41 +351,45 @@ def _use_wal(connection: sqlite3.Connection) -> None:
             return
 
 
-def _config(connection: Connection) -> Config:
-    config = Config(attributes={"connection": connection})
-    config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
-    return config
-
-
-def _revisions(connection: Connection, database: str) -> tuple[str | None, str | None]:
-    """Return the revision that a database has, and the latest one.
-
-    Raises:
-        LogError: that of the database is not known here.
-    """
-    script = ScriptDirectory(str(_MIGRATIONS))
-    current = MigrationContext.configure(connection).get_current_revision()
-    if current not in {None, *(each.revision for each in script.walk_revisions())}:
-        raise LogError(f"{shown(database)}: a newer bridge has had it: this one is too old for it")
-    return current, script.get_current_head()
-
-
 def _require_latest(connection: Connection, database: str) -> None:
-    current, head = _revisions(connection, database)
-    if current != head:
-        what = "an older bridge made it" if current else "it is no translation log"
-        raise LogError(f"{shown(database)}: {what}: start the bridge with it first")
+    if _is_latest(connection):
+        return
+    current = _known_revision(connection, database)
+    what = "an older bridge made it" if current else "it is no translation log"
+    raise LogError(f"{shown(database)}: {what}: start the bridge with it first")
 
 
 def _upgrade(connection: Connection, database: str) -> None:
     if is_server(database):
         connection.execute(text("SELECT pg_advisory_xact_lock(:id)"), {"id": ADVISORY_LOCK})
-    current, head = _revisions(connection, database)
-    if current == head:
+    if _is_latest(connection):
         return
-    command.upgrade(_config(connection), "head")
+    from bridge.record.log.upgrading import upgrade  # noqa: PLC0415 - Alembic takes long to import
+
+    _known_revision(connection, database)
+    upgrade(connection)
     if not is_server(database):
         connection.exec_driver_sql(f"PRAGMA application_id = {_APPLICATION_ID}")
+
+
+def _is_latest(connection: Connection) -> bool:
+    if not inspect(connection).has_table("alembic_version"):
+        return False
+    return connection.execute(text("SELECT version_num FROM alembic_version")).scalar() == REVISION
+
+
+def _known_revision(connection: Connection, database: str) -> str | None:
+    """Return the revision that a database has, None if it has none.
+
+    Raises:
+        LogError: it is not known here.
+    """
+    from bridge.record.log.upgrading import revisions  # noqa: PLC0415 - likewise
+
+    current, known = revisions(connection)
+    if current is not None and current not in known:
+        raise LogError(f"{shown(database)}: a newer bridge has had it: this one is too old for it")
+    return current
 
 
 def _claim(connection: Connection, key: bytes, database: str) -> None:

@@ -394,7 +394,7 @@ class Redaction:
 
     def _attribute(self, found: re.Match[str]) -> str:
         name, quotes, value = found["attribute"], found["quotes"], found["value"]
-        if not name.startswith("xmlns"):
+        if value not in _NAMESPACES:
             value = self._value(name, value, _shape_xml)
         return found["before"] + quotes + value + quotes
 
@@ -505,6 +505,13 @@ _JSON = re.compile(
     r"|(?P<ends>\})",
     re.DOTALL,
 )
+
+_NAMESPACES = frozenset({
+    "http://www.w3.org/2001/XMLSchema",
+    "http://www.w3.org/2001/XMLSchema-instance",
+    "http://www.w3.org/XML/1998/namespace",
+})  # fmt: skip
+"""Those that are everybody's; any other may be somebody's address."""
 
 _ELEMENT = r"[^\W\d][\w.:-]*+"
 _OPENED = re.compile(rf"<({_ELEMENT})")

@@ -14,7 +14,7 @@ from sqlalchemy import Connection, Engine, Table, and_, delete, func, select, te
 
 from bridge.record.log.database import ADVISORY_LOCK, writing
 from bridge.record.log.ids import TIME_SHIFT
-from bridge.record.log.tables import CALLS, CAPTURES, CONNECTIONS, HOURS
+from bridge.record.log.tables import CALLS, CAPTURES, CONNECTIONS, DAYS, HOURS
 
 HOUR = 3600 * 1000
 DAY = 24 * HOUR
@@ -218,9 +218,10 @@ def _surplus(connection: Connection, size: int) -> tuple[int, int]:
     total = connection.execute(files).scalar() or 0
     if total <= size:
         return 0, 0
-    calls, of_call = _rows(connection, "calls", "pg_column_size(t.*)")
-    captures, of_capture = _rows(connection, "captures", "pg_column_size(t.exchange)")
-    of_call += _ROW_OVERHEAD
+    calls = _kept_calls(connection)
+    of_call = _ROW_OVERHEAD + _bytes_of_one(connection, "calls", "pg_column_size(t.*)")
+    captures = connection.execute(select(func.count()).select_from(CAPTURES)).scalar_one()
+    of_capture = _bytes_of_one(connection, "captures", "pg_column_size(t.exchange)")
     counted = connection.execute(
         text("SELECT sum(pg_total_relation_size(oid)) FROM unnest(:names ::regclass[]) AS oid"),
         {"names": ["call_hours", "call_days", "note_days", "integrations", "failed_connections"]},
@@ -231,14 +232,26 @@ def _surplus(connection: Connection, size: int) -> tuple[int, int]:
     return ceil(first), int(max(0.0, over - first * of_capture) / of_call)
 
 
-def _rows(connection: Connection, table: str, size: str) -> tuple[float, float]:
-    """Return about how many rows a table has, and the bytes of one."""
-    rows, of_one = connection.execute(
-        text(f"""
-            SELECT greatest(s.n_live_tup, 0) AS rows, (
-                SELECT avg({size}) FROM (SELECT * FROM {table} ORDER BY id DESC LIMIT {_SAMPLE}) t
-            ) AS size
-            FROM pg_stat_user_tables s WHERE s.relid = '{table}'::regclass
-        """)
-    ).one()
-    return float(rows or 0), float(of_one or 0)
+def _kept_calls(connection: Connection) -> int:
+    """Return how many calls there are, but for some of the oldest hour, by what is counted.
+
+    The server's statistics may be twice too high for a while, or nothing after a crash.
+    """
+    oldest = connection.execute(select(func.min(CALLS.c.id))).scalar()
+    if oldest is None:
+        return 0
+    hour, day = (oldest >> TIME_SHIFT) // HOUR, (oldest >> TIME_SHIFT) // DAY
+    of_its_day = select(func.coalesce(func.sum(HOURS.c.calls), 0)).where(
+        HOURS.c.hour >= hour, HOURS.c.hour < (day + 1) * 24
+    )
+    since = select(func.coalesce(func.sum(DAYS.c.calls), 0)).where(DAYS.c.day > day)
+    return int(connection.execute(of_its_day).scalar_one()) + int(
+        connection.execute(since).scalar_one()
+    )
+
+
+def _bytes_of_one(connection: Connection, table: str, size: str) -> float:
+    """Return about how many bytes a row has."""
+    sample = f"SELECT * FROM {table} ORDER BY id DESC LIMIT {_SAMPLE}"
+    of_one = connection.execute(text(f"SELECT avg({size}) FROM ({sample}) AS t")).scalar()
+    return float(of_one or 0)

@@ -17,6 +17,9 @@ from sqlalchemy import (
     Text,
 )
 
+REVISION = "1"
+"""Of the migrations, the one that makes these tables."""
+
 METADATA = MetaData()
 
 _ID = BigInteger().with_variant(Integer, "sqlite")  # SQLite's key of a row, if it is so called
