@@ -510,7 +510,7 @@ _ELEMENT = r"[^\W\d][\w.:-]*+"
 _OPENED = re.compile(rf"<({_ELEMENT})")
 _CLOSED = re.compile(rf"</({_ELEMENT})\s*+>")
 _ATTRIBUTE = re.compile(
-    rf"(?P<before>\s++(?P<attribute>{_ELEMENT})\s*+=\s*+)"
+    rf"(?P<before>(?<!\s)\s++(?P<attribute>{_ELEMENT})\s*+=\s*+)"
     r"(?P<quotes>[\"'])(?P<value>[^<]*?)(?P=quotes)"
 )
 _XML = re.compile(
