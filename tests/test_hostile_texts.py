@@ -24,6 +24,7 @@ from bridge.identity.credentials import credentials
 from bridge.identity.digests import KEY_LENGTH, Digests
 from bridge.identity.hosts import network_of, origin, scheme, subdomain
 from bridge.identity.masking import without_addresses
+from bridge.record.log.redaction import _KEPT_HEADERS
 from bridge.resources import RESOURCES
 from bridge.resources.account import _called
 from bridge.resources.invoice_messages import MESSAGE_FORM
@@ -117,6 +118,8 @@ USED = {
 }
 """How each expression is used that meets a text of a client's, or of v2's."""
 
+USED |= {f"record.log.redaction._KEPT_HEADERS[{name}]": "fullmatch" for name in _KEPT_HEADERS}
+
 OPERATORS = {
     "identity.book._WORD", "identity.book_editing._CREDENTIAL", "record.log.capture._SPAN",
     "settings._DAY", "settings._NEAR", "settings._NOBODY", "settings._PLAIN",
@@ -156,6 +159,10 @@ def patterns() -> Iterator[tuple[str, AnyPattern]]:
                     yield f"{name}.{attribute}", value
                 elif isinstance(value, Form):
                     yield f"{name}.{attribute}", value.plain
+                elif isinstance(value, dict):
+                    for key, each in value.items():
+                        if isinstance(each, re.Pattern):
+                            yield f"{name}.{attribute}[{key}]", each
 
 
 ALL = dict(patterns())

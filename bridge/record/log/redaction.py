@@ -218,9 +218,7 @@ _KEPT_HEADERS: Mapping[str, re.Pattern[str]] = {
     "date": _HTTP_DATE,
     "deprecation": re.compile("@[0-9]{1,12}"),
     "harvest-account-id": _NUMBER,
-    "link": re.compile(
-        rf'<https://api\.harvestapp\.com(?:{_PLACE}|/v2)?[a-z0-9_/]*>; rel="successor-version"'
-    ),
+    "link": re.compile(r'<https://api\.harvestapp\.com(?:/[a-z0-9_]+)+>; rel="successor-version"'),
     "location": re.compile(_PLACE),
     "retry-after": _NUMBER,
     "server": re.compile("harvest-bridge"),
