@@ -40,10 +40,9 @@ from bridge.v1.notes import Notes
 _log = structlog.get_logger("bridge.calls")
 
 _METHODS = frozenset(
-    {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT", "UNKNOWN"}
+    {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"}
 )
-"""Those that a log names (RFC 9110, RFC 5789): any other is its client's to make up. `UNKNOWN` is
-that of a head that cannot be read."""
+"""Those that a log names (RFC 9110, RFC 5789): any other is its client's to make up."""
 
 _WORTH_TELLING = 0.001
 """Seconds of waiting: below that, it is the time that asking takes."""

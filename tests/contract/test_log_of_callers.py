@@ -266,6 +266,25 @@ class TestWhatIsNotThere:
             ("book", True) if is_asked else (None, False)
         )
 
+    @pytest.mark.parametrize(
+        ("target", "masked"),
+        [
+            ("http://acme.harvestapp.com", "/"),
+            ("http://acme.harvestapp.com/api/invoices/7", "/api/invoices/{…}"),
+            ("*", "/{…}"),
+        ],
+    )
+    async def test_its_path_is_told_in_whatever_form_it_was_asked_for(
+        self, log: Logged, bridge: Bridge, target: str, masked: str
+    ) -> None:
+        async with bridge() as client:
+            await client.raw(
+                f"OPTIONS {target} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n".encode()
+            )
+
+        (line,) = calls(log)
+        assert (line["status"], line["path"]) == (404, masked)
+
     async def test_a_method_that_is_none_of_http_is_not_told(
         self, log: Logged, bridge: Bridge
     ) -> None:
