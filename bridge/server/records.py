@@ -62,6 +62,9 @@ INTEGRATIONS = {True: Bound(100, 20_000), False: Bound(100, 1_000)}
 PATHS = {True: Bound(200, 20_000), False: Bound(50, 1_000)}
 """Likewise, of paths."""
 
+SUBJECTS = PATHS
+"""Likewise, of what notes are about: it may be the name of a parameter or an element."""
+
 
 def _told_apart(bounds: Mapping[bool, Bound]) -> dict[bool, ToldApart]:
     return {
@@ -155,8 +158,9 @@ class CallRecord:
 class Recorder:
     """Makes the event of each call that has ended, and tells the sinks, which never wait.
 
-    Callers make up what tells them apart, and paths. So many of those are told apart in a day, of
-    each network or credential and in all: a flood fills no table. The rest is counted together.
+    Callers make up what tells them apart, paths, and what notes are about. So many of those are
+    told apart in a day, of each network or credential and in all: a flood fills no table. The rest
+    is counted together.
     """
 
     def __init__(
@@ -173,6 +177,7 @@ class Recorder:
         self._integration_of = lru_cache(maxsize=4096)(digests.integration)
         self._integrations = _told_apart(INTEGRATIONS)
         self._paths = _told_apart(PATHS)
+        self._subjects = _told_apart(SUBJECTS)
 
     def ended(self, record: CallRecord, tape: Tape | None = None) -> CallEvent | None:
         """Tell the sinks of a call that has ended, and of what was heard of it.
@@ -245,7 +250,7 @@ class Recorder:
             bytes_out=record.bytes_out,
             shared_with=record.shared_with,
             upstream=upstream,
-            notes=tuple([NoteEvent(*note, count) for note, count in record.notes]),
+            notes=self._notes(record),
         )
 
     def _integration(self, record: CallRecord, family: str | None) -> str:
@@ -260,6 +265,15 @@ class Recorder:
     def _path(self, record: CallRecord, path: str) -> str:
         told = self._paths[record.is_known].tells(path, _by(record, record.token or record.login))
         return path if told else "/{…}"
+
+    def _notes(self, record: CallRecord) -> tuple[NoteEvent, ...]:
+        tells = self._subjects[record.is_known].tells
+        by = _by(record, record.token or record.login)
+        counts: dict[tuple[str, str], int] = {}
+        for (code, subject), count in record.notes:
+            note = code, subject if tells(subject, by) else "…"
+            counts[note] = counts.get(note, 0) + count
+        return tuple([NoteEvent(*note, count) for note, count in counts.items()])
 
 
 def _by(record: CallRecord, whose: str | None) -> str:

@@ -11,7 +11,7 @@ import pytest
 
 from bridge.identity.callers import Way
 from bridge.record.log.events import OTHERS
-from bridge.server.records import INTEGRATIONS, PATHS
+from bridge.server.records import INTEGRATIONS, PATHS, SUBJECTS
 from tests.support.books import enter, write_token
 from tests.support.legacy import LegacyClient
 from tests.support.logged import Logged
@@ -320,3 +320,17 @@ class TestAFlood:
         paths = [line["path"] for line in calls(log)]
         assert len(set(paths)) == PATHS[False].of_one + 1
         assert set(paths[-5:]) == {"/{…}"}
+
+    async def test_of_made_up_parameters_leaves_a_bounded_number_of_them(
+        self, log: Logged, bridge: Bridge, upstream: ScriptedUpstream
+    ) -> None:
+        upstream.says(Reply(b"", 401))
+        async with bridge(Way.BEARER) as client:
+            for first in "abcde":
+                made_up = "&".join(f"{first}{'x' * number}=1" for number in range(20))
+                await get(client, ACME, "Bearer made-up", path=f"{LIST}?{made_up}")
+
+        notes = [note for line in calls(log) for note in line["notes"]]
+        assert len({note["subject"] for note in notes}) == SUBJECTS[False].of_one + 1
+        assert sum(note["count"] for note in notes) == 100
+        assert [note["subject"] for note in calls(log)[-1]["notes"]] == ["…"]
