@@ -75,8 +75,7 @@ def subdomain(host: str, domains: Collection[str]) -> str | None:
     return label if label and rest in domains else None
 
 
-_PLAIN = re.compile(r"(?=.{1,253}\Z)[a-z0-9_-]{1,63}(?:\.[a-z0-9_-]{1,63})*")
-"""A name as resolvers take it (RFC 2181, section 11, for the underscore)."""
+_PLAIN = re.compile(r"(?=.{1,253}\Z)[a-z0-9-]{1,63}(?:\.[a-z0-9-]{1,63})*")
 
 
 def for_a_log(host: str) -> str:

@@ -170,7 +170,6 @@ def test_the_subdomain_is_the_one_label_before_a_known_domain(host: str, label: 
         ("Bridge.Internal:8443", "bridge.internal"),
         ("harvestapp.com.", "harvestapp.com"),
         ("10.0.0.1", "10.0.0.1"),
-        ("harvest_bridge:8080", "harvest_bridge"),
         ("[2001:DB8::1]:8080", "2001:db8::1"),
         ("[::1]", "::1"),
         ("[fe80::1%jane@doe.org]", "…"),
