@@ -25,7 +25,7 @@ class Origin(NamedTuple):
     host: str
     """As the client asked for it, perhaps with a port."""
     address: str
-    """Where it comes from, as it is."""
+    """Where it comes from."""
 
 
 def origin(
@@ -43,11 +43,11 @@ def origin(
     written.
     """
     if not trusted_proxies or not is_trusted(peer, trusted_proxies):
-        return Origin(network_of(peer), host, peer)
+        return Origin(network_of(peer), host, spelled(peer))
     latest_first = reversed(",".join(forwarded_for).split(","))
     hops = (without_port(hop.strip()) for hop in latest_first if hop.strip())
     address = next((hop for hop in hops if not is_trusted(hop, trusted_proxies)), peer)
-    return Origin(network_of(address), _nearest(forwarded_host) or host, address)
+    return Origin(network_of(address), _nearest(forwarded_host) or host, spelled(address))
 
 
 def scheme(
@@ -79,7 +79,7 @@ _PLAIN = re.compile(r"(?=.{1,253}\Z)[a-z0-9-]{1,63}(?:\.[a-z0-9-]{1,63})*")
 
 
 def for_a_log(host: str) -> str:
-    """Return the name of a host in lower case, or `…` for what may be something else.
+    """Return the name or address of a host in lower case, or `…` for what may be something else.
 
     A client can write anything into it; a v2 token has a part that is longer than one of a name.
     """
@@ -93,7 +93,8 @@ _LONGEST = 300
 @lru_cache(maxsize=1024)
 def _plain(host: str) -> str:
     name = without_port(host).lower().rstrip(".")
-    return name if _PLAIN.fullmatch(name) else "…"
+    is_address = "%" not in name and _octets_of_ipv6(name) is not None
+    return name if is_address or _PLAIN.fullmatch(name) else "…"
 
 
 _ADDRESS = re.compile(r"[0-9A-Fa-f.:]{2,45}(?:%[A-Za-z0-9._-]{1,15})?(?:/64)?")
@@ -134,15 +135,29 @@ def network_of(address: str) -> str:
     Whoever has one address of an IPv6 network has them all (RFC 4291, section 2.5.4). An IPv4
     address that comes in IPv6 is the IPv4 one; what is no IP address is left as it is.
     """
-    if ":" not in address:
-        return address
-    try:
-        octets = socket.inet_pton(socket.AF_INET6, address.partition("%")[0])
-    except (OSError, ValueError):
+    if (octets := _octets_of_ipv6(address)) is None:
         return address
     if octets.startswith(_IPV4_MAPPED):
         return socket.inet_ntop(socket.AF_INET, octets[len(_IPV4_MAPPED) :])
     return socket.inet_ntop(socket.AF_INET6, octets[:8] + bytes(8)) + "/64"
+
+
+def spelled(address: str) -> str:
+    """Return an IP address in its one spelling (RFC 5952), what comes of IPv4 in IPv6 as IPv4."""
+    if (octets := _octets_of_ipv6(address)) is None:
+        return address
+    if octets.startswith(_IPV4_MAPPED):
+        return socket.inet_ntop(socket.AF_INET, octets[len(_IPV4_MAPPED) :])
+    return socket.inet_ntop(socket.AF_INET6, octets) + "".join(address.partition("%")[1:])
+
+
+def _octets_of_ipv6(address: str) -> bytes | None:
+    if ":" not in address:
+        return None
+    try:
+        return socket.inet_pton(socket.AF_INET6, address.partition("%")[0])
+    except (OSError, ValueError):
+        return None
 
 
 _IPV4_MAPPED = bytes(10) + b"\xff\xff"

@@ -25,6 +25,7 @@ AUTHENTICATION_FAILED = "Authentication failed for API request."
 
 FAILURES: dict[type[Exception], Failure] = {
     v1.InvalidRequest: Failure(400),
+    v1.UnreadableHead: Failure(400),
     v1.NotIdentified: Failure(401, AUTHENTICATION_FAILED),
     v1.NotFound: Failure(404),
     v1.MethodNotAllowed: Failure(405),

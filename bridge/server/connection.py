@@ -27,6 +27,7 @@ from bridge.v1.errors import (
     MethodNotAllowed,
     Overloaded,
     RequestTimeout,
+    UnreadableHead,
 )
 from bridge.v1.problems import Problem
 
@@ -45,7 +46,6 @@ _TCP_CLOSED = 7
 """The state of a lost connection, which is the first byte of Linux' `struct tcp_info`."""
 
 _BYTES = struct.Struct("i")
-
 
 _TLS_HANDSHAKE = b"\x16\x03"
 """How the first record of TLS, and of SSL 3.0, begins (RFC 8446, section 5.1)."""
@@ -86,6 +86,7 @@ class Connection(web.RequestHandler):
         "_wire",
         "address",
         "fault",
+        "http",
         "repairs",
         "shares",
         "tls",
@@ -135,6 +136,8 @@ class Connection(web.RequestHandler):
         """Whether what comes behind the request under way is not read."""
         self.fault: LegacyCallError | None = None
         """Why the request under way is refused, whatever it asks for."""
+        self.http = ""
+        """The version of HTTP that the request under way is in."""
         self.repairs: tuple[str, ...] = ()
         """The codes of the notes on the head of the request under way."""
         self._head_timer: asyncio.TimerHandle | None = None
@@ -187,6 +190,7 @@ class Connection(web.RequestHandler):
     def judge(self, message: RawRequestMessage) -> None:
         """Find the `fault` of the request under way, if it has one that its parser lets pass."""
         self.fault = None
+        self.http = f"{message.version.major}.{message.version.minor}"
         if message.version not in VERSIONS:
             self.fault = InvalidRequest(
                 "Only HTTP/1.0 and HTTP/1.1 are spoken here.", Problem.HTTP_VERSION
@@ -345,7 +349,7 @@ class Connection(web.RequestHandler):
         if self._standing is self._front.waiting:
             if self._behind:
                 self._front.count_unread(self.address, "broken-off")
-                self._refuse(InvalidRequest("The head of the request broke off.", Problem.BAD_HEAD))
+                self._refuse(UnreadableHead("The head of the request broke off."))
             return False
         if (
             self._asked_at is None
@@ -370,16 +374,14 @@ class Connection(web.RequestHandler):
             if len(data) > self._limits.head_size:
                 self._front.count_unread(self.address, "long-head")
                 self._refuse(
-                    InvalidRequest(
-                        f"The head has more than {self._limits.head_size} bytes.", Problem.BAD_HEAD
-                    )
+                    UnreadableHead(f"The head has more than {self._limits.head_size} bytes.")
                 )
             elif self._head_timer is None:
                 self._start_head_timer()
             return
         if end < 0 and data.startswith(_TLS_HANDSHAKE):
             self._front.count_unread(self.address, "tls", "it spoke TLS, and this is plain HTTP")
-            self._refuse(InvalidRequest(_NOT_HTTP, Problem.BAD_HEAD))
+            self._refuse(UnreadableHead(_NOT_HTTP))
             return
         # What is no HTTP need not come to an end.
         head, self._behind = (data, b"") if end < 0 else (data[:end], data[end:])
@@ -395,7 +397,7 @@ class Connection(web.RequestHandler):
         super().data_received(head)
         if (announced := _announced(self)) is None:
             self._front.count_unread(self.address, "bad-head")
-            self._refuse(InvalidRequest(_NOT_HTTP, Problem.BAD_HEAD))
+            self._refuse(UnreadableHead(_NOT_HTTP))
             return
         self._body, self._body_left = announced
         self._last_bytes = b""
@@ -520,14 +522,13 @@ class Connection(web.RequestHandler):
             return "defect", RuntimeError()
         if isinstance(exc, LineTooLong):
             line, field = self._limits.line_size, self._limits.field_size
-            return "long-head", InvalidRequest(
-                f"The URL has more than {line} bytes, or a header more than {field}.",
-                Problem.BAD_HEAD,
+            return "long-head", UnreadableHead(
+                f"The URL has more than {line} bytes, or a header more than {field}."
             )
         if message is not None and message.startswith("Too many headers"):
             said = f"There are more than {self._limits.fields} headers."
-            return "many-fields", InvalidRequest(said, Problem.BAD_HEAD)
-        return "bad-head", InvalidRequest(_NOT_HTTP, Problem.BAD_HEAD)
+            return "many-fields", UnreadableHead(said)
+        return "bad-head", UnreadableHead(_NOT_HTTP)
 
 
 def _unacknowledged(wire: asyncio.Transport) -> int | None:

@@ -14,7 +14,7 @@ from traceback import format_tb
 from typing import TYPE_CHECKING, Any
 
 import structlog
-from aiohttp import HttpVersion10, HttpVersion11, web
+from aiohttp import web
 
 from bridge.identity.book import Book
 from bridge.identity.callers import Caller, Identification, Refusal, Way
@@ -296,6 +296,8 @@ class Endpoint:
         caller = await self._who(call, host, asked)
         if isinstance(match, LegacyCallError):
             raise match
+        # Not sooner: it tells that there is something.
+        record.successor = match.resource.successor.format_map(match.ids)
         record.dialect = caller.dialect or record.dialect
         xml, match = match, _in_format(match, list_field(request.headers, "Accept"))
         if match is not xml:
@@ -322,7 +324,7 @@ class Endpoint:
             proxies,
         )
         asked = subdomain(host, self._settings.domains) or self._settings.subdomain
-        call.network, record.http = network, _HTTP.get(request.version)
+        call.network, record.http = network, call.connection.http
         record.host, record.subdomain = for_a_log(host), subdomain_for_a_log(asked)
         if proxies and is_trusted(peer, proxies):
             # The proxy has it from whoever called, and TLS ends there.
@@ -335,7 +337,8 @@ class Endpoint:
     def _find(self, call: Call) -> Match | LegacyCallError:
         """Return what is called, or why nothing under v1's roots is; that, too, is somebody's."""
         record, path = call.record, call.request.rel_url.raw_path
-        if not path.startswith("/"):  # such as `OPTIONS *`
+        if not path.startswith("/"):  # `OPTIONS *`, or a URL without a path
+            record.path = path_for_a_log(f"/{path}")
             raise NotFound("Nothing is at this path.")
         try:
             match = self._router.match(call.request.method, path, record.notes)
@@ -348,7 +351,6 @@ class Endpoint:
                 raise
             return error
         record.route = match.call.path
-        record.successor = match.resource.successor.format_map(match.ids)
         record.dialect = self._settings.dialect or match.call.dialect
         return match
 
@@ -448,12 +450,11 @@ class Endpoint:
 
     async def _write(self, call: Call, match: Match, caller: Caller) -> None:
         """Answer a call that changes something, and go on with it even if its client hangs up."""
-        request, posts = call.request, match.call.method == "POST"
+        posts = match.call.method == "POST"
         with self.bodies.growing(call.shares) as take:
             # Before a place is taken: a client that sends slowly would keep it from those who have
             # asked.
-            body = await self._read_body(request, take) if posts else b""
-            call.record.bytes_in = len(body)
+            body = await self._read_body(call, take) if posts else b""
             if call.tape is not None:
                 call.tape.sent(body)
             errand = self._errand(call)
@@ -490,12 +491,18 @@ class Endpoint:
                 finally:
                     writing.give_turns_back()
 
-    async def _read_body(self, request: web.BaseRequest, take: Callable[[int], None]) -> bytes:
+    async def _read_body(self, call: Call, take: Callable[[int], None]) -> bytes:
+        request, record = call.request, call.record
+
+        def count(size: int) -> None:
+            record.bytes_in += size
+            take(size)
+
         codings = (list_field(request.headers, "Content-Encoding") or "identity").lower()
         if any(each.strip() != "identity" for each in codings.split(",")):
             # No v1 client compresses what it sends, and what is not inflated is no bomb.
             raise UnsupportedMediaType("Send the body without a Content-Encoding.")
-        return await read_body(request, self._body_limits, take)
+        return await read_body(request, self._body_limits, count)
 
     async def _run(  # noqa: PLR0913, PLR0917 - whose flow, and what it is run with
         self,
@@ -614,7 +621,6 @@ class Endpoint:
             response.force_close()
         if call.is_write or not call.client_is_gone:
             record.status = answer.status
-            record.bytes_out = 0 if call.request.method == "HEAD" else sum(map(len, answer.body))
         if call.tape is not None:
             call.tape.answered(
                 response.headers, () if call.request.method == "HEAD" else answer.body
@@ -627,6 +633,7 @@ class Endpoint:
         except ConnectionError:
             record.outlived_client = call.is_write
             return False
+        record.bytes_out = 0 if call.request.method == "HEAD" else sum(map(len, answer.body))
         return True
 
 
@@ -674,8 +681,6 @@ def _in_format(match: Match, accept: str | None) -> Match:
         raise NotAcceptable(f"Only XML is spoken here: {how}.")
     return match._replace(call=replace(match.call, flow=match.call.json_flow))
 
-
-_HTTP = {HttpVersion11: "1.1", HttpVersion10: "1.0"}
 
 _NO_QUERY: Mapping[str, str] = {}
 

@@ -40,10 +40,9 @@ from bridge.v1.notes import Note, Notes
 _log = structlog.get_logger("bridge.calls")
 
 _METHODS = frozenset(
-    {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT", "UNKNOWN"}
+    {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"}
 )
-"""Those that a log names (RFC 9110, RFC 5789): any other is its client's to make up. `UNKNOWN` is
-that of a head that cannot be read."""
+"""Those that a log names (RFC 9110, RFC 5789): any other is its client's to make up."""
 
 _WORTH_TELLING = 0.001
 """Seconds of waiting: below that, it is the time that asking takes."""
@@ -166,8 +165,9 @@ class CallRecord:
 class Recorder:
     """Makes the event of each call that has ended, and tells the sinks, which never wait.
 
-    Callers make up what tells them apart, and paths. So many of those are told apart in a day, of
-    each network or credential and in all: a flood fills no table. The rest is counted together.
+    Callers make up what tells them apart, paths, and what notes are about. So many of those are
+    told apart in a day, of each network or credential and in all: a flood fills no table. The rest
+    is counted together.
     """
 
     def __init__(

@@ -25,6 +25,10 @@ class InvalidRequest(LegacyCallError):
         self.problem = problem
 
 
+class UnreadableHead(LegacyCallError):
+    """What came is no request of HTTP/1.1, or is one that is too long."""
+
+
 class NotIdentified(LegacyCallError):
     """No credential came with the call, or none that any enabled way of calling accepts.
 

@@ -6,7 +6,6 @@ from enum import StrEnum
 class Problem(StrEnum):
     """Why a request is a 400."""
 
-    BAD_HEAD = "bad-head"
     HTTP_VERSION = "http-version"
     TRANSFER_CODING = "transfer-coding"
     BODY_BROKEN_OFF = "body-broken-off"

@@ -149,6 +149,7 @@ class TestWrites:
 
         (line,) = log.lines("client_gone")
         assert (line["request_id"], line["method"], line["status"]) == ("post-1", "POST", 201)
+        assert (line["bytes_in"], line.get("bytes_out", 0)) == (len(HELLO), 0)
         assert [call["status"] for call in line["upstream"]] == [201]
         assert outcomes(journal) == ["done"]
 

@@ -11,7 +11,7 @@ import pytest
 
 from bridge.identity.callers import Way
 from bridge.record.log.events import OTHERS
-from bridge.server.records import INTEGRATIONS, PATHS
+from bridge.server.records import INTEGRATIONS, PATHS, SUBJECTS
 from tests.support.books import enter, write_token
 from tests.support.legacy import LegacyClient
 from tests.support.logged import Logged
@@ -266,6 +266,25 @@ class TestWhatIsNotThere:
             ("book", True) if is_asked else (None, False)
         )
 
+    @pytest.mark.parametrize(
+        ("target", "masked"),
+        [
+            ("http://acme.harvestapp.com", "/"),
+            ("http://acme.harvestapp.com/api/invoices/7", "/api/invoices/{…}"),
+            ("*", "/{…}"),
+        ],
+    )
+    async def test_its_path_is_told_in_whatever_form_it_was_asked_for(
+        self, log: Logged, bridge: Bridge, target: str, masked: str
+    ) -> None:
+        async with bridge() as client:
+            await client.raw(
+                f"OPTIONS {target} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n".encode()
+            )
+
+        (line,) = calls(log)
+        assert (line["status"], line["path"]) == (404, masked)
+
     async def test_a_method_that_is_none_of_http_is_not_told(
         self, log: Logged, bridge: Bridge
     ) -> None:
@@ -301,3 +320,17 @@ class TestAFlood:
         paths = [line["path"] for line in calls(log)]
         assert len(set(paths)) == PATHS[False].of_one + 1
         assert set(paths[-5:]) == {"/{…}"}
+
+    async def test_of_made_up_parameters_leaves_a_bounded_number_of_them(
+        self, log: Logged, bridge: Bridge, upstream: ScriptedUpstream
+    ) -> None:
+        upstream.says(Reply(b"", 401))
+        async with bridge(Way.BEARER) as client:
+            for first in "abcde":
+                made_up = "&".join(f"{first}{'x' * number}=1" for number in range(20))
+                await get(client, ACME, "Bearer made-up", path=f"{LIST}?{made_up}")
+
+        notes = [note for line in calls(log) for note in line["notes"]]
+        assert len({note["subject"] for note in notes}) == SUBJECTS[False].of_one + 1
+        assert sum(note["count"] for note in notes) == 100
+        assert [note["subject"] for note in calls(log)[-1]["notes"]] == ["…"]

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from bridge.v1.problems import Problem
-from tests.support.legacy import LegacyClient
+from tests.support.legacy import BASIC, LegacyClient
 from tests.support.logged import Logged
 from tests.support.running import running_bridge
 from tests.support.upstream import Reply, ScriptedUpstream, message, page
@@ -148,6 +148,7 @@ class TestProblems:
 
         assert (call(log)["status"], call(log)["problem"]) == (400, problem)
         assert call(log)["address"] == "127.0.0.1"
+        assert call(log)["http"] == ("2.0" if problem is Problem.HTTP_VERSION else "1.1")
 
     @pytest.mark.parametrize("status", [400, 422])
     async def test_that_v2_has(
@@ -249,3 +250,13 @@ class TestSizes:
         await bridge.call("HEAD", LIST)
 
         assert "bytes_out" not in call(log)
+
+    async def test_of_a_body_that_is_too_large_what_was_read_counts(
+        self, log: Logged, bridge: LegacyClient
+    ) -> None:
+        head = f"POST {SEND} HTTP/1.1\r\nHost: x\r\nAuthorization: {BASIC}\r\n"
+        chunks = b"5\r\nhello\r\n100000\r\n" + bytes(2**20)
+        await bridge.raw(head.encode() + b"Transfer-Encoding: chunked\r\n\r\n" + chunks)
+
+        assert call(log)["status"] == 413
+        assert 5 <= call(log)["bytes_in"] <= 2**20

@@ -969,7 +969,9 @@ REFUSED: Mapping[str, Refused] = {
 
 
 def test_every_row_of_failures_is_driven() -> None:
-    covered_by_a_test_of_its_own = {v1.Overloaded, v1.AttemptsPaused, v2.UpstreamUnavailable}
+    covered_by_a_test_of_its_own = {
+        v1.UnreadableHead, v1.Overloaded, v1.AttemptsPaused, v2.UpstreamUnavailable,
+    }  # fmt: skip
     say_nothing_of_the_call = {v1.NotOnRecord, v1.Leaving}
 
     driven = {each.cause for each in REFUSED.values()} | covered_by_a_test_of_its_own

@@ -44,6 +44,22 @@ def test_the_address_is_that_of_the_last_hop_that_is_not_trusted(
 
 
 @pytest.mark.parametrize(
+    ("hop", "address"),
+    [
+        ("192.0.2.7", "192.0.2.7"),
+        ("::ffff:192.0.2.7", "192.0.2.7"),
+        ("[2001:DB8:0::7]:443", "2001:db8::7"),
+        ("fe80::7%eth0", "fe80::7%eth0"),
+        ("unknown", "unknown"),
+        ("1:2:3", "1:2:3"),
+    ],
+)
+def test_an_address_has_one_spelling(hop: str, address: str) -> None:
+    assert origin("10.0.0.1", "a", [hop], (), TRUSTED).address == address
+    assert origin(hop.partition("]")[0].lstrip("["), "a", (), (), ()).address == address
+
+
+@pytest.mark.parametrize(
     ("address", "network"),
     [
         ("192.0.2.7", "192.0.2.7"),
@@ -154,6 +170,9 @@ def test_the_subdomain_is_the_one_label_before_a_known_domain(host: str, label: 
         ("Bridge.Internal:8443", "bridge.internal"),
         ("harvestapp.com.", "harvestapp.com"),
         ("10.0.0.1", "10.0.0.1"),
+        ("[2001:DB8::1]:8080", "2001:db8::1"),
+        ("[::1]", "::1"),
+        ("[fe80::1%jane@doe.org]", "…"),
         ("", "…"),
         ("jane@doe.org", "…"),
         (f"1234567.pt.{'a' * 64}", "…"),

@@ -77,6 +77,8 @@ class Engine:
             source, pattern.flags & ~(re.UNICODE if isinstance(source, bytes) else 0)
         )
         self._match = self._sequence(list(tree), pattern.flags)
+        self._groups: dict[int, str] = {}
+        """What each group has matched last."""
 
     def run(self, use: str, text: str) -> Any:
         """Do what the method `use` does, over a text, and count its steps anew."""
@@ -127,8 +129,10 @@ class Engine:
             least, most, inner = value
             return self._repeat(code, least, most, inner, flags)
         if code is codes.SUBPATTERN:
-            _, more, less, inner = value
-            return self._sequence(list(inner), (flags | more) & ~less)
+            number, more, less, inner = value
+            return self._group(number, self._sequence(list(inner), (flags | more) & ~less))
+        if code is codes.GROUPREF:
+            return self._reference(value, flags)
         if code is codes.BRANCH:
             return self._branch([self._sequence(list(each), flags) for each in value[1]])
         if code is codes.ATOMIC_GROUP:
@@ -147,6 +151,33 @@ class Engine:
         def match(at: int, go: _Go) -> int | None:
             self.steps += 1
             return go(at + 1) if at < len(self.text) and passes(self.text[at]) else None
+
+        return match
+
+    def _group(self, number: int | None, inner: _Match) -> _Match:
+        if number is None:
+            return inner
+
+        def match(at: int, go: _Go) -> int | None:
+            before = self._groups.get(number, "")
+
+            def ended(end: int) -> int | None:
+                self._groups[number] = self.text[at:end]
+                if (found := go(end)) is None:
+                    self._groups[number] = before
+                return found
+
+            return inner(at, ended)
+
+        return match
+
+    def _reference(self, number: int, flags: int) -> _Match:
+        assert not flags & re.IGNORECASE
+
+        def match(at: int, go: _Go) -> int | None:
+            said = self._groups[number]
+            self.steps += 1 + len(said)
+            return go(at + len(said)) if self.text.startswith(said, at) else None
 
         return match
 
@@ -176,6 +207,8 @@ class Engine:
         return match
 
     def _at(self, where: Any, flags: int) -> _Match:
+        is_word = _CATEGORIES[codes.CATEGORY_WORD]
+
         def match(at: int, go: _Go) -> int | None:
             self.steps += 1
             text = self.text
@@ -185,6 +218,8 @@ class Engine:
                 holds = at == 0 or bool(flags & re.MULTILINE and text[at - 1] == "\n")
             elif where is codes.AT_END_STRING:
                 holds = at == len(text)
+            elif where is codes.AT_BOUNDARY:
+                holds = is_word(text[at - 1 : at]) != is_word(text[at : at + 1])
             else:
                 assert where is codes.AT_END, where
                 holds = at == len(text) or text[at:] == "\n"

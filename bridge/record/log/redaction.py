@@ -218,9 +218,7 @@ _KEPT_HEADERS: Mapping[str, re.Pattern[str]] = {
     "date": _HTTP_DATE,
     "deprecation": re.compile("@[0-9]{1,12}"),
     "harvest-account-id": _NUMBER,
-    "link": re.compile(
-        rf'<https://api\.harvestapp\.com(?:{_PLACE}|/v2)?[a-z0-9_/]*>; rel="successor-version"'
-    ),
+    "link": re.compile(r'<https://api\.harvestapp\.com(?:/[a-z0-9_]+)+>; rel="successor-version"'),
     "location": re.compile(_PLACE),
     "retry-after": _NUMBER,
     "server": re.compile("harvest-bridge"),
@@ -517,7 +515,7 @@ _ELEMENT = r"[^\W\d][\w.:-]*+"
 _OPENED = re.compile(rf"<({_ELEMENT})")
 _CLOSED = re.compile(rf"</({_ELEMENT})\s*+>")
 _ATTRIBUTE = re.compile(
-    rf"(?P<before>\s++(?P<attribute>{_ELEMENT})\s*+=\s*+)"
+    rf"(?P<before>(?<!\s)\s++(?P<attribute>{_ELEMENT})\s*+=\s*+)"
     r"(?P<quotes>[\"'])(?P<value>[^<]*?)(?P=quotes)"
 )
 _XML = re.compile(
