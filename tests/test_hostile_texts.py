@@ -53,6 +53,7 @@ USED = {
     "identity.hosts._LABEL": "fullmatch",
     "identity.hosts._PLAIN": "fullmatch",
     "identity.masking._AT": "search",
+    "identity.masking._TOKEN": "finditer",
     "identity.masking._WORD": "finditer",
     "record.log.redaction._ASSIGNED": "finditer",
     "record.log.redaction._ATTRIBUTE": "finditer",
@@ -84,6 +85,7 @@ USED = {
     "server.admin.dashboard.pages._OWN_PATH": "fullmatch",
     "server.admin.guard._ID": "fullmatch",
     "server.admin.guard._LOCAL_PATH": "fullmatch",
+    "server.admin.side._BRACKETED": "fullmatch",
     "server.answers._SANE_ID": "fullmatch",
     "server.heads._LINE_BREAKS": "finditer",
     "server.heads._WRAPPED": "finditer",
@@ -121,7 +123,7 @@ USED = {
 USED |= {f"record.log.redaction._KEPT_HEADERS[{name}]": "fullmatch" for name in _KEPT_HEADERS}
 
 OPERATORS = {
-    "identity.book._WORD", "identity.book_editing._CREDENTIAL", "record.log.capture._SPAN",
+    "guide.explaining._ORIGIN", "identity.book._WORD", "identity.book_editing._CREDENTIAL", "record.log.capture._SPAN",
     "settings._DAY", "settings._NEAR", "settings._NOBODY", "settings._PLAIN",
 }  # fmt: skip
 """Those that meet only what the operator has written."""

@@ -15,7 +15,7 @@ def without_addresses(text: str) -> str:
     return _WORD.sub(lambda word: "…" if _AT.search(word[0]) else word[0], text)
 
 
-_TOKEN = re.compile(r"[0-9]+\.[a-z]{2}\.[A-Za-z0-9_-]{12,}")
+_TOKEN = re.compile(r"(?<![0-9])[0-9]+\.[a-z]{2}\.[A-Za-z0-9_-]{12,}")
 """What a token of v2 looks like: `1234567.pt.…`, or `.at.` of OAuth2."""
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from bridge.identity.callers import Way
 from bridge.record.log.events import OTHERS
-from bridge.server.records import INTEGRATIONS, PATHS, SUBJECTS
+from bridge.server.records import INTEGRATIONS, NOTED, PATHS
 from tests.support.books import enter, write_token
 from tests.support.legacy import LegacyClient
 from tests.support.logged import Logged
@@ -326,11 +326,11 @@ class TestAFlood:
     ) -> None:
         upstream.says(Reply(b"", 401))
         async with bridge(Way.BEARER) as client:
-            for first in "abcde":
+            for first in "abcdefghijkl":
                 made_up = "&".join(f"{first}{'x' * number}=1" for number in range(20))
                 await get(client, ACME, "Bearer made-up", path=f"{LIST}?{made_up}")
 
         notes = [note for line in calls(log) for note in line["notes"]]
-        assert len({note["subject"] for note in notes}) == SUBJECTS[False].of_one + 1
-        assert sum(note["count"] for note in notes) == 100
+        assert len({note["subject"] for note in notes}) == NOTED[False].of_one + 1
+        assert sum(note["count"] for note in notes) == 240
         assert [note["subject"] for note in calls(log)[-1]["notes"]] == ["…"]
