@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from bridge.record.log.ids import with_text_ids
 from bridge.settings import PREFIX, Part, Settings, WrongSetting, load
 
 
@@ -147,20 +148,5 @@ BETWEEN = 3
 
 
 def to_json(value: Any) -> str:  # noqa: ANN401 - whatever msgspec knows
-    """Spell a value as JSON in ASCII, which does nothing to a terminal; ids of calls are strings.
-
-    JavaScript, and jq, know no integers of their length.
-    """
-    plain = msgspec.to_builtins(value)
-    return json.dumps(_with_text_ids(plain))
-
-
-def _with_text_ids(value: Any) -> Any:  # noqa: ANN401
-    if isinstance(value, list):
-        return [_with_text_ids(each) for each in value]
-    if isinstance(value, dict):
-        return {
-            key: str(each) if key == "id" and isinstance(each, int) else _with_text_ids(each)
-            for key, each in value.items()
-        }
-    return value
+    """Spell a value as JSON in ASCII, which does nothing to a terminal; ids of calls are texts."""
+    return json.dumps(with_text_ids(msgspec.to_builtins(value)))

@@ -179,16 +179,16 @@ async def test_a_page_says_who_still_calls_v1_from_where_since_when_and_how_ofte
         shown = await look("/integrations", "the billing run", "the CRM", "127.0.0.1")
 
     assert {
-        (each["title"], each["network"], each["calls"])
+        (each["name"], each["agent"], each["network"], each["calls"])
         for each in shown["integrations"]
         if each["calls"]
     } == {
-        ("the billing run", "127.0.0.1", 5),
-        ("acme, Java, 127.0.0.1", "127.0.0.1", 3),
-        ("the CRM", "127.0.0.1", 4),
-        ("the ledger", "127.0.0.1", 1),
-        ("acme, curl, 127.0.0.1", "127.0.0.1", 1),
-        ("acme, Python-urllib, 127.0.0.1", "127.0.0.1", 1),
+        ("the billing run", "PHP Wrapper Library for Harvest API", "127.0.0.1", 5),
+        (None, "Java", "127.0.0.1", 3),
+        ("the CRM", "Ruby", "127.0.0.1", 4),
+        ("the ledger", "MSIE", "127.0.0.1", 1),
+        (None, "curl", "127.0.0.1", 1),
+        (None, "Python-urllib", "127.0.0.1", 1),
     }
     for each in shown["integrations"]:
         assert 0 < each["first_seen"] <= each["last_seen"]

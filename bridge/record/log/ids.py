@@ -3,6 +3,7 @@
 import secrets
 import time
 from collections.abc import Callable
+from typing import Any
 
 TIME_SHIFT = 22
 """Bits of an id below its milliseconds since 1970."""
@@ -33,3 +34,21 @@ class Ids:
             latest = self._latest + 1
         self._latest = latest
         return latest >> _SEQUENCE << TIME_SHIFT | self._process | latest & ((1 << _SEQUENCE) - 1)
+
+
+def with_text_ids(value: Any) -> Any:  # noqa: ANN401 - whatever JSON can be
+    """Return what is to be JSON with the ids of calls as texts, below `id` and `before`.
+
+    JavaScript, and jq before 1.7, round integers of their length.
+    """
+    match value:
+        case list():
+            return [with_text_ids(each) for each in value]
+        case dict():
+            return {
+                name: str(each)
+                if name in {"id", "before"} and isinstance(each, int)
+                else with_text_ids(each)
+                for name, each in value.items()
+            }
+    return value

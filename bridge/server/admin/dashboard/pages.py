@@ -28,6 +28,7 @@ from bridge.record.log.capture import ALL, Mode, Rule, UnusableRule, read_span
 from bridge.record.log.database import LogError
 from bridge.record.log.events import Outcome
 from bridge.record.log.finding import Filter
+from bridge.record.log.ids import with_text_ids
 from bridge.record.log.reports import Log, State, UnknownIntegration
 from bridge.resources import RESOURCES
 from bridge.server.admin.dashboard import charts, views, words
@@ -296,7 +297,9 @@ class Dashboard:
 
     def _json(self, page: Page, asked: Asked) -> bytes | None:
         view = page.gather(self._log(), asked)
-        return None if view is None else msgspec.json.encode(view)
+        if view is None:
+            return None
+        return msgspec.json.encode(with_text_ids(msgspec.to_builtins(view)))
 
     async def _asked(self, page: Page, request: AdminRequest) -> Asked:
         # Texts of a URL may hold lone surrogates, which no database takes.
