@@ -2,6 +2,8 @@
 
 import sqlite3
 import stat
+import subprocess
+import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -11,9 +13,11 @@ from threading import Barrier
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import text
 
 from bridge.record.journal import open_journal
+from bridge.record.log import upgrading
 from bridge.record.log.database import (
     KEY_LENGTH,
     LogError,
@@ -25,7 +29,7 @@ from bridge.record.log.database import (
     shown,
     writing,
 )
-from bridge.record.log.tables import METADATA
+from bridge.record.log.tables import METADATA, REVISION
 from tests.record.support import WINDOW
 from tests.support.gateways import free_port
 
@@ -51,6 +55,27 @@ def test_migrations_lead_to_the_tables(database: str) -> None:
     engine.dispose()
 
     assert differences == []
+
+
+def test_the_tables_are_those_of_the_latest_revision() -> None:
+    migrations = Path(upgrading.__file__).parent / "migrations"
+
+    assert ScriptDirectory(str(migrations)).get_current_head() == REVISION
+
+
+def test_what_most_starts_do_without_is_not_imported(tmp_path: Path) -> None:
+    """Else each start of the bridge, and each question to its log, would take twice as long."""
+    database = str(tmp_path / "log.sqlite")
+    open_database(database, KEY).dispose()
+    asks = (
+        "import sys; import bridge.server.service;"
+        "from bridge.record.log.database import open_database;"
+        f"open_database({database!r}, {KEY!r}).dispose();"
+        "print({'alembic', 'opentelemetry', 'psycopg'} & {*sys.modules})"
+    )
+    told = subprocess.run([sys.executable, "-c", asks], capture_output=True, check=True, text=True)
+
+    assert told.stdout == "set()\n"
 
 
 def test_a_database_is_opened_again_as_it_was_left(database: str) -> None:

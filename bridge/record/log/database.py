@@ -1,9 +1,9 @@
 """The database of the translation log: opened, made, upgraded, bound to the key of its digests.
 
-What its tables are is in `tables`, how they become that in `migrations`; `writer` fills them.
+What its tables are is in `tables`, how they become that in `upgrading`; `writer` fills them. What
+most starts do without, and takes long to import, is imported when it is needed.
 """
 
-import logging
 import os
 import secrets
 import sqlite3
@@ -13,16 +13,19 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any
 
-import psycopg
-from alembic import command
-from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
-from psycopg.abc import Buffer
-from psycopg.adapt import Loader
-from sqlalchemy import URL, Connection, Engine, create_engine, event, insert, make_url, select, text
+from sqlalchemy import (
+    URL,
+    Connection,
+    Engine,
+    create_engine,
+    event,
+    insert,
+    inspect,
+    make_url,
+    select,
+    text,
+)
 from sqlalchemy.exc import (
     ArgumentError,
     DataError,
@@ -32,7 +35,7 @@ from sqlalchemy.exc import (
 )
 from sqlalchemy.pool import QueuePool
 
-from bridge.record.log.tables import INSTALLATION
+from bridge.record.log.tables import INSTALLATION, REVISION
 
 BUSY_TIMEOUT = 5.0
 """Seconds to wait for another process that writes to the SQLite file."""
@@ -45,24 +48,6 @@ ADVISORY_LOCK = int.from_bytes(b"HBlg", "big")
 
 _APPLICATION_ID = int.from_bytes(b"HBlg", "big")
 """In the header of the SQLite file, so that no other program's is taken for a translation log."""
-
-_MIGRATIONS = Path(__file__).parent / "migrations"
-
-# At each start it would tell which kind of database it takes ours for.
-logging.getLogger("alembic").setLevel(logging.WARNING)
-
-# A server that has died without a word is noticed within some 15 seconds, and no statement holds
-# the writer for ever. libpq's names and units; what the URL says of these counts more.
-_SERVER_DEFAULTS: dict[str, Any] = {
-    "connect_timeout": 5,
-    "keepalives_idle": 5,
-    "keepalives_interval": 3,
-    "keepalives_count": 3,
-    "tcp_user_timeout": 15_000,
-    "options": "-c statement_timeout=60000 -c lock_timeout=10000 -c timezone=UTC",
-    "application_name": "harvest-bridge",
-}
-
 
 _MAY_PASS = frozenset({"08", "40", "53", "55", "57", "58"})
 """PostgreSQL's classes of errors of connections, rollback, resources, locks, operators, disks."""
@@ -257,13 +242,9 @@ def _one_line(error: object) -> str:
 
 def _engine(database: str) -> Engine:
     if is_server(database):
-        url = _url(database).set(drivername="postgresql+psycopg")
-        defaults = {
-            name: value for name, value in _SERVER_DEFAULTS.items() if name not in url.query
-        }
-        engine = create_engine(url, hide_parameters=True, connect_args=defaults, pool_pre_ping=True)
-        event.listen(engine, "connect", _read_numbers)
-        return engine
+        from bridge.record.log.postgresql import server_engine  # noqa: PLC0415
+
+        return server_engine(_url(database))
     # A file that is gone is not made again unnoticed.
     uri = f"{Path(database).resolve().as_uri()}?mode=rw"
     engine = create_engine(
@@ -274,18 +255,6 @@ def _engine(database: str) -> Engine:
     )
     event.listen(engine, "begin", _begin)
     return engine
-
-
-class _Number(Loader):
-    """Reads a sum of whole numbers as one, as SQLite does; to PostgreSQL, it is a `numeric`."""
-
-    def load(self, data: Buffer) -> int | float:
-        number = bytes(data)
-        return float(number) if b"." in number else int(number)
-
-
-def _read_numbers(connection: psycopg.Connection[Any], _record: object) -> None:
-    connection.adapters.register_loader("numeric", _Number)
 
 
 def _connect(uri: str) -> sqlite3.Connection:
@@ -342,39 +311,40 @@ def _use_wal(connection: sqlite3.Connection) -> None:
             return
 
 
-def _config(connection: Connection) -> Config:
-    config = Config(attributes={"connection": connection})
-    config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
-    return config
-
-
-def _revisions(connection: Connection, database: str) -> tuple[str | None, str | None]:
-    """Return the revision that a database has, and the latest one.
-
-    Raises:
-        LogError: that of the database is not known here.
-    """
-    script = ScriptDirectory(str(_MIGRATIONS))
-    current = MigrationContext.configure(connection).get_current_revision()
-    if current not in {None, *(each.revision for each in script.walk_revisions())}:
-        raise LogError(f"{shown(database)}: a newer bridge has had it: this one is too old for it")
-    return current, script.get_current_head()
+def _revision(connection: Connection) -> str | None:
+    """Return which revision of the tables a database has, None if it has no tables of ours."""
+    if not inspect(connection).has_table("alembic_version"):
+        return None
+    return connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
 
 
 def _require_latest(connection: Connection, database: str) -> None:
-    current, head = _revisions(connection, database)
-    if current != head:
-        what = "an older bridge made it" if current else "it is no translation log"
-        raise LogError(f"{shown(database)}: {what}: start the bridge with it first")
+    if (revision := _revision(connection)) == REVISION:
+        return
+    if revision is None:
+        what = "it is no translation log"
+    else:
+        _refuse_newer(revision, database)
+        what = "an older bridge made it"
+    raise LogError(f"{shown(database)}: {what}: start the bridge with it first")
+
+
+def _refuse_newer(revision: str | None, database: str) -> None:
+    from bridge.record.log.upgrading import is_known  # noqa: PLC0415
+
+    if not is_known(revision):
+        raise LogError(f"{shown(database)}: a newer bridge has had it: this one is too old for it")
 
 
 def _upgrade(connection: Connection, database: str) -> None:
     if is_server(database):
         connection.execute(text("SELECT pg_advisory_xact_lock(:id)"), {"id": ADVISORY_LOCK})
-    current, head = _revisions(connection, database)
-    if current == head:
+    if (revision := _revision(connection)) == REVISION:
         return
-    command.upgrade(_config(connection), "head")
+    from bridge.record.log.upgrading import upgrade  # noqa: PLC0415
+
+    _refuse_newer(revision, database)
+    upgrade(connection)
     if not is_server(database):
         connection.exec_driver_sql(f"PRAGMA application_id = {_APPLICATION_ID}")
 

@@ -6,12 +6,12 @@ interpreter let go. When a batch is written, and what becomes of one that cannot
 
 from collections.abc import Iterable, Sequence
 from functools import cache
+from importlib import import_module
 from operator import attrgetter
 from typing import Any
 
 import msgspec
 from sqlalchemy import Connection, Table, insert, select
-from sqlalchemy.dialects import postgresql, sqlite
 
 from bridge.record.log import tables
 from bridge.record.log.events import OTHERS, CallEvent, ConnectionEvent, Ended, line_of
@@ -132,8 +132,8 @@ def ingest_gap(connection: Connection, id_: int, calls: int, since: int, reason:
 
 
 def _insert(connection: Connection, table: Table) -> Any:  # noqa: ANN401 - of two classes alike
-    is_postgresql = connection.dialect.name == "postgresql"
-    return postgresql.insert(table) if is_postgresql else sqlite.insert(table)
+    # The one in use is imported already; to import the other as well takes long.
+    return import_module(f"sqlalchemy.dialects.{connection.dialect.name}").insert(table)
 
 
 # SQLite takes values: on versions before 3.45, to read the JSON takes it four times as long.

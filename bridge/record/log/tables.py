@@ -17,6 +17,9 @@ from sqlalchemy import (
     Text,
 )
 
+REVISION = "1"
+"""The latest revision in `migrations`, which leads to these tables."""
+
 METADATA = MetaData()
 
 _ID = BigInteger().with_variant(Integer, "sqlite")  # SQLite's key of a row, if it is so called

@@ -1,0 +1,30 @@
+"""How a database of the translation log gets the tables of `tables`, by Alembic's revisions.
+
+Whether it needs them is known without this module, which takes long to import: see `database`.
+"""
+
+import logging
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection
+
+_MIGRATIONS = Path(__file__).parent / "migrations"
+
+# At each upgrade it would tell which kind of database it takes ours for.
+logging.getLogger("alembic").setLevel(logging.WARNING)
+
+
+def is_known(revision: str | None) -> bool:
+    """Tell whether a database of this revision (None: an empty one) can be upgraded from here."""
+    script = ScriptDirectory(str(_MIGRATIONS))
+    return revision in {None, *(each.revision for each in script.walk_revisions())}
+
+
+def upgrade(connection: Connection) -> None:
+    """Make the tables what they are to be, within the transaction of the connection."""
+    config = Config(attributes={"connection": connection})
+    config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
+    command.upgrade(config, "head")
