@@ -5,6 +5,7 @@ from pathlib import Path
 from unittest.mock import patch
 
 import pytest
+import structlog
 from hypothesis import HealthCheck, settings
 
 from bridge.sandbox.app import create_sandbox
@@ -51,6 +52,16 @@ def uncollected() -> Iterator[None]:
     """
     with patch("bridge.server.service.gc"):
         yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def plain_tracebacks() -> None:
+    """Where a test has not said how to log, structlog draws the local variables of each frame.
+
+    Those of a bridge are all its field tables: ten seconds for one defect.
+    """
+    *_, renderer = structlog.get_config()["processors"]
+    renderer.exception_formatter = structlog.dev.plain_traceback
 
 
 @pytest.fixture
