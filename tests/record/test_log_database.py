@@ -63,19 +63,35 @@ def test_the_tables_are_those_of_the_latest_revision() -> None:
     assert ScriptDirectory(str(migrations)).get_current_head() == REVISION
 
 
+def opening(database: str, code: str) -> str:
+    """Open a database in a process of its own, run `code`, and return all that it wrote."""
+    opens = (
+        "import sys; import bridge.server.service; from bridge.server import logs;"
+        "from bridge.record.log.database import open_database; logs.configure();"
+        f"open_database({database!r}, {KEY!r}).dispose(); {code}"
+    )
+    return subprocess.run(
+        [sys.executable, "-c", opens],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        check=True,
+        text=True,
+    ).stdout
+
+
+def test_a_new_database_is_no_news(tmp_path: Path) -> None:
+    """Alembic has much to tell of itself."""
+    assert opening(str(tmp_path / "log.sqlite"), "") == ""
+
+
 def test_what_most_starts_do_without_is_not_imported(tmp_path: Path) -> None:
-    """Else each start of the bridge, and each question to its log, would take twice as long."""
+    """Else each start of the bridge, and each question to its log, would take half as long again."""
     database = str(tmp_path / "log.sqlite")
     open_database(database, KEY).dispose()
-    asks = (
-        "import sys; import bridge.server.service;"
-        "from bridge.record.log.database import open_database;"
-        f"open_database({database!r}, {KEY!r}).dispose();"
-        "print({'alembic', 'opentelemetry', 'psycopg'} & {*sys.modules})"
-    )
-    told = subprocess.run([sys.executable, "-c", asks], capture_output=True, check=True, text=True)
 
-    assert told.stdout == "set()\n"
+    told = opening(database, "print({'alembic', 'opentelemetry', 'psycopg'} & {*sys.modules})")
+
+    assert told == "set()\n"
 
 
 def test_a_database_is_opened_again_as_it_was_left(database: str) -> None:

@@ -4,6 +4,7 @@ What its tables are is in `tables`, how they become that in `upgrading`; `writer
 most starts do without, and takes long to import, is imported when it is needed.
 """
 
+import logging
 import os
 import secrets
 import sqlite3
@@ -48,6 +49,9 @@ ADVISORY_LOCK = int.from_bytes(b"HBlg", "big")
 
 _APPLICATION_ID = int.from_bytes(b"HBlg", "big")
 """In the header of the SQLite file, so that no other program's is taken for a translation log."""
+
+# Alembic tells of its plugins when it is imported, and of the kind of database at each upgrade.
+logging.getLogger("alembic").setLevel(logging.WARNING)
 
 _MAY_PASS = frozenset({"08", "40", "53", "55", "57", "58"})
 """PostgreSQL's classes of errors of connections, rollback, resources, locks, operators, disks."""

@@ -3,7 +3,6 @@
 Whether it needs them is known without this module, which takes long to import: see `database`.
 """
 
-import logging
 from pathlib import Path
 
 from alembic import command
@@ -12,9 +11,6 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection
 
 _MIGRATIONS = Path(__file__).parent / "migrations"
-
-# At each upgrade it would tell which kind of database it takes ours for.
-logging.getLogger("alembic").setLevel(logging.WARNING)
 
 
 def is_known(revision: str | None) -> bool:
