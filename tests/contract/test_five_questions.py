@@ -1,4 +1,4 @@
-"""An operator's five questions about a recorded day of mixed clients, each answered by one command.
+"""An operator's five questions about a recorded day, each answered by one command and one page.
 
 Who still calls v1, from where, since when and how often? Does it work? What was lost in
 translation? What would each have to call instead? Can this be switched off?
@@ -6,13 +6,18 @@ translation? What would each have to call instead? Can this be switched off?
 
 import asyncio
 import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
+from lxml import html
 from typer.testing import CliRunner
 
 from bridge.cli import app
+from tests.support.dashboards import running_dashboard
 from tests.support.mixed_clients import QUIET_DAYS, Day, record_a_day
 
 
@@ -141,3 +146,90 @@ def test_a_call_of_the_day_from_both_ends(day: Day) -> None:
 def test_the_files_of_the_day_are_their_owners_only(day: Day) -> None:
     for each in Path(day.database).parent.glob("log.sqlite*"):
         assert each.stat().st_mode & 0o077 == 0, each
+
+
+# The same on the dashboard, a page a question.
+
+
+@asynccontextmanager
+async def looking(day: Day) -> AsyncIterator[Callable[..., Awaitable[Any]]]:
+    """Yield what returns a page's data, having made sure that the page itself says `words`."""
+    async with running_dashboard(day.database) as url, aiohttp.ClientSession(url) as session:
+
+        async def look(path: str, *words: str) -> Any:
+            async with session.get(path) as shown:
+                assert shown.status == 200
+                page = html.document_fromstring(await shown.text())
+                told = " ".join("".join(map(str, page.itertext())).split())
+                assert [each for each in words if each not in told] == []
+            async with session.get(f"{path}.json") as data:
+                return await data.json()
+
+        yield look
+
+
+async def page_of(day: Day, title: str) -> str:
+    async with looking(day) as look:
+        known = (await look("/integrations"))["integrations"]
+    return next(f"/integrations/{each['id']}" for each in known if each["title"] == title)
+
+
+async def test_a_page_says_who_still_calls_v1_from_where_since_when_and_how_often(day: Day) -> None:
+    async with looking(day) as look:
+        shown = await look("/integrations", "the billing run", "the CRM", "127.0.0.1")
+
+    assert {
+        (each["title"], each["network"], each["calls"])
+        for each in shown["integrations"]
+        if each["calls"]
+    } == {
+        ("the billing run", "127.0.0.1", 5),
+        ("acme, Java, 127.0.0.1", "127.0.0.1", 3),
+        ("the CRM", "127.0.0.1", 4),
+        ("the ledger", "127.0.0.1", 1),
+        ("acme, curl, 127.0.0.1", "127.0.0.1", 1),
+        ("acme, Python-urllib, 127.0.0.1", "127.0.0.1", 1),
+    }
+    for each in shown["integrations"]:
+        assert 0 < each["first_seen"] <= each["last_seen"]
+
+
+async def test_a_page_says_whether_it_works_and_why_not(day: Day) -> None:
+    async with looking(day) as look:
+        attention = (await look("/overview", "wrong-password", "no-credential"))["attention"]
+
+    assert {each["reason"]: each["calls"] for each in attention["refusals"]} == {
+        "wrong-password": 1,
+        "no-credential": 1,
+    }
+    assert {each["path"] for each in attention["untranslated"]} >= {"/clients", "/projects"}
+
+
+async def test_a_page_says_what_was_lost_in_translation(day: Day) -> None:
+    async with looking(day) as look:
+        shown = await look(await page_of(day, "the billing run"), "include-pay-pal-link")
+
+    assert {"address-escaped", "comma-in-name", "element-dropped"} <= set(
+        shown["integration"]["notes"]
+    )
+
+
+async def test_a_page_says_what_it_would_have_to_call_instead(day: Day) -> None:
+    async with looking(day) as look:
+        shown = await look(await page_of(day, "the CRM"), "curl", "/clients/$ID", "/company")
+
+    assert {step["route"] for step in shown["plan"]["steps"]} == {
+        "/account/who_am_i", "/clients", "/clients/{…}", "/projects",
+    }  # fmt: skip
+
+
+async def test_a_page_says_whether_this_can_be_switched_off(day: Day) -> None:
+    async with looking(day) as look:
+        shown = await look("/switch-off", "the billing run")
+
+    assert shown["can"] is False
+    assert {
+        (each["integration"]["agent"], each["quiet_days"])
+        for each in shown["integrations"]
+        if each["verdict"] == "quiet"
+    } == {("Python-urllib", QUIET_DAYS)}

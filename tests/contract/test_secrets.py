@@ -21,6 +21,7 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 import structlog
 from aiohttp import web
@@ -42,12 +43,14 @@ from bridge.server import logs
 from bridge.server.limits import BodyLimits, read_body
 from bridge.server.records import CallRecord
 from bridge.server.service import Service, running
-from bridge.settings import PREFIX, Settings
+from bridge.settings import PREFIX, Settings, Traces
 from bridge.v1 import errors as v1
 from bridge.v2 import errors as v2
 from bridge.v2.client import V2Client
 from bridge.v2.wire import V2Request
 from tests.support.captured import kept
+from tests.support.collector import collecting
+from tests.support.dashboards import running_dashboard
 from tests.support.running import LOOPBACK, configured
 from tests.support.upstream import message, page
 
@@ -507,7 +510,35 @@ async def stage(
     evidence.kept.append(("translation log", (files.directory / "log.sqlite").read_bytes()))
     for report in EXPORTS:
         evidence.kept.append((" ".join(report), reported(files, *report)))
+    await look_at_pages(evidence, files)
 
+
+async def look_at_pages(evidence: Evidence, files: Files) -> None:
+    """Look at every page of the dashboard, and at all that is behind them."""
+    database = str(files.directory / "log.sqlite")
+    async with running_dashboard(database) as url, aiohttp.ClientSession(url) as session:
+
+        async def look(path: str, *, shows_a_call: bool = False) -> dict[str, Any]:
+            for each in (path, f"{path}.json"):
+                async with session.get(each) as answer:
+                    said = await answer.text()
+                    if shows_a_call:
+                        evidence.captures.append(said)
+                    else:
+                        evidence.kept.append((f"page {path}", said))
+            data: dict[str, Any] = json.loads(said)
+            return data
+
+        await look("/overview")
+        await look("/switch-off")
+        for one in (await look("/integrations"))["integrations"]:
+            await look(f"/integrations/{one['id']}")
+        for row in (await look("/calls"))["page"]["rows"]:
+            await look(f"/calls/{row['id']}", shows_a_call=True)
+
+
+PAGES = ("page /overview", "page /switch-off", "page /integrations", "page /calls")
+"""Those that tell of what is asked without an id."""
 
 EXPORTS = (("export", "--json"), ("export", "--csv"), ("integrations", "--json"))
 """The reports that have everything."""
@@ -595,8 +626,9 @@ async def test_a_mark_in_the_log_of_a_running_bridge_is_found(
     leaks = evidence.leaks()
     assert {mark for place, mark in leaks if place == "log"} == TOKENS
     # The log keeps the latest label of an integration, and without an account, all are one.
-    kept = {"translation log", *(" ".join(report) for report in EXPORTS)}
-    assert {place for place, _ in leaks} == {"log", *kept}
+    kept = {"translation log", *(" ".join(report) for report in EXPORTS), *PAGES}
+    told = {place for place, _ in leaks if not place.startswith("page /integrations/")}
+    assert told == {"log", "capture", *kept}
 
 
 def unkeyed_digests() -> set[str]:
@@ -626,6 +658,24 @@ async def test_logins_and_tokens_are_told_apart_by_digests_that_nobody_else_can_
     assert len(set(told)) == len(CALLERS)
     assert [digest for digest in unkeyed_digests() if digest in evidence.log.getvalue()] == []
     assert evidence.leaks() == set()
+
+
+async def test_what_is_traced_tells_no_secret(
+    evidence: Evidence, files: Files, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with (
+        collecting(monkeypatch) as collector,
+        upstream_that(SERVED["200"]) as upstream,
+        stage(evidence, files, upstream, traces=Traces.OTLP, call_timeout=0.3) as bridge,
+    ):
+        for who in CALLERS:
+            for target in (LIST, "/people", f"/invoice/{SUBJECT}9/messages"):
+                await bridge.say(call("GET", target, caller=who))
+            await bridge.say(posted(XML, target=SEND))
+
+    assert len(collector.all("SERVER")) == 4 * len(CALLERS)
+    assert len(collector.all("CLIENT")) >= len(CALLERS)
+    assert marks_in(collector.received) == set()
 
 
 # What v2 does to a call.
