@@ -767,14 +767,15 @@ async def test_what_is_reported_of_a_call_tells_nothing_of_its_message_or_its_ca
 
     lines = evidence.lines()
     assert len(lines) == 3
-    for line in lines:
-        for report in REPORTS:
-            command = [
-                each.format(call=line["id"], integration=line["integration"]) for each in report
-            ]
-            told = reported(files, *command)
-            assert told
-            assert marks_in(told) == set(), command
+    commands = {
+        tuple(each.format(call=line["id"], integration=line["integration"]) for each in report)
+        for line in lines
+        for report in REPORTS
+    }
+    for command in commands:
+        told = reported(files, *command)
+        assert told
+        assert marks_in(told) == set(), command
 
 
 @pytest.mark.parametrize("status", [400, 422])
