@@ -10,7 +10,6 @@ from structlog.testing import capture_logs
 
 from bridge.record.log.capture import (
     ALL,
-    DAY,
     MOST,
     TOLD_EVERY,
     Capture,
@@ -23,6 +22,7 @@ from bridge.record.log.capture import (
 )
 from bridge.record.log.database import KEY_LENGTH, open_database, writing
 from bridge.record.log.exchange import Exchange, Message, UpstreamExchange, pack, unpack
+from bridge.record.log.times import DAY
 from tests.support.clocks import HandClock
 
 HOUR = 3600 * 1000

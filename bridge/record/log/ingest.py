@@ -16,9 +16,8 @@ from sqlalchemy import Connection, Table, insert, select
 from bridge.record.log import tables
 from bridge.record.log.events import OTHERS, CallEvent, ConnectionEvent, Ended, line_of
 from bridge.record.log.ids import TIME_SHIFT
+from bridge.record.log.times import DAY, HOUR
 
-HOUR = 3600 * 1000
-DAY = 24 * HOUR
 ROWS_AT_ONCE = 50
 """Rows of one statement to SQLite: between two, the interpreter is asked for again."""
 

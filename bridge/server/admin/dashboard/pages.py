@@ -27,6 +27,7 @@ from bridge.record.log.database import LogError
 from bridge.record.log.events import Outcome
 from bridge.record.log.finding import Filter
 from bridge.record.log.reports import Log, State, UnknownIntegration
+from bridge.record.log.times import spelled
 from bridge.resources import RESOURCES
 from bridge.server.admin.dashboard import charts, views, words
 from bridge.server.admin.dashboard.facts import Facts
@@ -413,7 +414,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     made.filters.update(
-        iso=words.iso,
+        iso=spelled,
         ago=words.ago,
         moment=words.moment,
         milliseconds=words.milliseconds,
@@ -422,7 +423,7 @@ def _environment() -> Environment:
         coded=_coded,
         count=words.count,
         counted=words.counted,
-        local=lambda time_: words.iso(time_).removesuffix("Z"),
+        local=lambda time_: spelled(time_).removesuffix("Z"),
     )
     made.globals.update(
         events=words.EVENTS,
