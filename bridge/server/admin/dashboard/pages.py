@@ -19,7 +19,7 @@ from urllib.parse import urlencode
 import msgspec
 import structlog
 from aiohttp import web
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment
 from markupsafe import Markup, escape
 
 from bridge.guide.notes import MEANINGS
@@ -31,7 +31,7 @@ from bridge.record.log.times import spelled
 from bridge.resources import RESOURCES
 from bridge.server.admin.dashboard import charts, views, words
 from bridge.server.admin.dashboard.facts import Facts
-from bridge.server.admin.pages import static_routes
+from bridge.server.admin.pages import static_routes, templates
 from bridge.server.admin.requests import AdminRequest, Refused, Route
 from bridge.v1.notes import NoteCode
 
@@ -406,13 +406,7 @@ def _own_path(path: str) -> str:
 
 
 def _environment() -> Environment:
-    made = Environment(
-        loader=PackageLoader("bridge.server.admin.dashboard"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    made = templates("bridge.server.admin.dashboard")
     made.filters.update(
         iso=spelled,
         ago=words.ago,
