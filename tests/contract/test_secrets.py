@@ -51,7 +51,7 @@ from bridge.v2.wire import V2Request
 from tests.support.captured import kept
 from tests.support.collector import collecting
 from tests.support.dashboards import running_dashboard
-from tests.support.running import LOOPBACK, configured
+from tests.support.running import LOOPBACK, configured, empty_log
 from tests.support.upstream import message, page
 
 # The marks, each of which says by itself whose secret has got out.
@@ -497,6 +497,8 @@ async def stage(
         "journal": files.directory / "journal.sqlite",
         "database": str(files.directory / "log.sqlite"),
     }
+    if "log.sqlite" not in os.listdir(files.directory):
+        empty_log(files.directory)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("bridge.server.service.Capture", partial(EverythingCaptured, raw=raw))
         async with running(*configured(upstream=upstream, **{**defaults, **settings})) as service:
