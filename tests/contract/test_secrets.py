@@ -495,10 +495,8 @@ async def stage(
         "admin_port": 0,
         "upstream_body_limit": 4096,
         "journal": files.directory / "journal.sqlite",
-        "database": str(files.directory / "log.sqlite"),
+        "database": empty_log(files.directory),
     }
-    if "log.sqlite" not in os.listdir(files.directory):
-        empty_log(files.directory)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("bridge.server.service.Capture", partial(EverythingCaptured, raw=raw))
         async with running(*configured(upstream=upstream, **{**defaults, **settings})) as service:

@@ -49,15 +49,16 @@ async def running_service(
 
 
 def empty_log(folder: Path) -> str:
-    """Put the translation log of a first start into a folder, and return where it is.
+    """Put the translation log of a first start into a folder that has none; return where it is.
 
     To make its tables anew takes longer than most tests that want a bridge.
     """
     database = str(folder / "log.sqlite")
-    for suffix, content in _first_start().items():
-        file = Path(f"{database}{suffix}")
-        file.touch(0o600)
-        file.write_bytes(content)
+    if not Path(database).exists():
+        for suffix, content in _first_start().items():
+            file = Path(f"{database}{suffix}")
+            file.touch(0o600)
+            file.write_bytes(content)
     return database
 
 
