@@ -13,7 +13,7 @@ from difflib import get_close_matches
 from enum import StrEnum
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Annotated, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Self, TypeVar
 from urllib.parse import urlsplit
 
 from pydantic import (
@@ -33,7 +33,9 @@ from bridge import __version__
 from bridge.identity.callers import Way
 from bridge.identity.hosts import LABEL
 from bridge.v1.dialects import Dialect
-from bridge.v2.client import Upstream
+
+if TYPE_CHECKING:
+    from bridge.v2.client import Upstream
 
 PREFIX = "HARVEST_BRIDGE_"
 
@@ -242,8 +244,10 @@ class UpstreamSettings(_Part):
             return None
         return f"tokens travel to {self.upstream} in the clear: it should be https"
 
-    def upstream_client(self) -> Upstream:
+    def upstream_client(self) -> "Upstream":
         """Return what the v2 client has to know."""
+        from bridge.v2.client import Upstream  # noqa: PLC0415 - most commands call no v2
+
         return Upstream(self.upstream, f"harvest-bridge/{__version__} ({self.contact})")
 
 

@@ -154,7 +154,34 @@ def test_help_imports_no_part_of_the_bridge() -> None:
 
     imported = set(done.stderr.decode().split())
     assert {name for name in imported if name.startswith("bridge.")} == {"bridge.cli"}
-    assert imported.isdisjoint({"aiohttp", "lxml", "pydantic", "structlog"})
+    assert imported.isdisjoint({"aiohttp", "lxml", "pydantic", "sqlalchemy", "structlog"})
+
+
+@pytest.mark.parametrize(
+    ("arguments", "unneeded"),
+    [
+        (["explain", "GET", "/invoice/7/messages"], {"aiohttp", "alembic", "sqlalchemy"}),
+        (["calls", "--database", "no-such-log"], {"aiohttp", "alembic"}),
+        (["plan", "x", "--database", "no-such-log"], {"aiohttp", "alembic"}),
+    ],
+    ids=["explain", "calls", "plan"],
+)
+def test_a_command_imports_nothing_big_that_it_does_not_need(
+    arguments: list[str], unneeded: set[str]
+) -> None:
+    code = f"""
+import sys
+from contextlib import suppress
+from bridge.cli import app
+with suppress(SystemExit):
+    app({arguments})
+print(*sys.modules, file=sys.stderr)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, check=True, timeout=PATIENCE
+    )
+
+    assert not unneeded & set(done.stderr.decode().split())
 
 
 @pytest.mark.parametrize(

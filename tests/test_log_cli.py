@@ -21,9 +21,9 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner, Result
 
 from bridge.cli import app
-from bridge.cli.asking import read_time, to_json
+from bridge.cli.asking import read_time
 from bridge.cli.log import LATE, _harmless
-from bridge.cli.terminal import printable
+from bridge.cli.terminal import printable, to_json
 from bridge.record.log.database import load_key, open_database, writing
 from bridge.record.log.events import CallEvent, NoteEvent, UpstreamCallEvent
 from bridge.record.log.exchange import Exchange, Message, UpstreamExchange, pack
@@ -174,6 +174,51 @@ class TestCalls:
                     assert json.loads(following.stdout.readline())["id"] == str(call.id)
             finally:
                 following.kill()
+
+    def test_following_begins_with_no_more_than_the_limit(self, tmp_path: Path) -> None:
+        now = time.time_ns() // 1_000_000
+        old, listed, new = (
+            msgspec.structs.replace(LATEST, id=(now - ago) << TIME_SHIFT) for ago in (2000, 1000, 0)
+        )
+        database = told_of(old, listed, folder=tmp_path)
+        command = [sys.executable, "-m", "bridge", "calls", "--follow", "--json", "--limit", "1"]
+        with subprocess.Popen(
+            [*command, "--database", database], stdout=subprocess.PIPE, text=True
+        ) as following:
+            try:
+                assert following.stdout is not None
+                first = json.loads(following.stdout.readline())
+                told_of(new, folder=tmp_path)
+                second = json.loads(following.stdout.readline())
+            finally:
+                following.kill()
+
+        assert [first["id"], second["id"]] == [str(listed.id), str(new.id)]
+
+
+class TestStandardOutput:
+    def export(self, flag: str, database: str, **how: Any) -> subprocess.CompletedProcess[bytes]:
+        command = [sys.executable, "-m", "bridge", "export", flag, "--database", database]
+        return subprocess.run(command, stderr=subprocess.PIPE, check=False, **how)
+
+    @pytest.mark.parametrize("flag", ["--csv", "--json", "--har"])
+    def test_that_takes_no_more_is_one_line_and_status_2(self, database: str, flag: str) -> None:
+        with Path("/dev/full").open("wb") as full:
+            done = self.export(flag, database, stdout=full)
+
+        assert done.returncode == 2
+        assert done.stderr == b"harvest-bridge: standard output: No space left on device\n"
+
+    def test_with_few_characters_shows_what_it_has_not_as_a_mark(self, tmp_path: Path) -> None:
+        path = "/clients/{\N{HORIZONTAL ELLIPSIS}}"
+        call = msgspec.structs.replace(LATEST, route=None, path=path)
+        database = told_of(call, folder=tmp_path)
+        ascii_only = {**os.environ, "PYTHONIOENCODING": "ascii"}
+
+        done = self.export("--csv", database, stdout=subprocess.PIPE, env=ascii_only)
+
+        assert done.returncode == 0
+        assert b"/clients/{?}" in done.stdout
 
 
 class TestIntegrations:

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from importlib import import_module
+from io import TextIOWrapper
 from typing import Annotated, Any
 
 import typer
@@ -84,6 +85,8 @@ for _name, (_, _purpose) in COMMANDS.items():
 def main() -> None:
     """Run the command."""
     _open_standard_streams()
+    if isinstance(sys.stdout, TextIOWrapper):  # a terminal may have fewer characters than a log
+        sys.stdout.reconfigure(errors="replace")
     app()
 
 

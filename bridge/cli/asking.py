@@ -1,9 +1,8 @@
-"""What the commands have in common that ask the translation log: its opening, filters, times, JSON.
+"""What the commands have in common that ask the translation log: its opening, filters and times.
 
 What can be asked is in `bridge.record.log.reports`; what a command shows, in its own module.
 """
 
-import json
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -13,7 +12,6 @@ from functools import update_wrapper
 from inspect import Parameter, signature
 from typing import Annotated, Any
 
-import msgspec
 import typer
 
 from bridge.cli.terminal import Given, fail, failing_at
@@ -22,8 +20,6 @@ from bridge.record.log.events import Outcome
 from bridge.record.log.finding import Filter
 from bridge.record.log.reports import Log
 from bridge.settings import FileSettings, where
-
-JSON = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 @contextmanager
@@ -115,23 +111,3 @@ def read_filter(log: Log, asked: Mapping[str, Any]) -> Filter:
     if given["integration"] is not None:
         given["integration"] = log.find_integration(given["integration"]).id
     return Filter(**given)
-
-
-def to_json(value: Any) -> str:  # noqa: ANN401 - whatever msgspec knows
-    """Spell a value as JSON in ASCII, which does nothing to a terminal; ids of calls are strings.
-
-    JavaScript, and jq, know no integers of their length.
-    """
-    plain = msgspec.to_builtins(value)
-    return json.dumps(_with_text_ids(plain))
-
-
-def _with_text_ids(value: Any) -> Any:  # noqa: ANN401
-    if isinstance(value, list):
-        return [_with_text_ids(each) for each in value]
-    if isinstance(value, dict):
-        return {
-            key: str(each) if key == "id" and isinstance(each, int) else _with_text_ids(each)
-            for key, each in value.items()
-        }
-    return value

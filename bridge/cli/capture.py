@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
-from bridge.cli.asking import JSON, asking, to_json
-from bridge.cli.terminal import Given, fail, print_table, with_settings
+from bridge.cli.asking import asking
+from bridge.cli.terminal import JSON, Given, fail, print_table, to_json, with_settings
 from bridge.record.log.capture import ALL, Mode, Rule, UnusableRule, read_span
 from bridge.record.log.reports import Log
 from bridge.record.log.times import spelled

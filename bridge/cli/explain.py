@@ -6,8 +6,7 @@ from typing import Annotated
 
 import typer
 
-from bridge.cli.asking import JSON, to_json
-from bridge.cli.terminal import fail, print_table, printable
+from bridge.cli.terminal import JSON, fail, print_table, printable, to_json
 from bridge.guide.explaining import Explanation, Request, explain
 from bridge.v1.dialects import Dialect
 

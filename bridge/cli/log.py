@@ -4,24 +4,27 @@ What each call would be in v2 is said by `explain` and `plan`.
 """
 
 import csv
+import os
 import sys
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
 from itertools import islice
 from typing import Annotated, Any
 
 import msgspec
 import typer
 
-from bridge.cli.asking import (
+from bridge.cli.asking import asking, read_filter, time_option, with_filter
+from bridge.cli.terminal import (
     JSON,
-    asking,
-    read_filter,
-    time_option,
+    Given,
+    fail,
+    print_table,
+    printable,
     to_json,
-    with_filter,
+    with_settings,
 )
-from bridge.cli.terminal import Given, fail, print_table, printable, with_settings
 from bridge.guide.notes import meaning_of
 from bridge.record.log import har
 from bridge.record.log.exchange import Exchange, Message, unpack
@@ -205,13 +208,16 @@ def calls(
     """List legacy calls, the latest first; or follow them."""
     with asking(given) as log:
         filter_ = read_filter(log, asked)
-        found = islice(_matching(log, filter_, min(limit, PAGE)), limit)
         if not follow:
-            _print_calls(found, json)
+            _print_calls(_latest(log, filter_, limit), json)
             return
         if filter_.until is not None:
             fail("--follow and --until: one of them")
-        _follow(log, filter_, list(found), json)
+        _follow(log, filter_, limit, json)
+
+
+def _latest(log: Log, filter_: Filter, limit: int) -> Iterator[CallRow]:
+    return islice(_matching(log, filter_, min(limit, PAGE)), limit)
 
 
 def _matching(log: Log, filter_: Filter, at_once: int = PAGE) -> Iterator[CallRow]:
@@ -233,8 +239,11 @@ POLL = 1.0
 """Seconds between two looks."""
 
 
-def _follow(log: Log, filter_: Filter, rows: list[CallRow], json: bool) -> None:
-    fresh, seen = rows[::-1], {row.id for row in rows}
+def _follow(log: Log, filter_: Filter, limit: int, json: bool) -> None:
+    # What is beyond the limit is no news. Looked at first: what comes meanwhile is not missed.
+    known = _late(log, filter_)
+    fresh = list(_latest(log, filter_, limit))[::-1]
+    seen = {row.id for row in (*known, *fresh)}
     while True:
         if json:
             for row in fresh:
@@ -244,11 +253,15 @@ def _follow(log: Log, filter_: Filter, rows: list[CallRow], json: bool) -> None:
                 typer.echo("\t".join(map(printable, _cells(row))))
         sys.stdout.flush()
         time.sleep(POLL)
-        since = time.time_ns() // 1_000_000 - LATE
-        recent = msgspec.structs.replace(filter_, since=max(since, filter_.since or 0))
-        found = list(_matching(log, recent))[::-1]
-        fresh = [row for row in found if row.id not in seen]
+        found = _late(log, filter_)
+        fresh = [row for row in reversed(found) if row.id not in seen]
         seen = {row.id for row in found}
+
+
+def _late(log: Log, filter_: Filter) -> list[CallRow]:
+    """Return those of the latest calls among which there may be more before long."""
+    since = max(time.time_ns() // 1_000_000 - LATE, filter_.since or 0)
+    return list(_matching(log, msgspec.structs.replace(filter_, since=since)))
 
 
 _CALL_HEAD = ("time", "id", "integration", "method", "route", "status", "outcome", "ms", "v2",
@@ -391,8 +404,22 @@ def export(
     wanted = [write for write, is_wanted in formats.items() if is_wanted]
     if len(wanted) != 1:
         fail("one of --json, --csv and --har has to be given")
-    with asking(given) as log:
+    with asking(given) as log, _writing():
         wanted[0](log, _matching(log, read_filter(log, asked)))
+
+
+@contextmanager
+def _writing() -> Iterator[None]:
+    """End the command in one line where standard output takes no more."""
+    try:
+        yield
+        sys.stdout.flush()
+    except BrokenPipeError:  # whoever reads has seen enough
+        raise
+    except OSError as error:
+        # What is still to be written would be tried again at the end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        fail(f"standard output: {error.strerror}")
 
 
 def _write_json(_log: Log, rows: Iterator[CallRow]) -> None:
@@ -401,8 +428,9 @@ def _write_json(_log: Log, rows: Iterator[CallRow]) -> None:
 
 
 def _write_har(log: Log, rows: Iterator[CallRow]) -> None:
+    output = typer.get_binary_stream("stdout")
     for part in har.write(_captured(log, rows)):
-        sys.stdout.write(part.decode())
+        output.write(part)
 
 
 def _captured(log: Log, rows: Iterator[CallRow]) -> Iterator[har.Captured]:

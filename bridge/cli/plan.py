@@ -8,8 +8,8 @@ import typer
 from rich.console import Console
 from rich.markdown import Markdown
 
-from bridge.cli.asking import JSON, asking, time_option, to_json
-from bridge.cli.terminal import Given, fail, printable, with_settings
+from bridge.cli.asking import asking, time_option
+from bridge.cli.terminal import JSON, Given, fail, printable, to_json, with_settings
 from bridge.guide.plan import Change, Plan, Step, plan
 from bridge.record.log.times import spelled
 

@@ -1,5 +1,6 @@
-"""How the commands speak to their user: in flags, in rows, or in one line that ends them."""
+"""How the commands speak to their user: in flags, rows, JSON, or in one line that ends them."""
 
+import json
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -9,6 +10,7 @@ from inspect import Parameter, signature
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple, NoReturn
 
+import msgspec
 import typer
 from rich import box
 from rich.console import Console
@@ -44,6 +46,8 @@ class Given(NamedTuple):
         with failing_at(WrongSetting):
             return load(part, self.flags, self.config)
 
+
+JSON = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 CONFIG = Annotated[
     Path | None,
@@ -113,3 +117,23 @@ def print_table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> None:
 
 LEAST_WIDTH = 20
 """Characters of a column with long texts, at least: an id and a time stay whole."""
+
+
+def to_json(value: Any) -> str:  # noqa: ANN401 - whatever msgspec knows
+    """Spell a value as JSON in ASCII, which does nothing to a terminal; ids of calls are strings.
+
+    JavaScript, and jq, know no integers of their length.
+    """
+    plain = msgspec.to_builtins(value)
+    return json.dumps(_with_text_ids(plain))
+
+
+def _with_text_ids(value: Any) -> Any:  # noqa: ANN401
+    if isinstance(value, list):
+        return [_with_text_ids(each) for each in value]
+    if isinstance(value, dict):
+        return {
+            key: str(each) if key == "id" and isinstance(each, int) else _with_text_ids(each)
+            for key, each in value.items()
+        }
+    return value

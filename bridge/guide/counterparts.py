@@ -22,6 +22,10 @@ class Counterpart(msgspec.Struct, frozen=True):
     such thing."""
     remark: str = ""
     """What differs beside names and nesting."""
+    also: tuple[str, ...] = ()
+    """Methods and paths by which clients are known to have made it, too."""
+    form: str = ""
+    """The field of a form that the last v2 call takes in the place of JSON, as curl has it."""
 
 
 class Table(msgspec.Struct, frozen=True):
@@ -49,9 +53,10 @@ def counterpart_of(method: str, path: str) -> Counterpart | None:
     parts = [known.spellings.get(first, first), *rest]
     method = "GET" if method == "HEAD" else method
     for row in known.call:
-        verb, _, template = row.v1.partition(" ")
-        if verb == method and _is_at(parts, template.strip("/").split("/")):
-            return row
+        for spelled in (row.v1, *row.also):
+            verb, _, template = spelled.partition(" ")
+            if verb == method and _is_at(parts, template.strip("/").split("/")):
+                return row
     if (about := known.roots.get(parts[0])) is None:
         return None
     return Counterpart(f"{method} {path}", about, "v1 documented no such call.")

@@ -4,10 +4,11 @@ The call's real flow is run; v2's answers are made up, so that it goes on to its
 translated to is made up as well, and not told.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl
 
 import msgspec
 
@@ -89,16 +90,16 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
 def explain(request: Request) -> Explanation:
     """Return what would become of a call whose credentials are good."""
     method = request.method.upper()
-    url = urlsplit(request.target)
+    path, text = _split(request.target)
     notes = Notes()
     asked: list[AskedOfV2] = []
     match: Match | None = None
     error: LegacyCallError | None = None
     counterpart: Counterpart | None = None
     try:
-        match = _in_format(ROUTER.match(method, url.path or "/", notes))
+        match = _in_format(ROUTER.match(method, path, notes))
         dialect = request.dialect or match.call.dialect
-        query = dict(parse_qsl(url.query, keep_blank_values=True))
+        query = dict(parse_qsl(text, keep_blank_values=True))
         query.pop("access_token", None)
         legacy = V1Request(
             path=match.call.path.format_map(match.ids),
@@ -114,10 +115,10 @@ def explain(request: Request) -> Explanation:
     except LegacyCallError as failure:
         error, answer, told = failure, answer_to(failure), tuple(notes)
         if isinstance(failure, NotTranslated):
-            counterpart = counterpart_of(method, path_for_a_log(url.path))
+            counterpart = counterpart_of(method, path_for_a_log(path))
     return Explanation(
         method=method,
-        path=url.path,
+        path=path,
         route=None if match is None else match.call.path,
         name=None if match is None else match.call.name,
         dialect=None if match is None else request.dialect or match.call.dialect,
@@ -130,6 +131,18 @@ def explain(request: Request) -> Explanation:
         ],
         counterpart=counterpart,
     )
+
+
+_ORIGIN = re.compile("^https?://[^/?#]*", re.IGNORECASE)
+
+
+def _split(target: str) -> tuple[str, str]:
+    """Return path and query as the server reads them, to which `//invoice` is no host.
+
+    A path may come without its first slash, as v1's documentation prints some.
+    """
+    path, _, query = _ORIGIN.sub("", target).partition("#")[0].partition("?")
+    return path if path.startswith("/") else f"/{path}", query
 
 
 def _in_format(match: Match) -> Match:

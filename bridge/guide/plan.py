@@ -183,7 +183,7 @@ def _filled_in(asked: AskedOfV2, ids: Mapping[str, int]) -> V2Call:
     return V2Call(asked.method, path, _curl(asked.method, path, asked.body))
 
 
-def _curl(method: str, path: str, body: object) -> str:
+def _curl(method: str, path: str, body: object, form: str = "") -> str:
     """Return the line for a shell; `$NAME` is what has to be filled in."""
     parts = ["curl"]
     if method != "GET":
@@ -194,7 +194,9 @@ def _curl(method: str, path: str, body: object) -> str:
         '-H "Harvest-Account-Id: $ACCOUNT_ID"',
         '-H "User-Agent: $APPLICATION ($CONTACT)"',
     ]
-    if body is not None:
+    if form:
+        parts.append(f'-F "{form}"')
+    elif body is not None:
         text = '"$JSON"' if body is ... else f"'{json.dumps(body)}'"
         parts += ['-H "Content-Type: application/json"', f"-d {text}"]
     return " ".join(parts)
@@ -355,12 +357,15 @@ def _instead(method: str, route: str) -> dict[str, Any]:
     for each in found.v2:
         verb, _, path = each.partition(" ")
         filled = _shell_names(path)
-        calls.append(V2Call(verb, filled, _curl(verb, filled, ... if verb in _WITH_BODY else None)))
+        body = ... if verb in _WITH_BODY and not path.endswith(_WITHOUT_BODY) else None
+        form = found.form if each == found.v2[-1] else ""
+        calls.append(V2Call(verb, filled, _curl(verb, filled, body, form)))
     remarks = [found.remark] if found.remark else []
     return {"v2": calls, "remarks": remarks}
 
 
 _WITH_BODY = frozenset({"POST", "PATCH"})
+_WITHOUT_BODY = ("/stop", "/restart")
 
 
 def _shell_names(path: str) -> str:

@@ -76,8 +76,8 @@ def _size(engine: Engine, database: str) -> int:
 def _questions(log: Log) -> dict[str, Callable[[], object]]:
     """Return every question, in the form that pages and commands ask it."""
     now = int(time.time() * 1000)
-    month, everything = now - 30 * DAY, None
-    everybody = sorted(log.integrations(), key=lambda each: each.calls)
+    month, quarter = now - 30 * DAY, now - 90 * DAY
+    everybody = sorted(log.integrations(since=0), key=lambda each: each.calls)
     busiest, quietest = everybody[-1].id, everybody[0].id
     latest = log.calls(Filter()).rows[0]
 
@@ -85,15 +85,15 @@ def _questions(log: Log) -> dict[str, Callable[[], object]]:
         return lambda: log.calls(Filter(**filter_))  # type: ignore[arg-type]
 
     return {
-        "integrations, ever": lambda: log.integrations(since=everything),
+        "integrations, 90 days": lambda: log.integrations(since=quarter),
         "integrations, 30 days": lambda: log.integrations(since=month),
-        "integrations, quiet for 30 days": lambda: log.integrations(quiet_since=month),
+        "integrations, quiet for 30 days": lambda: log.integrations(since=month, quiet_since=month),
         "one integration, 30 days": lambda: log.integration(busiest, since=month),
         "find an integration": lambda: log.find_integration(busiest[:10]),
-        "routes of all, ever": lambda: log.routes(None),
+        "routes of all, 90 days": lambda: log.routes(None, since=quarter),
         "routes of all, 30 days": lambda: log.routes(None, since=month),
         "routes of one, ever": lambda: log.routes(busiest),
-        "notes of all, ever": lambda: log.notes(None),
+        "notes of all, 90 days": lambda: log.notes(None, since=quarter),
         "notes of one, 30 days": lambda: log.notes(busiest, since=month),
         "timeline by outcome, 60 days by days": lambda: log.timeline(
             by="outcome", since=now - 60 * DAY, until=now, step=DAY

@@ -41,6 +41,36 @@ def test_every_call_that_is_served_goes_on_to_its_end(call: Call) -> None:
     assert told.notes == []
 
 
+@pytest.mark.parametrize(
+    "target",
+    [
+        "/invoice/7/messages?updated_since=2010-09-25+18:30",
+        "invoice/7/messages?updated_since=2010-09-25+18:30",
+        "https://acme.harvestapp.com/invoice/7/messages?updated_since=2010-09-25+18:30",
+        "HTTP://[broken/invoice/7/messages?updated_since=2010-09-25+18:30#top",
+    ],
+)
+def test_a_path_is_taken_as_operators_have_it(target: str) -> None:
+    told = explain(Request(method="get", target=target))
+
+    assert [(asked.path, asked.query) for asked in told.v2] == [
+        ("/invoices/7/messages", "per_page=2000&updated_since=2010-09-25T18%3A30%3A00Z")
+    ]
+
+
+def test_a_path_that_begins_with_two_slashes_has_no_host() -> None:
+    told = explain(Request(method="GET", target="//invoice/7/messages"))
+
+    assert told.status == 200
+    assert [note.code for note in told.notes] == ["double-slash"]
+
+
+@pytest.mark.parametrize("target", ["", "*", "x", "?", "#", "http://", "/%", "/invoice/\udc80/x"])
+@pytest.mark.parametrize("method", ["GET", "POST", "O P"])
+def test_a_path_that_is_none_is_refused_and_no_failure(method: str, target: str) -> None:
+    assert explain(Request(method=method, target=target)).error is not None
+
+
 class Asked:
     """A v2 that remembers what it was asked."""
 

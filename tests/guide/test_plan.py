@@ -152,6 +152,24 @@ def test_a_path_that_was_never_v1s_is_said_to_be_none() -> None:
     assert step.remarks
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "ends"),
+    [
+        ("GET", "/daily/timer/{…}", ['$CONTACT)"'] * 3),
+        ("POST", "/expenses/{…}/receipt", ['-F "receipt=@$FILE"']),
+        ("PUT", "/clients/{…}/toggle", ['$CONTACT)"', '-d "$JSON"']),
+    ],
+)
+def test_a_body_is_in_a_line_for_the_shell_where_v2_takes_one(
+    method: str, path: str, ends: list[str]
+) -> None:
+    lines = [call.curl for call in step_for(method, path, outcome=Outcome.UNTRANSLATED).v2]
+
+    assert len(lines) == len(ends)
+    for line, end in zip(lines, ends, strict=True):
+        assert line.endswith(end)
+
+
 class TestCounterparts:
     @pytest.mark.parametrize(
         ("method", "path", "v2"),
@@ -164,6 +182,8 @@ class TestCounterparts:
             ("GET", "/people/{…}/entries", ("GET /time_entries?user_id={id}",)),
             ("DELETE", "/tasks/{…}", ("DELETE /tasks/{id}",)),
             ("GET", "/tasks/what/ever", ("GET /tasks",)),
+            ("PUT", "/people/{…}/toggle", ("GET /users/{id}", "PATCH /users/{id}")),
+            ("PUT", "/daily/update/{…}", ("PATCH /time_entries/{id}",)),
         ],
     )
     def test_a_call_of_v1_and_what_takes_its_place(
@@ -184,7 +204,7 @@ class TestCounterparts:
         assert counterpart_of("GET", f"/{root}/what/ever/it/is") is not None
 
     def test_the_table_names_no_call_twice_and_each_by_method_and_path(self) -> None:
-        named = [row.v1 for row in table().call]
+        named = [call for row in table().call for call in (row.v1, *row.also)]
 
         assert len(named) == len(set(named))
         for call in (*named, *(each for row in table().call for each in row.v2)):

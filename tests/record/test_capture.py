@@ -203,6 +203,21 @@ def test_off_for_one_lasts_as_long_as_the_rule_for_all(
     ]
 
 
+def test_off_for_one_outlasts_the_rule_for_all_being_put_again(
+    connection: Connection, clock: HandClock
+) -> None:
+    put(connection, rule(clock))
+    put(connection, rule(clock, Mode.OFF, ONE))
+    put(connection, rule(clock, Mode.ERRORS, OTHER))
+    now = int(clock() * 1000)
+
+    put(connection, rule(clock, Mode.ERRORS, until=now + 3 * HOUR))
+
+    assert [(each.integration, each.until - now) for each in rules(connection, now)] == [
+        ("", 3 * HOUR), (ONE, 3 * HOUR), (OTHER, HOUR),
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize("span", [MOST + 1, 0, -1, 365 * DAY])
 def test_a_rule_lasts_for_some_days_at_most(
     connection: Connection, clock: HandClock, span: int

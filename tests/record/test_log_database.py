@@ -51,10 +51,13 @@ def execute(database: str, *statements: str) -> None:
 def test_migrations_lead_to_the_tables(database: str) -> None:
     engine = open_database(database, KEY)
     with engine.connect() as connection:
-        differences = compare_metadata(MigrationContext.configure(connection), METADATA)
+        migrations = MigrationContext.configure(connection)
+        differences = compare_metadata(migrations, METADATA)
+        revision = migrations.get_current_revision()
     engine.dispose()
 
     assert differences == []
+    assert revision == REVISION
 
 
 def test_the_tables_are_those_of_the_latest_revision() -> None:
@@ -105,6 +108,17 @@ def test_a_database_is_opened_again_as_it_was_left(database: str) -> None:
         rows = connection.execute(text("SELECT * FROM unrecorded")).all()
     engine.dispose()
     assert [tuple(row) for row in rows] == [(1, 2, 3, "why")]
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["postgresql://u:s3c@r#et@h/x", "postgresql://u:r#et:x@h:y"],
+)
+def test_a_password_that_is_not_encoded_is_refused_and_not_shown(url: str) -> None:
+    with pytest.raises(LogError, match="this URL cannot be read") as refused:
+        open_existing(url)
+
+    assert "r#et" not in str(refused.value) + shown(url)
 
 
 def test_bridges_that_start_at_once_wait_for_each_other(database: str, tmp_path: Path) -> None:

@@ -5,6 +5,8 @@ Turns are taken by hand here; a writer with its thread is in tests/server/test_l
 
 import sqlite3
 from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -188,6 +190,32 @@ class TestADatabaseThatFails:
 
         assert count(database, tables.CALLS) == count(database, tables.DAYS.c.calls) == 10
 
+    def test_loses_none_of_a_batch_of_which_a_part_may_have_been_written(
+        self, database: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        calls = day(10)
+        calls[7] = ended(msgspec.structs.replace(calls[7].call, cause="nothing \0 \ud800"))
+        writer = writer_of(database)
+        transaction, ends = writer._transaction, iter((False, True))
+
+        @contextmanager
+        def unheard() -> Iterator[Connection]:
+            with transaction() as connection:
+                yield connection
+            if not next(ends, True):
+                raise LogError("the connection was lost")
+
+        monkeypatch.setattr(writer, "_transaction", unheard)
+        for each in calls:
+            writer.ended(each)
+        writer.turn()
+        writer.turn()
+        writer.turn()
+        writer.close()
+
+        assert count(database, tables.CALLS) == count(database, tables.DAYS.c.calls) == 10
+        assert writer.state().written == 10
+
     def test_is_tried_again_ever_more_seldom(self, tmp_path: Path) -> None:
         path = str(tmp_path / "log")
         writer = writer_of(path)
@@ -342,6 +370,24 @@ class TestAServer:
 
 
 class TestWorkOfOthers:
+    def test_is_done_while_calls_come_faster_than_they_are_written(self, database: str) -> None:
+        more = iter(day(50))
+        overheard = Overheard(Tape(Room(), "http", "x", "/", {}), method="GET")
+        written: list[int] = []
+
+        def tell(*_: object) -> None:
+            for each in islice(more, 1):
+                writer.ended(each._replace(exchange=overheard))
+
+        writer = writer_of(database, keep=tell)
+        writer.every(0.0, lambda _: written.append(writer.state().written))
+        tell()
+        writer.turn()
+        writer.close()
+
+        assert len(written) == 1
+        assert written[0] < 50
+
     def test_is_done_again_and_again_with_a_connection(self, database: str) -> None:
         seen: list[object] = []
 

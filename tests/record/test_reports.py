@@ -9,7 +9,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from sqlalchemy import Engine, event
+from sqlalchemy import Engine, event, insert
 
 from bridge.record.log import finding
 from bridge.record.log.database import LogError, load_key, open_database, writing
@@ -17,7 +17,8 @@ from bridge.record.log.events import OTHERS, CallEvent, Outcome
 from bridge.record.log.finding import Filter
 from bridge.record.log.ids import TIME_SHIFT
 from bridge.record.log.ingest import ingest, ingest_connections, ingest_gap
-from bridge.record.log.reports import Log, State, UnknownIntegration
+from bridge.record.log.reports import Log, Page, State, UnknownIntegration
+from bridge.record.log.tables import INTEGRATIONS
 from bridge.record.log.times import DAY, HOUR
 from tests.support.postgres import running_server
 from tests.support.recorded_days import failed_connections, recorded_days
@@ -178,6 +179,28 @@ def test_a_call_says_all_that_its_event_says_of_it(log: Log) -> None:
     }
 
 
+def test_a_page_is_of_one_moment_whatever_comes_while_it_is_looked_for(
+    postgres: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(finding, "FIRST_SLICE", 10)
+    key = load_key(postgres, tmp_path / "key")
+    log, writer = Log.open(fill(postgres, tmp_path)), open_database(postgres, key)
+    late = iter([msgspec.structs.replace(EVENTS[-1], id=EVENTS[-5].id + 1)])
+
+    def write_late(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+        if "count(*)" in statement and (call := next(late, None)) is not None:
+            with writing(writer) as connection:
+                ingest(connection, [call])
+
+    event.listen(log._engine, "before_cursor_execute", write_late)
+    page = log.calls(Filter(), limit=40)
+    log.close()
+    writer.dispose()
+
+    assert next(late, None) is None
+    assert [row.id for row in page.rows] == [call.id for call in EVENTS[: -40 - 1 : -1]]
+
+
 @pytest.mark.parametrize("id_", ["1", "99999999999999999999999", "nobody's", "", "-1", "²"])
 def test_a_call_that_is_not_there(log: Log, id_: str) -> None:
     assert log.call(id_) is None
@@ -185,8 +208,8 @@ def test_a_call_that_is_not_there(log: Log, id_: str) -> None:
 
 @pytest.mark.parametrize("days", [None, DAYS + 5, 4, 1, 0], ids=str)
 def test_integrations_are_counted_by_what_they_did(log: Log, days: int | None) -> None:
-    since = None if days is None else int((NOW - timedelta(days=days)).timestamp() * 1000)
-    counted = EVENTS if since is None else [call for call in EVENTS if counts(call, since)]
+    since = 0 if days is None else int((NOW - timedelta(days=days)).timestamp() * 1000)
+    counted = EVENTS if days is None else [call for call in EVENTS if counts(call, since)]
     found = log.integrations(since=since)
 
     assert [each.last_seen for each in found] == sorted(
@@ -203,7 +226,7 @@ def test_integrations_are_counted_by_what_they_did(log: Log, days: int | None) -
         assert each.not_served == sum(call.outcome != "served" for call in own)
         assert set(each.routes) == {f"{call.method} {call.route or call.path}" for call in own}
         assert each.dialects == sorted({call.dialect for call in own if call.dialect})
-        if since is None:
+        if days is None:
             assert each.notes == noted
         assert log.integration(each.id, since=since) == each
 
@@ -215,11 +238,40 @@ def counts(call: CallEvent, since: int) -> bool:
     return (call.id >> TIME_SHIFT) // size >= since // size
 
 
+@pytest.mark.parametrize("years", [10, 200, 7000])
+def test_nothing_was_in_a_time_to_come(log: Log, years: int) -> None:
+    since = int(time.time() + years * 365.25 * 24 * 3600) * 1000
+
+    assert {each.calls for each in log.integrations(since=since)} == {0}
+    assert log.integration(BUSIEST, since=since) is not None
+    assert log.routes(BUSIEST, since=since) == log.routes(None, since=since) == []
+    assert log.notes(BUSIEST, since=since) == log.notes(None, since=since) == []
+    assert log.calls(Filter(since=since)) == Page([], None)
+    assert log.failed_connections(since=since) == []
+    assert log.unrecorded(since=since) == 0
+
+
+def test_as_many_integrations_are_listed_as_a_bridge_tells_apart(tmp_path: Path) -> None:
+    database = str(tmp_path / "log")
+    engine = open_database(database, load_key(database, None))
+    everybody = [
+        {"id": f"{at:012x}", "is_known": True, "first_seen": at, "last_seen": at, "calls": 1}
+        for at in range(1, 21_001)
+    ]
+    with writing(engine) as connection:
+        connection.execute(insert(INTEGRATIONS), everybody)
+    log = Log(engine, database)
+    found = log.integrations(since=0, quiet_since=20_501)
+    log.close()
+
+    assert [each.last_seen for each in found] == [*range(20_500, 0, -1)]
+
+
 def test_who_is_quiet(log: Log) -> None:
     since = int((NOW - timedelta(days=2)).timestamp() * 1000)
     last = {call.integration: call.id >> TIME_SHIFT for call in EVENTS}
 
-    quiet = {each.id for each in log.integrations(quiet_since=since)}
+    quiet = {each.id for each in log.integrations(since=0, quiet_since=since)}
 
     assert quiet == {id_ for id_, time in last.items() if time < since}
     assert quiet
@@ -315,7 +367,7 @@ def test_what_an_operator_says_of_an_integration_stays_until_it_is_taken_back(lo
 
 
 def test_an_integration_is_found_by_the_beginning_of_its_id_and_by_its_label(log: Log) -> None:
-    labelled = next(each for each in log.integrations() if each.label)
+    labelled = next(each for each in log.integrations(since=0) if each.label)
 
     assert log.find_integration(labelled.id[:8]).id == labelled.id
     assert labelled.label is not None
@@ -329,7 +381,7 @@ def test_an_integration_that_is_not_there(log: Log, text: str) -> None:
 
 
 def test_the_beginning_of_several_ids_names_none_of_them(log: Log) -> None:
-    first = Counter(each.id[0] for each in log.integrations()).most_common(1)[0][0]
+    first = Counter(each.id[0] for each in log.integrations(since=0)).most_common(1)[0][0]
 
     with pytest.raises(UnknownIntegration, match="more than one"):
         log.find_integration(first)
@@ -368,7 +420,7 @@ def test_callers_that_are_not_told_apart_have_a_title_that_says_so(tmp_path: Pat
     engine.dispose()
 
     log = Log.open(database)
-    assert [each.title for each in log.integrations()] == ["callers that are not told apart"]
+    assert [each.title for each in log.integrations(since=0)] == ["callers that are not told apart"]
     log.close()
 
 
@@ -377,7 +429,7 @@ def test_an_empty_log_has_no_answers_and_no_errors(tmp_path: Path) -> None:
     open_database(database, load_key(database, None)).dispose()
     log = Log.open(database)
 
-    assert log.integrations() == []
+    assert log.integrations(since=0) == []
     assert [*log.routes(None), *log.notes("x"), *log.failed_connections()] == []
     assert log.timeline(by="outcome", since=0, until=DAY, step=HOUR) == []
     assert log.calls(Filter(status=200)) == log.calls(Filter())
@@ -397,7 +449,7 @@ def calls_of(asked: Filter, log: Log) -> object:
 
 
 QUESTIONS: dict[str, Callable[[Log], object]] = {
-    "integrations": lambda log: log.integrations(),
+    "integrations": lambda log: log.integrations(since=0),
     "an integration": lambda log: log.integration(BUSIEST),
     "its routes": lambda log: log.routes(BUSIEST),
     "its notes": lambda log: log.notes(BUSIEST),

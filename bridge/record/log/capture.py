@@ -10,7 +10,7 @@ from enum import StrEnum
 
 import msgspec
 import structlog
-from sqlalchemy import Connection, delete, insert, select
+from sqlalchemy import Connection, delete, insert, select, update
 
 from bridge.record.log.database import LogError
 from bridge.record.log.events import CallEvent, Outcome
@@ -93,7 +93,7 @@ def put(connection: Connection, rule: Rule) -> None:
     """Put a rule in force, in the place of the one that the integration has.
 
     Off for all ends every rule. Off for one integration ends its own, and keeps it out of the rule
-    for all as long as that lasts.
+    for all as long as that lasts, and out of one that takes its place meanwhile.
 
     Raises:
         UnusableRule: it would last for too long, or for no time at all.
@@ -112,6 +112,9 @@ def put(connection: Connection, rule: Rule) -> None:
     connection.execute(
         delete(CAPTURE_RULES).where((c.integration == rule.integration) | (c.until <= rule.since))
     )
+    if rule.integration == ALL:
+        kept_out = update(CAPTURE_RULES).where(c.mode == Mode.OFF.value)
+        connection.execute(kept_out.values(until=rule.until))
     if rule.until > rule.since:
         connection.execute(insert(CAPTURE_RULES).values(**msgspec.to_builtins(rule)))
 

@@ -91,9 +91,13 @@ def shown(database: str) -> str:
 
 def _url(database: str) -> URL:
     try:
-        return make_url(database)
+        url = make_url(database)
     except (ArgumentError, ValueError):  # whose words have the password
         raise LogError("postgresql://…: this URL cannot be read") from None
+    # What follows an @ of the password would be taken for the host's name, and shown.
+    if database.partition("?")[0].count("@") > (url.username is not None):
+        raise LogError("postgresql://…: this URL cannot be read; @ in a password is written %40")
+    return url
 
 
 def key_file(database: str, file: Path | None) -> Path:

@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
+from operator import attrgetter
 from typing import Any, NamedTuple, Self
 
 import msgspec
@@ -106,7 +107,7 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     milliseconds: float
     """The mean."""
     first_seen: int
-    """The beginning of the first day, of those asked for, that has one."""
+    """The beginning of the first day that has one, of the time asked for; of late, of the hour."""
     last_seen: int
     """The beginning of the latest hour that has one; of all integrations together, of the day."""
 
@@ -202,6 +203,11 @@ class Log:
 
     def __init__(self, engine: Engine, database: str) -> None:
         self._engine = engine
+        # All statements of a question see one state, as they do in SQLite: of several looks for
+        # calls each goes on where the one before has ended.
+        is_server = engine.dialect.name == "postgresql"
+        level = {"isolation_level": "REPEATABLE READ"} if is_server else {}
+        self._asked = engine.execution_options(**level)
         self._database = database
 
     @classmethod
@@ -219,15 +225,14 @@ class Log:
 
     @contextmanager
     def _asking(self) -> Iterator[Connection]:
-        with reported(self._database), self._engine.connect() as connection:
+        with reported(self._database), self._asked.connect() as connection:
             yield connection
 
-    def integrations(
-        self, *, since: int | None = None, quiet_since: int | None = None
-    ) -> list[Integration]:
-        """Return who calls, the latest first, with what they did since then (None: ever).
+    def integrations(self, *, since: int, quiet_since: int | None = None) -> list[Integration]:
+        """Return who calls, the latest first, with what they did since then.
 
-        With `quiet_since`, only those that have not called since then.
+        What all of them ever did may be years of counts: so much is asked of one alone. With
+        `quiet_since`, only those that have not called since then.
         """
         who = true() if quiet_since is None else INTEGRATIONS.c.last_seen < quiet_since
         return self._integrations(who, since, None)
@@ -302,18 +307,28 @@ class Log:
             table = _counts(connection, since, integration)
             c = table.columns
             keys = (c.method, c.route, c.dialect, c.outcome, c.status, c.refusal)
-            rows = connection.execute(
+            # Period by period first: to sort all rows at once takes SQLite twice as long.
+            each = (
                 select(
+                    table.period.label("at"),
                     *keys,
-                    func.sum(c.calls).label("calls"),
-                    func.sum(c.v2_calls).label("v2_calls"),
-                    func.sum(c.milliseconds).label("milliseconds"),
-                    func.min(table.period).label("first"),
-                    func.max(table.period).label("last"),
+                    *(func.sum(c[name]).label(name) for name in _SUMMED),
                 )
                 .where(table.condition)
-                .group_by(*keys)
-                .order_by(func.sum(c.calls).desc())
+                .group_by(table.period, *keys)
+                .subquery()
+            )
+            own = [each.c[key.name] for key in keys]
+            calls = func.sum(each.c.calls)
+            rows = connection.execute(
+                select(
+                    *own,
+                    *(func.sum(each.c[name]).label(name) for name in _SUMMED),
+                    func.min(each.c.at).label("first"),
+                    func.max(each.c.at).label("last"),
+                )
+                .group_by(*own)
+                .order_by(calls.desc())
                 .limit(MOST_ROUTES)
             ).all()
             latest = {}
@@ -372,7 +387,7 @@ class Log:
         hour; hours are for days, days for months.
         """
         table, size = (HOURS, HOUR) if step % DAY else (DAYS, DAY)
-        period = table.primary_key.columns[0]
+        period: ColumnElement[int] = table.primary_key.columns[0]
         first, last = since // size, -(-until // size)
         within = (
             and_(period.in_(range(first, last)), table.c.integration == integration)
@@ -383,17 +398,20 @@ class Log:
                 true() if integration is None else table.c.integration == integration,
             )
         )
+        # By the key's own columns, rows come as they are to be counted, and are not sorted.
+        bucket = period if step == size else period // (step // size)
         key = table.c[by]
+        counted = (
+            select(bucket, key, func.sum(table.c.calls))
+            .where(within)
+            .group_by(bucket, key)
+            .order_by(bucket, key)
+        )
         with self._asking() as connection:
-            rows = connection.execute(
-                select(period, key, func.sum(table.c.calls)).where(within).group_by(period, key)
-            ).all()
-        summed: defaultdict[tuple[int, str], int] = defaultdict(int)
-        for at, name, calls in rows:
-            summed[at * size // step * step, name] += int(calls)
-        return [
-            Bucket(since=at, by=name, calls=calls) for (at, name), calls in sorted(summed.items())
-        ]
+            return [
+                Bucket(since=at * step, by=name, calls=calls)
+                for at, name, calls in connection.execute(counted)
+            ]
 
     def calls(self, filter_: Filter, *, before: int | None = None, limit: int = 50) -> Page:
         """Return calls, the latest first, of those whose id is below `before` (None: of all)."""
@@ -467,13 +485,15 @@ class Log:
         """Return how many calls were served and not kept."""
         lost = select(func.sum(GAPS.c.calls))
         if since is not None:
-            lost = lost.where(GAPS.c.id >= since << TIME_SHIFT)
+            lost = lost.where(GAPS.c.id >= min(since << TIME_SHIFT, (1 << 63) - 1))
         with self._asking() as connection:
             return int(connection.execute(lost).scalar() or 0)
 
 
-MOST_INTEGRATIONS = 10_000
+MOST_INTEGRATIONS = 30_000
+"""More than a bridge tells apart in a day (docs/log.md, "Who it was")."""
 MOST_ROUTES = 10_000
+_SUMMED = ("calls", "v2_calls", "milliseconds")
 MOST_PERIODS = 1000
 """Periods that are named one by one, so that the key's next column can be used, too."""
 
@@ -569,9 +589,8 @@ def _what_they_did(
 
 def _integration(row: Row[Any], done: _Done) -> Integration:
     calls = sum(done.outcomes.values())
-    facts = {name: getattr(row, name) for name in _FACTS}
     return Integration(
-        **facts,
+        **dict(zip(_FACTS, _facts_of(row), strict=True)),
         title=_title(row),
         state=State(row.state),
         calls=calls,
@@ -587,6 +606,7 @@ _FACTS = (
     "id", "account_id", "subdomain", "login", "token", "agent", "network", "way", "is_known",
     "label", "user_agent", "address", "host", "first_seen", "last_seen", "name", "owner", "remark",
 )  # fmt: skip
+_facts_of = attrgetter(*_FACTS)
 
 
 def _most_first(counts: dict[str, int]) -> dict[str, int]:

@@ -145,6 +145,8 @@ class LogWriter:
         self._batch: list[Ended] = []
         self._in_doubt = False
         """Whether the batch may have been written by a transaction whose end was not heard of."""
+        self._tried = 0
+        """Calls of the batch, from the first on, that this transaction had; 0: there was none."""
         self._engine: Engine | None = None
         self._file: object = None
         """Which file was opened."""
@@ -228,6 +230,8 @@ class LogWriter:
             if self._is_worth_a_turn():
                 self.turn()
         self._write_what_waits()
+        while self._has_work() and self._failing_since is None:
+            self._write_what_waits()
         self.close()
 
     def _is_worth_a_turn(self) -> bool:
@@ -247,14 +251,22 @@ class LogWriter:
             self._engine.dispose()
 
     def _write_what_waits(self) -> None:
-        """Write until nothing waits, or the database fails."""
-        while self._calls or self._batch or self._connections or self._untold():
+        """Write what waits, or until the database fails.
+
+        What comes meanwhile is for the next turn: other work has to be done as well.
+        """
+        for _ in range(1 + -(-len(self._calls) // AT_ONCE)):
+            if not self._has_work():
+                break
             if not self._attempt(self._write_some):
                 return
             self._idle_at = time.monotonic()
         self._idle_at = time.monotonic()
         if self._failing_since is not None:
             self._attempt(self._probe)
+
+    def _has_work(self) -> bool:
+        return bool(self._calls or self._batch or self._connections or self._untold())
 
     def _do_hooks(self) -> None:
         for hook in self._hooks:
@@ -362,7 +374,7 @@ class LogWriter:
         if self._connections:
             self._write_connections()
         if self._batch:
-            self._write_first(len(self._batch))
+            self._write_first(self._tried or len(self._batch))
         if untold := self._untold():
             self._write_gap(untold)
         return True
@@ -370,6 +382,7 @@ class LogWriter:
     def _write_first(self, count: int) -> None:
         """Write the first calls of the batch, by halves where the database does not take one."""
         part = self._batch[:count]
+        self._tried = count
         try:
             self._write(part)
         except (SQLAlchemyError, UnicodeError, OverflowError) as error:
@@ -381,6 +394,7 @@ class LogWriter:
                 return
             self._write_cleaned(part[0])
         self._in_doubt = False
+        self._tried = 0
         del part
         while count > 0:
             some = min(count, LET_GO_EVERY)
