@@ -134,10 +134,9 @@ class Lines:
 
 
 def _write_all(number: int, line: bytes) -> None:
-    rest = memoryview(line)
-    while rest:
+    while line:
         try:
-            rest = rest[os.write(number, rest) :]
+            line = line[os.write(number, line) :]
         except BlockingIOError:
             room = select.poll()
             room.register(number, select.POLLOUT)

@@ -265,6 +265,21 @@ def test_a_day_of_mixed_clients_is_counted(engine: Engine) -> None:
             assert row == pytest.approx(expected[name][key])
 
 
+def test_what_a_client_makes_up_is_cut_in_keys_and_kept_whole_in_calls(engine: Engine) -> None:
+    path, subject = "/" + "p" * 500, "s" * 500
+    (made,) = recorded_days(calls=1, integrations=1, days=1)
+    noted = (NoteEvent("element-ignored", subject, 1),)
+    long = msgspec.structs.replace(made, route=None, path=path, notes=noted)
+    with writing(engine) as connection:
+        ingest(connection, [long])
+
+    told = kept(engine)
+    assert [row["path"] for row in told["calls"].values()] == [path]
+    for name in ("call_hours", "call_days", "note_days"):
+        assert [row["route"] for row in told[name].values()] == [path[:300]]
+    assert [row["subject"] for row in told["note_days"].values()] == [subject[:300]]
+
+
 def test_batches_that_come_late_leave_the_latest_in_place(engine: Engine) -> None:
     """Of two bridges, one may be slower to write."""
     day = list(recorded_days(calls=400, integrations=5, days=1))

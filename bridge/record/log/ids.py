@@ -28,6 +28,8 @@ class Ids:
 
     def next(self) -> int:
         """Return an id for what has ended now."""
-        now = self._clock() // 1_000_000 << _SEQUENCE
-        self._latest = latest = max(now, self._latest + 1)
+        latest = self._clock() // 1_000_000 << _SEQUENCE
+        if latest <= self._latest:
+            latest = self._latest + 1
+        self._latest = latest
         return latest >> _SEQUENCE << TIME_SHIFT | self._process | latest & ((1 << _SEQUENCE) - 1)
