@@ -473,9 +473,9 @@ async def test_demo_prints_calls_that_work() -> None:
     commands: list[str] = []
     async with running("demo", *FREE_PORTS) as process:
         assert process.stdout is not None
-        while len(commands) < 3:
+        while len(commands) < 4:
             line = await process.stdout.readline()
-            assert line, "it ended before it had printed three calls"
+            assert line, "it ended before it had printed four calls"
             if line.strip().startswith(b"curl "):
                 commands.append(line.decode().strip())
         await process.stdout.readline()
@@ -484,11 +484,16 @@ async def test_demo_prints_calls_that_work() -> None:
         )
         async with aiohttp.ClientSession() as session, session.get(dashboard) as page:
             assert (page.status, page.content_type, v2[-3:]) == (200, "text/html", "/v2")
-        listed, shown, deleted = [await made(command) for command in commands]
+        listed, shown, deleted, untranslated = [await made(command) for command in commands]
         left = await made(commands[0])
+        await process.stdout.readuntil(b"\n\n")
+        asked = shlex.split((await process.stdout.readline()).decode())
+        while b"GET /clients" not in (known := run(*asked[1:]).stdout):
+            assert known.startswith(b"id\tintegration\t")
         status, log = await told_to_stop(process)
 
     assert [listed.status, shown.status, deleted.status] == [200, 200, 200]
+    assert untranslated.status == 501
     assert_valid(listed.body, "invoice-messages/classic-list")
     assert_valid(shown.body, "invoice-messages/final-item")
     assert deleted.body == b""

@@ -89,7 +89,7 @@ def blocks(page: str) -> list[str]:
     return [line.strip() for line in re.sub(r"\\\n|(?<=\|)\n", "", code).splitlines()]
 
 
-@pytest.mark.parametrize("page", ["README.md", "bridge/sandbox/README.md"])
+@pytest.mark.parametrize("page", ["README.md", "bridge/sandbox/README.md", "docs/capture.md"])
 def test_every_command_has_the_flags_that_it_is_shown_with(page: str) -> None:
     shown = [
         shlex.split(each, comments=True)
@@ -156,12 +156,19 @@ def test_the_demo_takes_other_ports_and_prints_one_line(given: list[str], flags:
         "bridge/sandbox/README.md",
         "schemas/README.md",
         "tests/bench/README.md",
+        *(f"docs/{page.name}" for page in (REPOSITORY / "docs").glob("*.md")),
     ],
 )
 def test_links_to_files_lead_to_files(page: str) -> None:
     path = REPOSITORY / page
-    for link in re.findall(r"\]\(([^)#:]+)\)", path.read_text()):
+    for link in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", path.read_text()):
         assert (path.parent / link).exists(), link
+
+
+def test_readme_leads_to_every_page_of_the_documentation() -> None:
+    pages = {f"docs/{page.name}" for page in (REPOSITORY / "docs").iterdir()}
+
+    assert pages == set(re.findall(r"\]\((docs/[^)#]+)", README))
 
 
 @pytest.mark.skipif(shutil.which("xmllint") is None, reason="needs xmllint")

@@ -97,7 +97,7 @@ def _list(log: Log, since: int | None, quiet: int | None, json: bool) -> None:
         return
     print_table(
         ("id", "integration", "agent", "from", "first seen", "last seen", "quiet", "calls",
-         "errors", "routes", "dialects", "notes", "state", "owner"),
+         "errors", "routes", "dialects", "notes", "state", "owner", "credential"),
         (
             (
                 each.id, each.title, each.agent or "", each.network or "",
@@ -105,8 +105,13 @@ def _list(log: Log, since: int | None, quiet: int | None, json: bool) -> None:
                 _days(now - each.last_seen), str(each.calls), str(each.not_served),
                 _some(each.routes), ", ".join(each.dialects), _some(each.notes),
                 each.state, each.owner or "",
+                "accepted" if each.is_known else "never accepted",
             )
             for each in found
+        ),
+        (
+            ("integration", "id", "from"), ("first seen", "last seen", "quiet"),
+            ("calls", "errors"), ("routes", "dialects", "notes"), ("state", "owner", "credential"),
         ),
     )  # fmt: skip
 
@@ -281,7 +286,14 @@ def _print_calls(rows: Iterator[CallRow], json: bool) -> None:
         for row in rows:
             typer.echo(to_json(row))
         return
-    print_table(_CALL_HEAD, map(_cells, rows))
+    print_table(
+        _CALL_HEAD,
+        map(_cells, rows),
+        (
+            ("time", "id"), ("integration", "notes"), ("method", "route"),
+            ("status", "outcome"), ("ms", "v2"),
+        ),
+    )  # fmt: skip
 
 
 @app.command()

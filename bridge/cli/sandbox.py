@@ -1,5 +1,6 @@
 """`harvest-bridge sandbox`, a v2 API to try things on, and `demo`, which has a bridge to it."""
 
+import shlex
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated
@@ -128,8 +129,13 @@ A bridge to a sandbox is running. Try, in another terminal:
   curl -u any@example.com:{token} {base}/invoice/1420/messages
   curl -u any@example.com:{token} {base}/invoices/1420/messages/409
   curl -u any@example.com:{token} -X DELETE -i {base}/invoice/1420/messages/403
+  curl -u any@example.com:{token} {base}/clients
 
 The dashboard, which shows who calls, is at {admin}/, the sandbox's v2 at {v2}.
+As a command, that is
+
+  harvest-bridge integrations --database {database}
+
 Ctrl-C stops it. Each call's log line follows.
 """
 
@@ -155,6 +161,7 @@ async def _demo(port: int, sandbox_port: int, admin_port: int) -> None:
                     "base": _url(LOOPBACK, service.port),
                     "admin": _url(LOOPBACK, service.admin_port),
                     "v2": settings.upstream,
+                    "database": shlex.quote(settings.database),
                 }
                 typer.echo(DEMONSTRATION.format_map(told))
                 await signals.until_stop()

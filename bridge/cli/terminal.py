@@ -3,7 +3,7 @@
 import json
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import update_wrapper
 from inspect import Parameter, signature
@@ -94,29 +94,56 @@ def printable(text: str) -> str:
     return _HARMFUL.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
-def print_table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> None:
-    """Print a table for eyes, or lines with tabs between the cells where nobody looks."""
+def print_table(
+    head: tuple[str, ...],
+    rows: Iterable[tuple[str, ...]],
+    stacks: Sequence[tuple[str, ...]] = (),
+) -> None:
+    """Print a table for eyes, or lines with tabs between the cells where nobody looks.
+
+    `stacks` are the columns of a terminal that is too narrow for all: each of several, one below
+    the other.
+    """
     if not sys.stdout.isatty():
         typer.echo("\t".join(head))
         for row in rows:
             typer.echo("\t".join(map(printable, row)))
         return
-    table = Table(box=box.SIMPLE)
-    widths = [len(name) for name in head]
-    for name in head:
-        table.add_column(name, overflow="fold")
-    for row in rows:
-        cells = [printable(cell) for cell in row]
-        widths = [max(pair) for pair in zip(widths, map(len, cells), strict=True)]
-        table.add_row(*map(Text, cells))  # text, not markup
-    # Rather than leave columns out, have the lines of a narrow terminal wrapped.
-    least = sum(min(width, LEAST_WIDTH) + 2 for width in widths)
+    cells = [tuple(map(printable, row)) for row in rows]
     terminal = Console().size
-    Console(width=max(terminal.width, least), height=terminal.height).print(table)
+    is_stacked = bool(stacks) and _least_width(head, cells) > terminal.width
+    if is_stacked:
+        places = [[head.index(name) for name in stack] for stack in stacks]
+        head, *cells = [_stacked(row, places) for row in (head, *cells)]
+    table = Table(box=box.SIMPLE, leading=1 if is_stacked else 0)
+    for name, width in zip(head, _widths(head, cells), strict=True):
+        table.add_column(name, overflow="fold", min_width=min(width, LEAST_WIDTH))
+    for row in cells:
+        table.add_row(*map(Text, row))  # text, not markup
+    # Rather than leave columns out, have the lines of a narrow terminal wrapped.
+    width = max(terminal.width, _least_width(head, cells))
+    Console(width=width, height=terminal.height).print(table)
+
+
+def _stacked(row: tuple[str, ...], places: list[list[int]]) -> tuple[str, ...]:
+    return tuple("\n".join(row[at] for at in stack if row[at]) for stack in places)
+
+
+def _widths(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> list[int]:
+    """Return how wide each column is if no cell of it is wrapped."""
+    columns = zip(head, *rows, strict=True)
+    return [max(len(line) for cell in each for line in cell.split("\n")) for each in columns]
+
+
+def _least_width(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> int:
+    return sum(min(width, LEAST_WIDTH) + BETWEEN for width in _widths(head, rows)) + 1
 
 
 LEAST_WIDTH = 20
 """Characters of a column with long texts, at least: an id and a time stay whole."""
+
+BETWEEN = 3
+"""Characters between two columns."""
 
 
 def to_json(value: Any) -> str:  # noqa: ANN401 - whatever msgspec knows

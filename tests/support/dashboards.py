@@ -15,8 +15,10 @@ from bridge.record.log.exchange import Exchange, Message, UpstreamExchange, pack
 from bridge.record.log.ingest import ingest, ingest_connections
 from bridge.record.log.tables import CAPTURES
 from bridge.resources.invoice_messages import MESSAGES
+from bridge.secret import Secret
 from bridge.server.admin.dashboard.facts import Facts
 from bridge.server.admin.dashboard.pages import PATIENCE, Dashboard
+from bridge.server.admin.guard import Guard
 from bridge.server.admin.health import Readiness
 from bridge.server.admin.side import AdminSide
 from bridge.server.serving import listening
@@ -121,17 +123,17 @@ def a_captured_call(minutes_ago: int = 3) -> tuple[CallEvent, Exchange]:
 
 @asynccontextmanager
 async def running_dashboard(
-    database: str, facts: Facts = QUIET, patience: float = PATIENCE
+    database: str, facts: Facts = QUIET, patience: float = PATIENCE, token: str | None = None
 ) -> AsyncIterator[str]:
-    """Serve the pages on a log, and yield their base URL."""
+    """Serve the pages on a log, and yield their base URL; with a token, they ask for it."""
 
     async def known() -> Facts:
         return facts
 
     dashboard = Dashboard(database, known, patience=patience)
-    runner = web.ServerRunner(
-        AdminSide(Readiness({}), routes=dashboard.routes()), shutdown_timeout=0.1
-    )
+    guard = Guard(token=lambda: None if token is None else Secret(token))
+    side = AdminSide(Readiness({}), routes=dashboard.routes(), guard=guard)
+    runner = web.ServerRunner(side, shutdown_timeout=0.1)
     async with listening(runner, LOOPBACK, 0) as port:
         yield f"http://{LOOPBACK}:{port}"
     dashboard.close()

@@ -79,6 +79,11 @@ class AdminRequest(web.BaseRequest):
         return "text/html" in self.headers.get("Accept", "")
 
     @property
+    def has_shown_token(self) -> bool:
+        """Whether it takes the token to come so far, and not only to be on this machine."""
+        return self.session is not None or self.is_machine
+
+    @property
     def csrf_token(self) -> str:
         """What every form has to have as the value of its field `csrf_token`."""
         if self.session is not None:

@@ -2,9 +2,10 @@
 
 import asyncio
 import shutil
+import time
 from base64 import b64encode
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -15,10 +16,13 @@ import pytest_asyncio
 from axe_playwright_python.async_playwright import Axe  # type: ignore[import-untyped]
 from playwright.async_api import Browser, Page, async_playwright, expect
 
+from bridge.record.log.capture import Mode, Rule
 from bridge.record.log.database import load_key, open_database
 from bridge.record.log.ingest import ingest
+from bridge.record.log.reports import Log
 from tests.support.dashboards import (
     FLAGS,
+    MINUTE,
     TROUBLED,
     a_captured_call,
     a_month,
@@ -41,7 +45,8 @@ PHONE, DESK = 375, 1280
 
 PAGES = (
     "/overview", "/overview?days=1", "/integrations", "/integrations/c0ffee000001", "/calls",
-    "/calls?outcome=refused", "/calls/captured-1", "/switch-off", "/calls/none",
+    "/calls?outcome=refused", "/calls/captured-1", "/calls/uncaptured-1", "/switch-off",
+    "/calls/none",
 )  # fmt: skip
 
 
@@ -49,7 +54,14 @@ PAGES = (
 def month(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A month of mixed calls, one of them captured."""
     call, exchange = a_captured_call()
-    calls = [*a_month(calls=900, integrations=12), call]
+    other = msgspec.structs.replace(
+        call,
+        id=call.id + 1,
+        request_id="uncaptured-1",
+        integration="c0ffee000002",
+        label="reminders",
+    )
+    calls = [*a_month(calls=900, integrations=12), call, other]
     path = tmp_path_factory.mktemp("log") / "log.sqlite"
     fill(path, calls, some_connections(), {call.id: exchange})
     return path
@@ -103,6 +115,8 @@ async def test_no_page_shuts_anybody_out(
     browser: Browser, database: str, width: int, scheme: str
 ) -> None:
     """axe finds nothing serious, and nothing has to be scrolled sideways."""
+    capture(database, "", raw=False)
+    capture(database, "c0ffee000001", raw=True)
     async with (
         running_dashboard(database, TROUBLED) as url,
         looking(browser, url, width=width, scheme=scheme) as page,
@@ -191,6 +205,51 @@ async def test_an_integration_is_named_and_its_state_is_set(
         row = page.get_by_role("row", name="Billing <b>of</b> Acme")
         await expect(row).to_contain_text("contacted")
         await expect(row).to_contain_text("Jane")
+
+
+@pytest.mark.parametrize("scripts", [True, False])
+async def test_a_capture_is_begun_and_ended(browser: Browser, database: str, scripts: bool) -> None:
+    async with (
+        running_dashboard(database) as url,
+        looking(browser, url, width=PHONE, scripts=scripts) as page,
+    ):
+        await page.goto("/calls/uncaptured-1")
+        await page.get_by_label("Which").select_option("those not served")
+        await page.get_by_label("For how long").select_option("8 hours")
+        await page.get_by_role("button", name="Capture").click()
+        await page.get_by_role("link", name="Overview").click()
+        banner = page.get_by_role("status", name="What is captured")
+        await expect(banner).to_contain_text("calls of reminders that are not served until")
+        await banner.get_by_role("button", name="Stop").click()
+        await expect(page.get_by_role("heading", level=1)).to_have_text("Overview")
+        await expect(banner).to_be_empty()
+
+
+async def test_a_capture_is_said_on_a_page_that_is_open(browser: Browser, database: str) -> None:
+    async with running_dashboard(database) as url, looking(browser, url) as page:
+        await page.clock.install()
+        await page.goto("/integrations/c0ffee000001")
+        await page.get_by_label("Name").fill("half a na")
+        banner = page.get_by_role("status", name="What is captured")
+        capture(database, "c0ffee000001", raw=False)
+        await page.clock.run_for(11_000)
+        await expect(banner).to_contain_text("all calls of billing")
+        capture(database, "", raw=False)
+        await page.clock.run_for(11_000)
+        stopped = banner.locator("[name=integration]").first
+        await expect(stopped).to_have_value("")
+
+        await expect(page.get_by_label("Name")).to_have_value("half a na")
+
+
+def capture(database: str, integration: str, *, raw: bool) -> None:
+    now = time.time_ns() // 1_000_000
+    with closing(Log.open(database)) as log:
+        log.put_capture_rule(
+            Rule(
+                integration=integration, mode=Mode.ALL, raw=raw, since=now, until=now + 60 * MINUTE
+            )
+        )
 
 
 @pytest.mark.parametrize("scripts", [True, False])

@@ -6,6 +6,7 @@ import asyncio
 import json
 import sqlite3
 from collections.abc import AsyncIterator, Iterator
+from contextlib import closing
 from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
@@ -18,11 +19,14 @@ import msgspec
 import pytest
 from lxml import html
 
+from bridge.record.log.capture import Rule
 from bridge.record.log.events import CallEvent, ConnectionEvent, NoteEvent, UpstreamCallEvent
 from bridge.record.log.reports import Log
-from bridge.server.admin.dashboard import pages
+from bridge.server.admin.dashboard import pages, words
+from bridge.server.admin.dashboard.facts import Facts
 from bridge.server.admin.dashboard.pages import PAGES, Asked
 from tests.support.dashboards import (
+    MINUTE,
     TROUBLED,
     a_captured_call,
     a_month,
@@ -201,6 +205,32 @@ async def test_all_that_is_counted_on_the_overview_agrees(
         assert {each: sum(told["sparks"][each]) for each in listed} == listed
 
 
+async def test_integrations_of_one_title_are_told_apart(
+    session: aiohttp.ClientSession, tmp_path: Path
+) -> None:
+    call, _ = a_captured_call()
+    calls = [
+        msgspec.structs.replace(call, id=call.id + at, integration=integration, label=None)
+        for at, integration in enumerate(("aaaaaaaaaaaa", "bbbbbbbbbbbb"))
+    ]
+    async with running_dashboard(fill(tmp_path / "log.sqlite", calls)) as url:
+        for path in ("/overview", "/integrations", "/calls", "/switch-off"):
+            shown = text_of(await got(session, url + path))
+            for id_ in ("aaaaaa", "bbbbbb"):
+                assert f"acme, HarvestAPI-PHP, 192.0.2.7 ({id_})" in shown, path
+
+
+async def test_an_hour_is_not_told_as_if_its_minute_were_known(
+    session: aiohttp.ClientSession, tmp_path: Path
+) -> None:
+    call, _ = a_captured_call(minutes_ago=0)
+    async with running_dashboard(fill(tmp_path / "log.sqlite", [call])) as url:
+        page = await got(session, f"{url}/integrations/{call.integration}")
+
+    (last,) = page.xpath("//section[@aria-labelledby='routes']//td[@data-label='Last']")
+    assert text_of(last) == "in this hour"
+
+
 async def test_a_chart_is_a_table_as_well(session: aiohttp.ClientSession, database: str) -> None:
     async with running_dashboard(database) as url:
         page = await got(session, f"{url}/overview")
@@ -315,7 +345,7 @@ class TestDescribing:
         database = fill(tmp_path / "log.sqlite", [call])
         path = f"/integrations/{call.integration}"
         async with running_dashboard(database) as url:
-            form = (await got(session, url + path)).forms[-1]
+            (form,) = (await got(session, url + path)).find_class("describe")
             form.fields.update(name="Billing", owner="Jane", state="migrating", remark="By May")
             async with session.post(
                 url + path, data=dict(form.fields), allow_redirects=False
@@ -343,6 +373,149 @@ class TestDescribing:
             told = await got_json(session, f"{url}{path}.json")
 
         assert told["integration"]["name"] is None
+
+
+async def test_what_is_captured_is_not_told_twice(
+    session: aiohttp.ClientSession, database: str
+) -> None:
+    async with running_dashboard(database, Facts(warnings={"capture": "all calls"})) as url:
+        page = await got(session, f"{url}/overview")
+
+    assert "all calls" not in text_of(page)
+
+
+class TestCapturing:
+    """By the form of an integration's page, and of a call's."""
+
+    @pytest.fixture
+    def log(self, tmp_path: Path) -> str:
+        call, exchange = a_captured_call()
+        return fill(tmp_path / "log.sqlite", [call], captures={call.id: exchange})
+
+    @pytest.mark.parametrize("path", ["/integrations/c0ffee000001", "/calls/captured-1"])
+    async def test_is_switched_on_for_a_while_and_said_on_every_page(
+        self, session: aiohttp.ClientSession, log: str, path: str
+    ) -> None:
+        async with running_dashboard(log) as url:
+            (form,) = (await got(session, url + path)).find_class("capture")
+            form.fields.update(mode="errors", span="15m")
+            async with session.post(
+                f"{url}/captures", data=dict(form.fields), allow_redirects=False
+            ) as response:
+                assert (response.status, response.headers["Location"]) == (303, path)
+            (rule,) = rules_of(log)
+            shown = [await got(session, url + each) for each in await paths(session, url)]
+
+        assert (rule.integration, rule.mode, rule.raw) == ("c0ffee000001", "errors", False)
+        assert rule.until - rule.since == 15 * MINUTE
+        for page in shown:
+            banner = page.get_element_by_id("captures")
+            assert "calls of billing that are not served" in text_of(banner)
+            assert f"until {words.moment(rule.until)} UTC" in text_of(banner)
+
+    async def test_may_be_of_all_integrations(
+        self, session: aiohttp.ClientSession, log: str
+    ) -> None:
+        async with running_dashboard(log) as url:
+            await capture(session, url, integration="", mode="all")
+            page = await got(session, f"{url}/overview")
+
+        assert [(rule.integration, rule.mode) for rule in rules_of(log)] == [("", "all")]
+        assert "all calls of all integrations" in text_of(page.get_element_by_id("captures"))
+
+    async def test_is_switched_off_where_it_is_said(
+        self, session: aiohttp.ClientSession, log: str
+    ) -> None:
+        async with running_dashboard(log) as url:
+            await capture(session, url, mode="all")
+            (form,) = (await got(session, f"{url}/switch-off")).xpath("//*[@id='captures']//form")
+            async with session.post(f"{url}/captures", data=dict(form.fields)) as response:
+                assert response.url.path == "/switch-off"
+            page = await got(session, f"{url}/switch-off")
+
+        assert rules_of(log) == []
+        assert text_of(page.get_element_by_id("captures")) == ""
+
+    async def test_one_integration_is_kept_out_of_a_rule_for_all(
+        self, session: aiohttp.ClientSession, log: str
+    ) -> None:
+        async with running_dashboard(log) as url:
+            await capture(session, url, integration="", mode="all")
+            await capture(session, url, mode="off")
+            told = await got_json(session, f"{url}/integrations/c0ffee000001.json")
+
+        assert [rule.mode for rule in rules_of(log)] == ["all", "off"]
+        assert told["capture"]["mode"] == "off"
+
+    @pytest.mark.parametrize(
+        "wrong",
+        [{"mode": "some"}, {"mode": ""}, {"span": "8d"}, {"span": "0m"}, {"span": "soon"}],
+    )
+    async def test_what_makes_no_sense_changes_nothing(
+        self, session: aiohttp.ClientSession, log: str, wrong: dict[str, str]
+    ) -> None:
+        async with running_dashboard(log) as url:
+            await capture(session, url, 400, **wrong)
+
+        assert rules_of(log) == []
+
+    async def test_is_of_an_integration_that_there_is(
+        self, session: aiohttp.ClientSession, log: str
+    ) -> None:
+        async with running_dashboard(log) as url:
+            await capture(session, url, 404, integration="c0ffee000009")
+
+        assert rules_of(log) == []
+
+    async def test_takes_the_token_of_the_form(
+        self, session: aiohttp.ClientSession, log: str
+    ) -> None:
+        async with running_dashboard(log) as url:
+            await capture(session, url, 403, csrf_token="made-up")
+
+        assert rules_of(log) == []
+
+    async def test_is_raw_only_for_somebody_who_has_shown_the_token(
+        self, session: aiohttp.ClientSession, log: str
+    ) -> None:
+        """Without one, whoever is on the machine could read what customers are written."""
+        async with running_dashboard(log) as url:
+            page = await got(session, f"{url}/integrations/c0ffee000001")
+            await capture(session, url, 403, raw="yes")
+
+        assert page.xpath("//form[@class='capture']//input[@name='raw']") == []
+        assert "admin_bearer_token" in text_of(page.find_class("capture")[0])
+        assert rules_of(log) == []
+
+    async def test_with_the_token_it_is_raw_where_that_is_ticked(self, log: str) -> None:
+        token = "a-token-of-some-length-0123456789"
+        headers = {"Accept": "text/html", "Authorization": f"Bearer {token}"}
+        async with (
+            running_dashboard(log, token=token) as url,
+            aiohttp.ClientSession(headers=headers) as session,
+        ):
+            page = await got(session, f"{url}/integrations/c0ffee000001")
+            (tick,) = page.xpath("//form[@class='capture']//input[@name='raw']")
+            await capture(session, url, raw="yes")
+            banner = (await got(session, f"{url}/overview")).get_element_by_id("captures")
+
+        assert not tick.checked
+        assert [rule.raw for rule in rules_of(log)] == [True]
+        assert "with addresses, names and texts" in text_of(banner)
+
+
+async def capture(session: aiohttp.ClientSession, url: str, status: int = 303, **said: str) -> None:
+    """Send the form of the integration, with what is said in place of what it has."""
+    page = await got(session, f"{url}/integrations/c0ffee000001")
+    (form,) = page.find_class("capture")
+    data = {**dict(form.fields), **said}
+    async with session.post(f"{url}/captures", data=data, allow_redirects=False) as response:
+        assert response.status == status, await response.text()
+
+
+def rules_of(database: str) -> list[Rule]:
+    with closing(Log.open(database)) as log:
+        return log.capture_rules()
 
 
 @pytest.mark.parametrize("theme", ["light", "dark", "auto"])
@@ -475,6 +648,14 @@ class TestSwitchingOff:
                 "it cannot know who has been quiet for longer."
             ),
         )
+
+    async def test_a_log_of_a_few_hours_says_so(
+        self, session: aiohttp.ClientSession, tmp_path: Path
+    ) -> None:
+        call, _ = a_captured_call()
+        _, because = await self.verdict(session, fill(tmp_path / "log.sqlite", [call]), "")
+
+        assert "The log begins less than a day ago:" in because
 
     async def test_strangers_do_not_stand_in_the_way(
         self, session: aiohttp.ClientSession, tmp_path: Path

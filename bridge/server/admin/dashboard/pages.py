@@ -23,6 +23,8 @@ from jinja2 import Environment
 from markupsafe import Markup, escape
 
 from bridge.guide.notes import MEANINGS
+from bridge.identity.callers import Refusal
+from bridge.record.log.capture import ALL, Mode, Rule, UnusableRule, read_span
 from bridge.record.log.database import LogError
 from bridge.record.log.events import Outcome
 from bridge.record.log.finding import Filter
@@ -178,6 +180,7 @@ def _beside_calls(view: views.Calls, asked: Asked) -> Mapping[str, object]:
         "older": go_on and f"/calls?{urlencode({**wanted, 'before': go_on}, errors='replace')}",
         "methods": ("GET", "POST", "PUT", "DELETE", "HEAD"),
         "notes": tuple(NoteCode),
+        "refusals": tuple(Refusal),
         "routes": sorted({call.path for resource in RESOURCES for call in resource.calls}),
     }
 
@@ -239,6 +242,7 @@ class Dashboard:
         found = [
             Route("GET", "/", self._start),
             Route("POST", "/integrations/{id}", self._describe),
+            Route("POST", "/captures", self._capture),
             Route("POST", "/theme", self._set_theme),
             *static_routes(_STATIC, files(__package__) / "static"),
         ]
@@ -274,7 +278,8 @@ class Dashboard:
         return web.Response(body=body, content_type="application/json")
 
     def _page(self, page: Page, asked: Asked, request: AdminRequest) -> str | None:
-        view = page.gather(self._log(), asked)
+        log = self._log()
+        view = page.gather(log, asked)
         if view is None:
             return None
         query = f"?{request.query_string}" if request.query_string else ""
@@ -284,6 +289,7 @@ class Dashboard:
             view=view,
             now=asked.now,
             json_path=f"{request.rel_url.raw_path}.json{query}",
+            captured=views.captured(log),
             **page.beside(view, asked),
         )
 
@@ -317,6 +323,29 @@ class Dashboard:
             raise Refused(503, str(unanswered)) from None
         return web.Response(status=303, headers={"Location": request.rel_url.raw_path})
 
+    async def _capture(self, request: AdminRequest) -> web.Response:
+        form = await request.form()
+        is_raw = form.get("raw") == "yes"
+        if is_raw and not request.has_shown_token:
+            raise Refused(403, "Raw captures take a token: set admin_bearer_token.")
+        mode, now = form.get("mode", ""), int(self._clock() * 1000)
+        if mode not in [*Mode]:
+            raise Refused(400, f"mode has to be one of {', '.join(Mode)}.")
+        integration = _sound(form.get("integration", ""))
+        try:
+            span = 0 if mode == Mode.OFF else read_span(form.get("span", ""))
+            rule = Rule(
+                integration=integration, mode=Mode(mode), raw=is_raw, since=now, until=now + span
+            )
+            await self._in_thread(lambda: _put(self._log(), rule))
+        except UnusableRule as unusable:
+            raise Refused(400, f"span {unusable}") from None
+        except UnknownIntegration as unknown:
+            raise Refused(404, str(unknown)) from None
+        except Unanswered as unanswered:
+            raise Refused(503, str(unanswered)) from None
+        return web.Response(status=303, headers={"Location": _own_path(form.get("back", ""))})
+
     async def _set_theme(self, request: AdminRequest) -> web.Response:
         form = await request.form()
         theme = form.get("theme", "")
@@ -349,7 +378,7 @@ class Dashboard:
         except TimeoutError:
             _log.warning("log_does_not_answer", seconds=self._patience)
             raise Unanswered(f"There was no answer within {self._patience:g} seconds.") from None
-        except UnknownIntegration:
+        except (UnknownIntegration, UnusableRule):
             raise
         except LogError as error:
             _log.warning("log_not_asked", error=str(error))
@@ -390,6 +419,12 @@ async def _in_a_thread(work: Callable[[], _Result]) -> _Result:
     return await doing
 
 
+def _put(log: Log, rule: Rule) -> None:
+    if rule.integration != ALL and log.integration(rule.integration) is None:
+        raise UnknownIntegration("no integration has this id")
+    log.put_capture_rule(rule)
+
+
 def _sound(text: str) -> str:
     return text.encode("utf-8", "replace").decode().replace("\0", "")
 
@@ -410,6 +445,7 @@ def _environment() -> Environment:
     made.filters.update(
         iso=spelled,
         ago=words.ago,
+        hours_ago=words.hours_ago,
         moment=words.moment,
         milliseconds=words.milliseconds,
         size=words.size,
@@ -426,6 +462,8 @@ def _environment() -> Environment:
         verdicts=words.VERDICTS,
         states=tuple(State),
         quiets=views.QUIET,
+        spans=words.SPANS,
+        say_captured=words.captured,
         stacked=_stacked,
         sparkline=charts.spark,
         static=lambda name: f"{_STATIC}/{name}",
@@ -459,6 +497,7 @@ _ENVIRONMENT = _environment()
 def _render(template: str, request: AdminRequest, **values: object) -> str:
     theme = request.cookies.get(_THEME)
     values["theme"] = theme if theme in _THEMES else "auto"
+    values.setdefault("captured", ())
     # A lone surrogate, from whatever a client sent, must not keep the page from being sent.
     return _sound(_ENVIRONMENT.get_template(template).render(request=request, **values))
 

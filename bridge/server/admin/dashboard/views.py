@@ -11,6 +11,7 @@ from enum import StrEnum
 import msgspec
 
 from bridge.guide.plan import Plan, plan
+from bridge.record.log.capture import ALL, Mode, Rule
 from bridge.record.log.events import Outcome
 from bridge.record.log.exchange import unpack
 from bridge.record.log.finding import Filter
@@ -46,6 +47,14 @@ MOST_LISTED = 10
 
 ROWS = 50
 """Calls of one page."""
+
+
+class Captured(msgspec.Struct, frozen=True):
+    """A rule by which calls are captured."""
+
+    rule: Rule
+    title: str
+    """Of the integration; '' where the rule is for all."""
 
 
 class Series(msgspec.Struct, frozen=True):
@@ -131,6 +140,8 @@ class OneIntegration(msgspec.Struct, frozen=True):
     routes: list[Route]
     plan: Plan
     latest: list[CallRow]
+    capture: Rule | None
+    """In force for it: its own, or the one for all."""
 
 
 class Calls(msgspec.Struct, frozen=True):
@@ -149,6 +160,8 @@ class OneCall(msgspec.Struct, frozen=True):
     now: int
     call: CallRow
     sides: Sides | None
+    capture: Rule | None
+    """In force for its integration."""
 
 
 class Verdict(StrEnum):
@@ -192,7 +205,7 @@ def overview(log: Log, now: int, days: int, facts: Facts) -> Overview:
     outcomes = log.timeline(by="outcome", since=since, until=until, step=step)
     by_integration = log.timeline(by="integration", since=since, until=until, step=step)
     called = {each.by for each in by_integration}
-    known = log.integrations(since=_span(now, RECENT_DAYS)[0])
+    known = _told_apart(log.integrations(since=_span(now, RECENT_DAYS)[0]))
     titles = {each.id: each.title for each in known}
     listed = [each for each in known if each.id in called][:MOST_LISTED]
     return Overview(
@@ -211,7 +224,7 @@ def overview(log: Log, now: int, days: int, facts: Facts) -> Overview:
 
 def integrations(log: Log, now: int, state: State | None, search: str) -> Integrations:
     """Gather all integrations: those in a state, and with a text in what is known of them."""
-    known = log.integrations(since=_span(now, RECENT_DAYS)[0])
+    known = _told_apart(log.integrations(since=_span(now, RECENT_DAYS)[0]))
     wanted = [
         each
         for each in known
@@ -236,14 +249,21 @@ def integration(log: Log, now: int, id_: str, days: int) -> OneIntegration | Non
         routes=routes,
         plan=plan(found, routes, log.notes(found.id, since=since)),
         latest=log.calls(Filter(integration=found.id), limit=MOST_LISTED).rows,
+        capture=_rule(log, found.id),
     )
 
 
 def calls(log: Log, now: int, filter_: Filter, before: int | None) -> Calls:
     """Gather some of the calls that the filter lets through."""
+    known = _told_apart(log.integrations(since=now))
+    known.sort(key=lambda each: each.title.casefold())
+    titles = {each.id: each.title for each in known}
     page = log.calls(filter_, before=before, limit=ROWS)
-    known = sorted(log.integrations(since=now), key=lambda each: each.title.casefold())
-    return Calls(now, filter_, page, {each.id: each.title for each in known})
+    rows = [
+        msgspec.structs.replace(each, title=titles.get(each.integration, each.title))
+        for each in page.rows
+    ]
+    return Calls(now, filter_, msgspec.structs.replace(page, rows=rows), titles)
 
 
 def call(log: Log, now: int, id_: str) -> OneCall | None:
@@ -252,7 +272,23 @@ def call(log: Log, now: int, id_: str) -> OneCall | None:
     if found is None:
         return None
     kept = log.exchange(found.id) if found.captured else None
-    return OneCall(now, found, None if kept is None else set_out(unpack(kept), found.route))
+    sides = None if kept is None else set_out(unpack(kept), found.route)
+    return OneCall(now, found, sides, _rule(log, found.integration))
+
+
+def captured(log: Log) -> list[Captured]:
+    """Gather whose calls are captured, which every page says."""
+    found = []
+    for rule in log.capture_rules():
+        if rule.mode is not Mode.OFF:
+            whose = None if rule.integration == ALL else log.integration(rule.integration)
+            found.append(Captured(rule, rule.integration if whose is None else whose.title))
+    return found
+
+
+def _rule(log: Log, integration: str) -> Rule | None:
+    rules = {rule.integration: rule for rule in log.capture_rules()}
+    return rules.get(integration) or rules.get(ALL)
 
 
 def switch_off(log: Log, now: int, quiet: int) -> SwitchOff:
@@ -260,7 +296,7 @@ def switch_off(log: Log, now: int, quiet: int) -> SwitchOff:
     since = now - quiet * DAY
     judged = [
         Judged(each, (now - each.last_seen) // DAY, _verdict(each, since))
-        for each in log.integrations(since=since)
+        for each in _told_apart(log.integrations(since=since))
     ]
     judged.sort(key=lambda each: each.integration.last_seen, reverse=True)
     because = _because(log, judged, now, quiet)
@@ -294,8 +330,9 @@ def _because(log: Log, judged: Sequence[Judged], now: int, quiet: int) -> list[s
         )
     age = (now - min(each.integration.first_seen for each in judged)) // DAY
     if age < quiet:
+        begins = _days(age) if age else "less than a day"
         because.append(
-            f"The log begins {_days(age)} ago: it cannot know who has been quiet for longer."
+            f"The log begins {begins} ago: it cannot know who has been quiet for longer."
         )
     if unrecorded := log.unrecorded(since=since):
         because.append(
@@ -324,8 +361,10 @@ def _attention(log: Log, since: int, facts: Facts) -> Attention:
             refusals[each.refusal] += each.calls
         if each.outcome is Outcome.UNTRANSLATED:
             untranslated[each.method, each.route] += each.calls
+    # What is captured stands at the top of every page already.
+    warnings = {name: said for name, said in facts.warnings.items() if name != "capture"}
     return Attention(
-        facts=facts,
+        facts=msgspec.structs.replace(facts, warnings=warnings),
         refusals=[Refusal(*each) for each in refusals.most_common()],
         untranslated=[
             Untranslated(method, path, count)
@@ -393,6 +432,19 @@ def _sparks(
         known = log.timeline(by="integration", since=since, until=until, step=DAY)
     values = _values(known, since, until, DAY)
     return {each.id: values.get(each.id, [0] * RECENT_DAYS) for each in integrations}
+
+
+def _told_apart(integrations: Sequence[Integration]) -> list[Integration]:
+    """Add the beginning of its id to each title that several have, such as two logins of one
+    client on one machine.
+    """
+    titles = Counter(each.title for each in integrations)
+    return [
+        each
+        if titles[each.title] == 1
+        else msgspec.structs.replace(each, title=f"{each.title} ({each.id[:6]})")
+        for each in integrations
+    ]
 
 
 def _text(integration: Integration) -> str:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 from bridge.record.log import times
+from bridge.record.log.capture import Mode, Rule
 from bridge.record.log.events import Outcome
 from bridge.record.log.times import DAY, HOUR
 
@@ -36,6 +37,23 @@ VERDICTS: Mapping[str, str] = {
     "stranger": "no known caller: only refused",
 }
 
+SPANS: Mapping[str, str] = {
+    "15m": "15 minutes",
+    "1h": "1 hour",
+    "8h": "8 hours",
+    "1d": "1 day",
+    "7d": "7 days",
+}
+"""For how long a form offers to capture."""
+
+
+def captured(rule: Rule, title: str) -> str:
+    """Say what a rule has captured, `title` being whose; '': of all."""
+    whose = f"calls of {title or 'all integrations'}"
+    what = {Mode.ALL: f"all {whose}", Mode.ERRORS: f"{whose} that are not served"}
+    until = f"until {moment(rule.until)} UTC"
+    return f"{what.get(rule.mode, f'no {whose}')} {until}"
+
 
 def ago(time: int, now: int) -> str:
     """Say how long ago, in the largest unit that fits."""
@@ -44,6 +62,11 @@ def ago(time: int, now: int) -> str:
         if passed >= size:
             return f"{passed // size} {unit} ago"
     return "just now"
+
+
+def hours_ago(hour: int, now: int) -> str:
+    """Say how long ago an hour was of which no more is known than when it began."""
+    return "in this hour" if now - hour < HOUR else ago(hour, now)
 
 
 def days(count: int) -> str:

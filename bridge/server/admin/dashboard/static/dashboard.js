@@ -9,7 +9,8 @@ const EVERY = 10000; // milliseconds from an answer to the next question
 
 function change(old, fresh) {
   if (old.isEqualNode(fresh) || "still" in (old.dataset ?? {})) return;
-  if (old.nodeName !== fresh.nodeName || old.nodeType !== Node.ELEMENT_NODE) {
+  const isWhole = "whole" in (old.dataset ?? {});
+  if (isWhole || old.nodeName !== fresh.nodeName || old.nodeType !== Node.ELEMENT_NODE) {
     old.replaceWith(fresh.cloneNode(true));
     return;
   }
@@ -49,8 +50,9 @@ async function refresh() {
     const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
     const main = fresh.querySelector("main");
     if (answer.ok && main && !paused) {
-      change(document.querySelector("main"), main);
-      change(document.querySelector("footer"), fresh.querySelector("footer"));
+      for (const part of ["#captures", "main", "footer"]) {
+        change(document.querySelector(part), fresh.querySelector(part));
+      }
       say(true);
     } else if (!paused) say(false);
   } catch {
