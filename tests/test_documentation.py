@@ -26,7 +26,7 @@ from bridge.resources.failures import DEFECT, FAILURES, OTHER_REFUSAL, REFUSALS
 from bridge.resources.invoice_messages import EVENTS, TEMPLATE
 from bridge.resources.routes import V1_ROOTS, Resource
 from bridge.resources.table import Entity
-from bridge.server.records import INTEGRATIONS, PATHS
+from bridge.server.records import INTEGRATIONS, KINDS, NOTED, PATHS
 from bridge.v1.dialects import Dialect
 from bridge.v1.notes import NoteCode
 from bridge.v1.problems import Problem
@@ -271,7 +271,7 @@ def test_how_many_are_told_apart_in_a_day() -> None:
 
     assert [[int(cell.replace(",", "")) for cell in cells[1:]] for cells in table] == [
         [getattr(bounds[known], name) for known in (True, False)]
-        for bounds in (INTEGRATIONS, PATHS)
+        for bounds in (INTEGRATIONS, PATHS, KINDS, NOTED)
         for name in ("of_one", "in_all")
     ]
 

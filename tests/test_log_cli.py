@@ -338,6 +338,9 @@ class TestExport:
             "'=HYPERLINK(1)", "'-1+1", "'@a",
         )  # fmt: skip
 
+    def test_a_cell_does_nothing_to_a_terminal(self) -> None:
+        assert _harmless("\x1b[2J\u202e") == "\N{REPLACEMENT CHARACTER}[2J\N{REPLACEMENT CHARACTER}"
+
     @given(st.text())
     def test_a_cell_never_begins_as_a_formula_does(self, text: str) -> None:
         assert not str(_harmless(text)).startswith(("=", "+", "-", "@", "\t", "\r"))

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.identity.masking import without_addresses, without_token
+from bridge.identity.masking import without_addresses, without_token, without_tokens
 from bridge.secret import Secret
 
 
@@ -52,3 +52,17 @@ def test_no_token_of_a_real_length_survives(before: str, token: str, after: str)
 @given(st.text().filter(lambda text: "@" not in text and "%40" not in text))
 def test_other_text_stays_as_it_is(text: str) -> None:
     assert without_addresses(text) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "masked"),
+    [
+        ("App/1 1234567.pt.aB3-_dE5fG7hI9", "App/1 …"),
+        ("token=12.at.aB3dE5fG7hI9kL1", "token=…"),
+        ("Java/1.6.0_20", "Java/1.6.0_20"),
+        ("App/1.0.1 (10.0.0.1; see www.example.com)", "App/1.0.1 (10.0.0.1; see www.example.com)"),
+        ("4bf92f3577b34da6a3ce929d0e0e4736", "4bf92f3577b34da6a3ce929d0e0e4736"),
+    ],
+)
+def test_what_looks_like_a_token_of_v2_is_masked(text: str, masked: str) -> None:
+    assert without_tokens(text) == masked

@@ -20,6 +20,7 @@ from bridge.cli.terminal import (
     JSON,
     Given,
     fail,
+    failing_at,
     print_table,
     printable,
     to_json,
@@ -309,7 +310,7 @@ def show(
         if row is None:
             fail("there is no such call, or it is older than calls are kept")
         kept = log.exchange(row.id)
-        exchange = None if kept is None else unpack(kept)
+        exchange = None if kept is None else _unpacked(kept)
         if json:
             told = {**msgspec.structs.asdict(row), "exchange": exchange and _as_texts(exchange)}
             typer.echo(to_json(told))
@@ -317,6 +318,11 @@ def show(
         _show_call(row)
         if exchange is not None:
             _show_exchange(exchange)
+
+
+def _unpacked(kept: bytes) -> Exchange:
+    with failing_at(ValueError):
+        return unpack(kept)
 
 
 def _as_texts(exchange: Exchange) -> Any:  # noqa: ANN401 - JSON
@@ -450,7 +456,7 @@ def _captured(log: Log, rows: Iterator[CallRow]) -> Iterator[har.Captured]:
         # It may be gone since the call was listed: what was captured makes room first.
         if row.captured and (kept := log.exchange(row.id)) is not None:
             title = f"{row.method} {row.route or row.path or ''}"
-            yield har.Captured(row.id, row.request_id, title, row.integration, unpack(kept))
+            yield har.Captured(row.id, row.request_id, title, row.integration, _unpacked(kept))
 
 
 def _write_csv(_log: Log, rows: Iterator[CallRow]) -> None:
@@ -464,8 +470,10 @@ def _write_csv(_log: Log, rows: Iterator[CallRow]) -> None:
 
 
 def _harmless(value: object) -> object:
-    """Return the value of a cell such that no spreadsheet takes a text for a formula."""
+    """Return the value of a cell such that no spreadsheet takes a text for a formula, and that it
+    does nothing to a terminal.
+    """
     if not isinstance(value, str):
         return value
-    text = value.encode("utf-8", "replace").decode()
-    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
+    text = printable(value)
+    return f"'{text}" if text.startswith(("=", "+", "-", "@")) else text

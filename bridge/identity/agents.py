@@ -4,7 +4,7 @@ import re
 from functools import lru_cache
 from typing import NamedTuple
 
-from bridge.identity.masking import without_addresses
+from bridge.identity.masking import without_addresses, without_tokens
 
 _LENGTH = 200
 """Characters of a User-Agent that are logged."""
@@ -29,7 +29,7 @@ class Agent(NamedTuple):
     """What a log tells of a User-Agent."""
 
     user_agent: str | None
-    """One line of at most 200 characters, without e-mail addresses."""
+    """One line of at most 200 characters, without e-mail addresses and tokens of v2."""
     family: str | None
     """The first product without its version; None: it names none."""
 
@@ -47,7 +47,7 @@ _NOBODY = Agent(None, None)
 def _agent_of(user_agent: str) -> Agent:
     # v2's etiquette made a habit of naming a contact there. Cut it later: without its `@`, the
     # beginning of an address would be none.
-    told = without_addresses(user_agent)[:_LENGTH]
+    told = without_tokens(without_addresses(user_agent))[:_LENGTH]
     told = "".join(each if each.isprintable() else "\ufffd" for each in told)
     return Agent(told, _family(told))
 

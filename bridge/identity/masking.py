@@ -15,6 +15,15 @@ def without_addresses(text: str) -> str:
     return _WORD.sub(lambda word: "…" if _AT.search(word[0]) else word[0], text)
 
 
+_TOKEN = re.compile(r"[0-9]+\.[a-z]{2}\.[A-Za-z0-9_-]{12,}")
+"""What a token of v2 looks like: `1234567.pt.…`, or `.at.` of OAuth2."""
+
+
+def without_tokens(text: str) -> str:
+    """Replace all that looks like a token of v2 by an ellipsis, whoever's it is."""
+    return _TOKEN.sub("…", text) if "." in text else text
+
+
 ORDINARY = 16
 """Characters: what is shorter can stand in ordinary text by chance. v2's tokens have about 100."""
 

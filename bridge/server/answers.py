@@ -11,6 +11,7 @@ from time import time_ns
 from aiohttp import web
 from multidict import CIMultiDict
 
+from bridge.identity.masking import without_tokens
 from bridge.v1.wire import V1Response
 
 CONTENT_TYPE = "application/xml; charset=utf-8"
@@ -25,12 +26,12 @@ _SANE_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
 
 
 def request_id_of(offered: str | None) -> str:
-    """Return the client's own request id if it is a sane one, else a new one.
+    """Return the client's own request id if it is a sane one, and no token, else a new one.
 
     New ones begin with the time, as UUIDs of version 7 do (RFC 9562, section 5.7): in the order
     they come, an index of them grows at its end, which takes a tenth of the time.
     """
-    if offered is not None and _SANE_ID.fullmatch(offered):
+    if offered is not None and _SANE_ID.fullmatch(offered) and without_tokens(offered) == offered:
         return offered
     # No secret, and thrice as quick as one.
     return f"{time_ns() // 1_000_000:012x}{getrandbits(80):020x}"

@@ -13,6 +13,7 @@ import structlog
 from bridge.identity.hosts import network_of
 from bridge.record.log.events import ConnectionEvent
 from bridge.server.tls import why_no_handshake
+from bridge.server.told_apart import ToldApart
 
 _log = structlog.get_logger("bridge")
 
@@ -21,6 +22,9 @@ INTERVAL = 10.0
 
 KINDS = 256
 """The most that are told apart within an interval; what else fails then is counted together."""
+
+KINDS_A_DAY = 5_000
+"""Likewise, within a day: each is a row of the translation log."""
 
 OTHERS = "others"
 """In the place of a network: all that are too many to be told apart."""
@@ -53,6 +57,7 @@ class FailedConnections:
         self._interval = interval
         self._loop = asyncio.get_running_loop()
         self._tallies: dict[_Kind, _Tally] = {}
+        self._today = ToldApart(of_one=KINDS_A_DAY, in_all=KINDS_A_DAY)
         self._timer: asyncio.TimerHandle | None = None
 
     def handshake(self, error: OSError, address: str) -> None:
@@ -63,7 +68,9 @@ class FailedConnections:
     def count(self, event: str, network: str, reason: str, detail: str | None = None) -> None:
         """Count one more. `reason` is a code, of which there are few; `detail` is for people."""
         kind = event, network, reason
-        if kind not in self._tallies and len(self._tallies) >= KINDS:
+        if kind not in self._tallies and (
+            len(self._tallies) >= KINDS or not self._today.tells(kind, "")
+        ):
             kind = event, OTHERS, reason
         tally = self._tallies.get(kind)
         if tally is None:

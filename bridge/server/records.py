@@ -35,7 +35,7 @@ from bridge.server.upstream_events import events_of
 from bridge.tape import Tape
 from bridge.upstream.calls import UpstreamCall, milliseconds, milliseconds_since
 from bridge.v1.dialects import Dialect
-from bridge.v1.notes import Notes
+from bridge.v1.notes import Note, Notes
 
 _log = structlog.get_logger("bridge.calls")
 
@@ -62,6 +62,16 @@ INTEGRATIONS = {True: Bound(100, 20_000), False: Bound(100, 1_000)}
 
 PATHS = {True: Bound(200, 20_000), False: Bound(50, 1_000)}
 """Likewise, of paths."""
+
+KINDS = {True: Bound(2_000, 100_000), False: Bound(500, 5_000)}
+"""Likewise, of kinds of calls, each of which is a row of counts for ever: without a bound of its
+own, there would be as many as integrations times paths times methods."""
+
+NOTED = {True: Bound(1_000, 20_000), False: Bound(200, 2_000)}
+"""Likewise, of notes on what one integration does at one route: each is a row, too, and what it is
+about may be a name that a client has made up."""
+
+_OTHER_PATHS = "/{…}"
 
 
 def _told_apart(bounds: Mapping[bool, Bound]) -> dict[bool, ToldApart]:
@@ -174,6 +184,8 @@ class Recorder:
         self._integration_of = lru_cache(maxsize=4096)(digests.integration)
         self._integrations = _told_apart(INTEGRATIONS)
         self._paths = _told_apart(PATHS)
+        self._kinds = _told_apart(KINDS)
+        self._noted = _told_apart(NOTED)
 
     def ended(self, record: CallRecord, tape: Tape | None = None) -> CallEvent | None:
         """Tell the sinks of a call that has ended, and of what was heard of it.
@@ -196,7 +208,15 @@ class Recorder:
 
     def _event(self, record: CallRecord) -> CallEvent:
         agent = agent_of(record.user_agent)
+        method = record.method if record.method in _METHODS else "…"
+        path = None if record.path is None else self._path(record, record.path)
         integration = self._integration(record, agent.family)
+        kind = (
+            integration, method, record.route or path,
+            record.dialect, record.status, record.refusal,
+        )  # fmt: skip
+        if not self._kinds[record.is_known].tells(kind, _by(record)):
+            integration, path = OTHERS, path and _OTHER_PATHS
         spent, upstream = 0.0, events_of(record.upstream_calls)
         for each in upstream:
             spent += each.milliseconds or 0.0
@@ -207,9 +227,9 @@ class Recorder:
             id=self._ids.next(),
             request_id=record.request_id,
             integration=integration,
-            method=record.method if record.method in _METHODS else "…",
+            method=method,
             route=record.route,
-            path=None if record.path is None else self._path(record, record.path),
+            path=path,
             # Plain texts: to tell another type of text costs each sink more than that.
             dialect=record.dialect and str(record.dialect),
             format=record.format,
@@ -247,22 +267,33 @@ class Recorder:
             bytes_out=record.bytes_out,
             shared_with=record.shared_with,
             upstream=upstream,
-            notes=tuple([NoteEvent(*note, count) for note, count in record.notes]),
+            notes=self._notes(record, integration, method),
         )
 
     def _integration(self, record: CallRecord, family: str | None) -> str:
-        # Whoever sends a token may send any login with it.
-        whose = record.token or record.login
         integration = self._integration_of(
-            record.account_id, record.subdomain, whose, family, record.network
+            record.account_id, record.subdomain, _whose(record), family, record.network
         )
-        told = self._integrations[record.is_known].tells(integration, _by(record, whose))
+        told = self._integrations[record.is_known].tells(integration, _by(record))
         return integration if told else OTHERS
 
     def _path(self, record: CallRecord, path: str) -> str:
-        told = self._paths[record.is_known].tells(path, _by(record, record.token or record.login))
-        return path if told else "/{…}"
+        return path if self._paths[record.is_known].tells(path, _by(record)) else _OTHER_PATHS
+
+    def _notes(self, record: CallRecord, integration: str, method: str) -> tuple[NoteEvent, ...]:
+        counts: dict[Note, int] = {}
+        for note, count in record.notes:
+            what = integration, method, record.route, note
+            told = self._noted[record.is_known].tells(what, _by(record))
+            kept = note if told else Note(note.code, "…")
+            counts[kept] = counts.get(kept, 0) + count
+        return tuple([NoteEvent(*note, count) for note, count in counts.items()])
 
 
-def _by(record: CallRecord, whose: str | None) -> str:
-    return (whose if record.is_known else record.network) or ""
+def _whose(record: CallRecord) -> str | None:
+    # Whoever sends a token may send any login with it.
+    return record.token or record.login
+
+
+def _by(record: CallRecord) -> str:
+    return (_whose(record) if record.is_known else record.network) or ""

@@ -5,7 +5,7 @@ What it is, and what becomes of those beyond the number, is not known here.
 
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 
 DAY = 24 * 3600.0
 """Seconds."""
@@ -25,10 +25,10 @@ class ToldApart:
         self._in_all = in_all
         self._clock = clock
         self._until = 0.0
-        self._told: set[str] = set()
+        self._told: set[Hashable] = set()
         self._by: Counter[str] = Counter()
 
-    def tells(self, what: str, by: str) -> bool:
+    def tells(self, what: Hashable, by: str) -> bool:
         """Tell whether `what` is one of them, or becomes one; else who made it up has enough."""
         if self._clock() >= self._until:
             self._until = self._clock() + DAY

@@ -53,7 +53,9 @@ class TestHeaders:
 
         assert answer.headers["X-Request-Id"] == sane
 
-    @pytest.mark.parametrize("odd", ["", "a b", "ü", "<x>", "a" * 129, "x@example.com"])
+    @pytest.mark.parametrize(
+        "odd", ["", "a b", "ü", "<x>", "a" * 129, "x@example.com", "12.pt.aB3dE5fG7hI9kL"]
+    )
     async def test_another_request_id_is_replaced(self, bridge: LegacyClient, odd: str) -> None:
         first, second = [
             (await bridge.get(LIST, headers={"X-Request-Id": odd})).headers["X-Request-Id"]

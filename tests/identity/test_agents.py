@@ -34,6 +34,10 @@ def test_the_family(user_agent: str | None, family: str | None) -> None:
     assert agent_of(user_agent).family == family
 
 
+def test_a_token_is_none_of_its_words() -> None:
+    assert agent_of("App/1 1234567.pt.aB3dE5fG7hI9").user_agent == "App/1 …"
+
+
 @given(st.text(st.characters(), max_size=400))
 def test_whatever_it_is_it_is_one_line_without_controls(user_agent: str) -> None:
     agent = agent_of(user_agent)

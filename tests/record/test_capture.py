@@ -1,5 +1,6 @@
 """Which calls are captured: what a rule says, until when, and what is said of it."""
 
+import zlib
 from collections.abc import Iterator
 from contextlib import closing
 from typing import Any
@@ -21,7 +22,7 @@ from bridge.record.log.capture import (
     rules,
 )
 from bridge.record.log.database import KEY_LENGTH, open_database, writing
-from bridge.record.log.exchange import Exchange, Message, UpstreamExchange, pack, unpack
+from bridge.record.log.exchange import LONGEST, Exchange, Message, UpstreamExchange, pack, unpack
 from bridge.record.log.times import DAY
 from tests.support.clocks import HandClock
 
@@ -265,5 +266,13 @@ def test_an_exchange_is_read_as_it_was_packed() -> None:
 
 @pytest.mark.parametrize("kept", [b"", b"x", pack.__name__.encode()])
 def test_what_is_no_exchange_is_refused(kept: bytes) -> None:
+    with pytest.raises(ValueError, match="not an exchange"):
+        unpack(kept)
+
+
+@pytest.mark.parametrize(
+    "kept", [b"", b"nonsense", zlib.compress(b"nonsense"), zlib.compress(bytes(2 * LONGEST))]
+)
+def test_what_is_no_exchange_or_too_long_is_refused(kept: bytes) -> None:
     with pytest.raises(ValueError, match="not an exchange"):
         unpack(kept)

@@ -6,10 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import structs
 from sqlalchemy import Engine, func, insert, select, text
 
 from bridge.record.log import tables
 from bridge.record.log.database import ADVISORY_LOCK, KEY_LENGTH, open_database, writing
+from bridge.record.log.events import Outcome
 from bridge.record.log.ids import TIME_SHIFT
 from bridge.record.log.ingest import ingest, ingest_connections
 from bridge.record.log.retention import Retention
@@ -54,6 +56,17 @@ def keep(engine: Engine, **how: Any) -> int:
 def rows(engine: Engine, what: Any) -> Any:
     with engine.connect() as connection:
         return connection.execute(select(what)).scalar_one()
+
+
+def used(engine: Engine) -> int:
+    if engine.dialect.name == "sqlite":
+        return int(
+            rows(engine, text("page_count * page_size FROM pragma_page_count, pragma_page_size"))
+        )
+    return int(rows(engine, text(
+        "sum(pg_total_relation_size(oid)) FROM pg_class WHERE relkind = 'r' "
+        "AND relnamespace = 'public'::regnamespace"
+    )))  # fmt: skip
 
 
 def oldest(engine: Engine, table: Any) -> datetime:
@@ -124,6 +137,49 @@ def test_an_sqlite_file_shrinks_if_it_may_take_less(tmp_path: Path) -> None:
     engine.dispose()
 
     assert (tmp_path / "log").stat().st_size <= 2_000_000
+
+
+@pytest.mark.parametrize("served_first", [True, False])
+def test_a_flood_of_refused_calls_makes_room_before_those_that_were_served(
+    engine: Engine, served_first: bool
+) -> None:
+    made = list(recorded_days(calls=9000, integrations=20, days=5))
+    calls = [
+        structs.replace(each, outcome=Outcome.SERVED, refusal=None, status=200)
+        if (at < 3000) is served_first and at % 3000 < 500
+        else structs.replace(each, outcome=Outcome.REFUSED, refusal="no-credential", status=401)
+        for at, each in enumerate(made)
+    ]
+    served = [each.id for each in calls if each.outcome == Outcome.SERVED]
+    with writing(engine) as connection:
+        ingest(connection, calls)
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.execute(text("ANALYZE"))
+    size = used(engine) * 3 // 5
+    keep(engine, size=size)
+
+    is_served = tables.CALLS.c.outcome == "served"
+    with engine.connect() as connection:
+        ids = select(tables.CALLS.c.id).where(is_served).order_by(tables.CALLS.c.id)
+        left = connection.execute(ids).scalars().all()
+    assert left == served
+    assert 0 < count(engine, tables.CALLS) - len(served) < 9000 - len(served)
+
+
+def test_that_calls_go_before_their_time_is_told(engine: Engine) -> None:
+    fill(engine, 8000, days=5)
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.execute(text("ANALYZE"))
+    retention = Retention(days=30, size=used(engine) * 3 // 4, clock=lambda: NOW)
+    before = retention.problem()
+    while retention.step(engine):
+        pass
+
+    days = (UNTIL - oldest(engine, tables.CALLS)).total_seconds() * 1000 / DAY
+    assert before is None
+    assert retention.problem() == (
+        f"calls_kept_bytes is used up: the oldest call is {days:.1f} days old"
+    )
 
 
 def test_captures_make_room_before_any_call(engine: Engine) -> None:

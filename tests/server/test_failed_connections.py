@@ -16,7 +16,13 @@ import trustme
 
 from bridge.cli.loop import new_event_loop_factory
 from bridge.record.log.events import ConnectionEvent
-from bridge.server.failed_connections import INTERVAL, KINDS, OTHERS, FailedConnections
+from bridge.server.failed_connections import (
+    INTERVAL,
+    KINDS,
+    KINDS_A_DAY,
+    OTHERS,
+    FailedConnections,
+)
 from bridge.server.tls import _HANDSHAKES, server_context
 from tests.support.clocks import Leaps, until
 from tests.support.fronts import running_front
@@ -272,6 +278,18 @@ class TestMany:
         assert len(told) <= KINDS + 4
         others = [each for each in told if each.network == OTHERS]
         assert {each.reason for each in others} == {"timeout", "reset"}
+
+    async def test_so_many_networks_are_told_apart_in_a_day(self) -> None:
+        told: Told = []
+        failed = FailedConnections([told.append])
+        for start in range(0, KINDS_A_DAY + 300, KINDS - 1):
+            for number in range(start, start + KINDS - 1):
+                failed.count(NOT_HTTP, f"2001:db8:0:{number:x}::/64", "tls")
+            failed.close()  # as an interval that has passed
+
+        networks = {each.network for each in told}
+        assert len(networks) == KINDS_A_DAY + 1
+        assert OTHERS in networks
 
     async def test_are_told_to_the_others_where_one_that_is_told_fails(self) -> None:
         told: Told = []

@@ -1,18 +1,21 @@
 """From what is known of a call to its event: how often sinks are told, and with what."""
 
 import json
+from collections import Counter
 from collections.abc import Callable
+from itertools import product
 from typing import Any
 
 import pytest
 
 from bridge.identity.digests import Digests
 from bridge.record.log.capture import Capture, Mode, Rule
-from bridge.record.log.events import OTHERS, Ended, line_of
-from bridge.server.records import INTEGRATIONS, CallRecord, Recorder
+from bridge.record.log.events import OTHERS, Ended, NoteEvent, line_of
+from bridge.server.records import INTEGRATIONS, KINDS, NOTED, CallRecord, Recorder
 from bridge.server.told_apart import DAY, ToldApart
 from bridge.server.upstream_events import route_of
 from bridge.upstream.calls import UpstreamCall
+from bridge.v1.notes import NoteCode
 from tests.support.logged import Logged, logging
 
 KEY = bytes(32)
@@ -131,6 +134,38 @@ def test_of_made_up_clients_so_many_are_told_apart(
     integrations = [call.integration for call, _, _ in told]
     assert len(set(integrations)) == INTEGRATIONS[known].of_one + 1
     assert integrations.count(OTHERS) == 5
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_of_made_up_kinds_of_calls_so_many_are_told_apart(
+    recorder: Recorder, told: list[Ended], known: bool
+) -> None:
+    """Integrations, paths and methods have bounds; what they come to together has one, too."""
+    methods = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE")
+    for agent, path, method in product("abcdefghijklmnopqrst", "abcdefghijklmnopqrst", methods):
+        made_up = record(method=method, path=f"/clients/{path}", user_agent=agent, status=404)
+        made_up.is_known, made_up.token, made_up.network = known, "t", "n"
+        recorder.ended(made_up)
+
+    kinds = Counter((call.integration, call.method, call.path) for call, _, _ in told)
+    others = {kind for kind in kinds if kind[0] == OTHERS}
+    assert len(kinds) - len(others) == KINDS[known].of_one
+    assert others == {(OTHERS, method, "/{…}") for method in methods}
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_of_made_up_names_in_notes_so_many_are_told_apart(
+    recorder: Recorder, told: list[Ended], known: bool
+) -> None:
+    for number in range(NOTED[known].of_one // 50 + 1):
+        noted = record(status=200, is_known=known, token="t", network="n", route="/x")
+        for other in range(50):
+            noted.notes.add(NoteCode.ELEMENT_IGNORED, f"{number}-{other}")
+        recorder.ended(noted)
+
+    subjects = {note.subject for call, _, _ in told for note in call.notes}
+    assert len(subjects) == NOTED[known].of_one + 1
+    assert told[-1].call.notes == (NoteEvent("element-ignored", "…", 50),)
 
 
 def test_an_integration_is_the_same_for_bridges_with_one_key(told: list[Ended]) -> None:

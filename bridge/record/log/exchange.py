@@ -8,6 +8,9 @@ import zlib
 
 import msgspec
 
+LONGEST = 32 * 1024 * 1024
+"""Bytes of an exchange, unpacked; what is kept of one call has some 4 MiB (`bridge.tape`)."""
+
 Headers = tuple[tuple[str, str], ...]
 
 
@@ -68,10 +71,14 @@ def unpack(kept: bytes) -> Exchange:
     """Read what `pack` has made.
 
     Raises:
-        ValueError: it is no exchange.
+        ValueError: it is no exchange, or larger than one can be: the file may be somebody else's.
     """
     try:
-        return _decoder.decode(zlib.decompress(kept))
+        unpacking = zlib.decompressobj()
+        told = unpacking.decompress(kept, LONGEST)
+        if not unpacking.eof:
+            raise ValueError("not an exchange as it is kept: it is too long, or cut")
+        return _decoder.decode(told)
     except (zlib.error, msgspec.MsgspecError) as error:
         raise ValueError("not an exchange as it is kept") from error
 

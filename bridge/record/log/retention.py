@@ -1,15 +1,16 @@
 """What the translation log keeps for how long, and how what is too old makes room, bit by bit.
 
 Single calls and their captures go by age, and the oldest ones where the database takes too many
-bytes, captures before any call. Counts by hours are kept for 90 days; counts by days, and who has
-called, for ever.
+bytes: captures before any call, and where calls that were not served take more than half, these
+before others, for strangers make as many as they like. Counts by hours are kept for 90 days; counts
+by days, and who has called, for ever.
 """
 
 import time
 from collections.abc import Callable
 from math import ceil
 
-from sqlalchemy import Connection, Engine, Table, delete, func, select, text
+from sqlalchemy import Connection, Engine, Table, and_, delete, func, select, text
 
 from bridge.record.log.database import ADVISORY_LOCK, writing
 from bridge.record.log.ids import TIME_SHIFT
@@ -31,6 +32,15 @@ PAGES = 500
 LOOK_EVERY = 5.0
 """Seconds until the next look, where the last one has found nothing to remove."""
 
+RECOUNT_EVERY = 60.0
+"""Seconds until calls that were not served are counted again, where the database is too large."""
+
+BYTES_OF_CALL = 800
+"""What a call takes, its entries in indexes included: from 400 in SQLite to 1,000 in PostgreSQL."""
+
+TOLD_FOR = 3600.0
+"""Seconds that calls which went before their time are told of."""
+
 _ROW_OVERHEAD = 150
 """Bytes that PostgreSQL takes for a call besides its columns: a header, and entries of indexes."""
 
@@ -50,11 +60,24 @@ class Retention:
         self._size = size
         self._clock = clock
         self._next = 0.0
+        self._recount = 0.0
+        self._too_many = "", 0
+        """The most frequent outcome but `served`, and how many calls of it are too many."""
+        self._cut_until = float("-inf")
+        """Until when it is told that calls go before their time."""
+        self._kept = 0.0
+        """Days back to the oldest call, when one went before its time."""
         self._surplus: tuple[int, int] | None = None
         """Captures and calls of PostgreSQL that have still to go, by the estimate of this look.
 
         None: it is not made. What is removed shows in the next estimate only after a while.
         """
+
+    def problem(self) -> str | None:
+        """Return, in a few words, that calls go before their time; None: they do not."""
+        if time.monotonic() >= self._cut_until:
+            return None
+        return f"calls_kept_bytes is used up: the oldest call is {self._kept:.1f} days old"
 
     def step(self, engine: Engine) -> bool:
         """Remove a little, if it is time to look; tell whether there may be more."""
@@ -84,7 +107,7 @@ class Retention:
                 for name in ("page_count", "freelist_count", "page_size")
             )
             if (used - free) * page > self._size:
-                return _remove_captures(connection, STEP) or _remove_calls(connection, STEP)
+                return _remove_captures(connection, STEP) or self._cut(connection, STEP)
             if used * page > self._size and free:
                 # Each of its rows, which have no columns, gives one page back.
                 file = connection.connection.driver_connection
@@ -100,7 +123,24 @@ class Retention:
             return True
         step = min(calls, STEP)
         self._surplus = captures, calls - step
-        return step > 0 and _remove_calls(connection, step)
+        return step > 0 and self._cut(connection, step)
+
+    def _cut(self, connection: Connection, most: int) -> bool:
+        """Remove calls before their time; tell whether there were any."""
+        if time.monotonic() >= self._recount:
+            self._recount = time.monotonic() + RECOUNT_EVERY
+            self._too_many = _too_many(connection, self._size // 2)
+        outcome, number = self._too_many
+        if number > 0:
+            self._too_many = outcome, number - most
+            removed = _remove_of_outcome(connection, most, outcome)
+        else:
+            removed = _remove_calls(connection, most)
+        oldest = connection.execute(select(func.min(CALLS.c.id))).scalar()
+        if removed and oldest is not None:
+            self._kept = (self._clock() * 1000 - (oldest >> TIME_SHIFT)) / DAY
+            self._cut_until = time.monotonic() + TOLD_FOR
+        return removed
 
 
 def _is_ours(connection: Connection) -> bool:
@@ -121,6 +161,31 @@ def _remove_calls(connection: Connection, most: int, below: int | None = None) -
     connection.execute(delete(CALLS).where(CALLS.c.id <= last))
     connection.execute(delete(CAPTURES).where(CAPTURES.c.id <= last))
     return True
+
+
+def _too_many(connection: Connection, size: int) -> tuple[str, int]:
+    """Return the most frequent outcome but `served`, and how many of its calls have to go for all
+    that were not served to take no more than `size` bytes.
+    """
+    numbers = connection.execute(
+        select(CALLS.c.outcome, func.count())
+        .where(CALLS.c.outcome != "served")
+        .group_by(CALLS.c.outcome)
+    )
+    counts: dict[str, int] = {outcome: int(number) for outcome, number in numbers}
+    most = max(counts, key=counts.__getitem__, default="")
+    return most, min(counts.get(most, 0), sum(counts.values()) - size // BYTES_OF_CALL)
+
+
+def _remove_of_outcome(connection: Connection, most: int, outcome: str) -> bool:
+    """Remove the oldest calls with an outcome but `served`; tell whether there were any."""
+    # The second half is what the index is restricted to: SQLite wants to see it.
+    of_it = and_(CALLS.c.outcome == outcome, CALLS.c.outcome != "served")
+    oldest = select(CALLS.c.id).where(of_it).order_by(CALLS.c.id).limit(most)
+    ids = list(connection.execute(oldest).scalars())
+    connection.execute(delete(CALLS).where(CALLS.c.id.in_(ids)))
+    connection.execute(delete(CAPTURES).where(CAPTURES.c.id.in_(ids)))
+    return bool(ids)
 
 
 def _remove_captures(connection: Connection, most: int) -> bool:

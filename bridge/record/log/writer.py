@@ -154,6 +154,8 @@ class LogWriter:
         self._failing_since: float | None = None
         self._reason = ""
         self._told_at = 0.0
+        self._is_cutting = False
+        """Whether it has been told that calls go before their time."""
         self._idle_at = time.monotonic()
         """When nothing waited, or something was written, the last time."""
 
@@ -199,7 +201,7 @@ class LogWriter:
             return f"{shown(self._database)} is slow; {counts}"
         if state.dropped and now - self._dropped_at < WARNED_FOR:
             return f"more calls came than could be written; {counts}"
-        return None
+        return self._retention.problem()
 
     def start(self) -> None:
         """Open the database, and begin to write.
@@ -280,6 +282,9 @@ class LogWriter:
         more = True
         while more and self._failing_since is None and time.monotonic() < end:
             more = self._attempt(lambda: self._retention.step(self._open()))
+        if (cut := self._retention.problem()) is not None and not self._is_cutting:
+            _log.warning("calls_make_room", reason=cut)
+        self._is_cutting = cut is not None
 
     def _attempt(self, work: Callable[[], bool]) -> bool:
         """Do some work with the database, and note how that went.

@@ -5,6 +5,7 @@ What is at which path is handed in as routes; who may see it, `bridge.server.adm
 
 import asyncio
 import ipaddress
+import re
 import socket
 import ssl
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
@@ -49,6 +50,7 @@ _POLICY = (
 )
 
 _HEADERS = {
+    "Server": "harvest-bridge",
     "X-Content-Type-Options": "nosniff",
     # With `no-referrer`, browsers send `Origin: null` with a form, and whose it is cannot be told.
     "Referrer-Policy": "same-origin",
@@ -244,6 +246,8 @@ class AdminSide(web.Server):
         if host is None:  # HTTP/1.0, which no browser speaks
             return
         name = without_port(host)
+        if host.startswith("[") and not _BRACKETED.fullmatch(host):
+            name = ""
         if name.rstrip(".").lower() not in self._names and not _is_address(name):
             names = " or ".join(sorted(self._names))
             raise Refused(421, f"call it by an IP address, or as {names}")
@@ -341,6 +345,10 @@ class _Connection(web.RequestHandler):
         response = web.json_response({"status": said}, status=status, headers=_HEADERS)
         response.force_close()
         return response
+
+
+_BRACKETED = re.compile(r"\[[^\]]*\](?::[0-9]*)?")
+"""An IPv6 address in a `Host`, and nothing behind it but a port."""
 
 
 def _is_address(name: str) -> bool:

@@ -297,7 +297,14 @@ class TestCalls:
 
     @pytest.mark.parametrize(
         "query",
-        ["outcome=nonsense", "status=abc", "since=yesterday", "before=-1", "before=" + "9" * 19],
+        [
+            "outcome=nonsense",
+            "status=abc",
+            "since=yesterday",
+            "until=9999-12-31T23:59-23:59",
+            "before=-1",
+            "before=" + "9" * 19,
+        ],
     )
     async def test_a_filter_that_makes_no_sense_is_said_so(
         self, session: aiohttp.ClientSession, database: str, query: str
@@ -307,7 +314,9 @@ class TestCalls:
 
         assert query.partition("=")[0] in text_of(page)
 
-    @pytest.mark.parametrize("path", ["/calls/1", "/calls/nonsense", "/integrations/nobody"])
+    @pytest.mark.parametrize(
+        "path", ["/calls/1", f"/calls/{'9' * 5000}", "/calls/nonsense", "/integrations/nobody"]
+    )
     async def test_what_is_not_there_is_not_found(
         self, session: aiohttp.ClientSession, database: str, path: str
     ) -> None:

@@ -121,9 +121,11 @@ def _time(asked: Asked, name: str) -> int | None:
         moment = datetime.fromisoformat(given)
         # Without a zone it is UTC, as all times of the pages are.
         moment = moment.replace(tzinfo=moment.tzinfo or UTC)
-        return int(moment.timestamp() * 1000)
+        milliseconds = int(moment.timestamp() * 1000)
+        datetime.fromtimestamp(milliseconds / 1000, UTC)  # a zone can lead out of the calendar
     except (ValueError, OverflowError):
         raise Refused(400, f"{name} has to be a time such as 2027-02-28T18:30.") from None
+    return milliseconds
 
 
 def _filter(asked: Asked) -> Filter:
