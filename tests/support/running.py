@@ -51,7 +51,8 @@ async def running_service(
 def empty_log(folder: Path) -> str:
     """Put the translation log of a first start into a folder that has none; return where it is.
 
-    To make its tables anew takes longer than most tests that want a bridge.
+    To make its tables anew takes longer than most tests that want a bridge. All have one key: who
+    wants another names a database that is not there.
     """
     database = str(folder / "log.sqlite")
     if not Path(database).exists():
