@@ -5,6 +5,7 @@ from pathlib import Path
 from unittest.mock import patch
 
 import pytest
+import structlog
 from hypothesis import HealthCheck, settings
 
 from bridge.sandbox.app import create_sandbox
@@ -24,11 +25,14 @@ SLOW = {
     "test_attacks.py",
     "test_cli.py",
     "test_credentials_cli.py",
+    "test_hostile_texts.py",
     "test_in_a_browser.py",
     "test_journal_cli.py",
     "test_leaving.py",
+    "test_log_faults.py",
     "test_misbehaviour.py",
     "test_real_clients.py",
+    "test_reports_page.py",
     "test_secrets.py",
     "test_tls.py",
 }
@@ -51,6 +55,16 @@ def uncollected() -> Iterator[None]:
     """
     with patch("bridge.server.service.gc"):
         yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def plain_tracebacks() -> None:
+    """Where a test has not said how to log, structlog draws the local variables of each frame.
+
+    Those of a bridge are all its field tables: ten seconds for one defect.
+    """
+    *_, renderer = structlog.get_config()["processors"]
+    renderer.exception_formatter = structlog.dev.plain_traceback
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner, Result
 
 from bridge.cli import app
-from bridge.cli.asking import read_time, show_time
+from bridge.cli.asking import read_time
 from bridge.cli.log import LATE, _harmless
 from bridge.cli.terminal import printable, to_json
 from bridge.record.log.database import load_key, open_database, writing
@@ -30,6 +30,7 @@ from bridge.record.log.exchange import Exchange, Message, UpstreamExchange, pack
 from bridge.record.log.ids import TIME_SHIFT
 from bridge.record.log.ingest import ingest
 from bridge.record.log.tables import CAPTURES
+from bridge.record.log.times import spelled
 from tests.support.recorded_days import recorded_days
 
 NOW = datetime.now(UTC)
@@ -99,7 +100,7 @@ class TestTimes:
     def test_a_span_ago_or_a_time_in_iso_8601(self, text: str, wanted: str) -> None:
         now = datetime(2026, 11, 26, 12, tzinfo=UTC).timestamp()
 
-        assert show_time(read_time(text, now)) == wanted
+        assert spelled(read_time(text, now)) == wanted
 
     @pytest.mark.parametrize(
         "text", ["", "d", "1y", "yesterday", "30", "-1d", "1969-01-01", "9" * 6 + "w"]

@@ -66,11 +66,6 @@ def time_option(name: str, text: str | None) -> int | None:
         fail(f"--{name}: must be a time such as 30d, 12h, 2026-11-01 or 2026-11-01T12:00Z")
 
 
-def show_time(milliseconds: int) -> str:
-    """Spell a time in ISO 8601, UTC, in whole seconds."""
-    return f"{datetime.fromtimestamp(milliseconds // 1000, UTC):%Y-%m-%dT%H:%M:%SZ}"
-
-
 _FILTERS: Mapping[str, tuple[Any, str]] = {
     "integration": (str, "Whose: an id, a name or a label of the book, or a part of it."),
     "method": (str, "Such as POST."),

@@ -8,10 +8,11 @@ from typing import Annotated
 
 import typer
 
-from bridge.cli.asking import asking, show_time
+from bridge.cli.asking import asking
 from bridge.cli.terminal import JSON, Given, fail, print_table, to_json, with_settings
 from bridge.record.log.capture import ALL, Mode, Rule, UnusableRule, read_span
 from bridge.record.log.reports import Log
+from bridge.record.log.times import spelled
 
 app = typer.Typer()
 
@@ -84,8 +85,8 @@ def _list(log: Log, json: bool) -> None:
             (
                 each.integration or "all",
                 each.mode,
-                show_time(each.since),
-                show_time(each.until),
+                spelled(each.since),
+                spelled(each.until),
                 "raw" if each.raw else "stand-ins",
             )
             for each in rules

@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
-from bridge.cli.asking import asking, read_filter, show_time, time_option, with_filter
+from bridge.cli.asking import asking, read_filter, time_option, with_filter
 from bridge.cli.terminal import (
     JSON,
     Given,
@@ -29,8 +29,9 @@ from bridge.cli.terminal import (
 from bridge.guide.notes import meaning_of
 from bridge.record.log import har
 from bridge.record.log.exchange import Exchange, Message, unpack
-from bridge.record.log.finding import DAY, Filter
+from bridge.record.log.finding import Filter
 from bridge.record.log.reports import CallRow, Integration, Log, State
+from bridge.record.log.times import DAY, spelled
 
 app = typer.Typer()
 
@@ -101,7 +102,7 @@ def _list(log: Log, since: int | None, quiet: int | None, json: bool) -> None:
         (
             (
                 each.id, each.title, each.agent or "", each.network or "",
-                show_time(each.first_seen), show_time(each.last_seen),
+                spelled(each.first_seen), spelled(each.last_seen),
                 _days(now - each.last_seen), str(each.calls), str(each.not_served),
                 _some(each.routes), ", ".join(each.dialects), _some(each.notes),
                 each.state, each.owner or "",
@@ -142,7 +143,7 @@ def _show_integration(log: Log, found: Integration, since: int | None, json: boo
         return
     facts = msgspec.structs.asdict(found)
     for key in ("first_seen", "last_seen"):
-        facts[key] = show_time(facts[key])
+        facts[key] = spelled(facts[key])
     for key in ("outcomes", "notes"):
         facts[key] = _counted(facts[key])
     del facts["routes"]
@@ -156,8 +157,8 @@ def _show_integration(log: Log, found: Integration, since: int | None, json: boo
             (
                 each.method, each.route, each.dialect or "", _status(each.status), each.outcome,
                 each.refusal or "", str(each.calls), str(each.v2_calls),
-                f"{each.milliseconds:.0f}", show_time(each.first_seen)[:10],
-                show_time(each.last_seen),
+                f"{each.milliseconds:.0f}", spelled(each.first_seen)[:10],
+                spelled(each.last_seen),
             )
             for each in routes
         ),
@@ -275,7 +276,7 @@ _CALL_HEAD = ("time", "id", "integration", "method", "route", "status", "outcome
 
 def _cells(row: CallRow) -> tuple[str, ...]:
     return (
-        show_time(row.time), str(row.id), row.title, row.method, row.route or row.path or "",
+        spelled(row.time), str(row.id), row.title, row.method, row.route or row.path or "",
         _status(row.status), row.refusal or row.outcome, f"{row.milliseconds:.0f}",
         str(len(row.upstream)), ", ".join(sorted({str(each["code"]) for each in row.notes})),
     )  # fmt: skip
@@ -362,7 +363,7 @@ def _show_message(whose: str, line: str, message: Message | None) -> None:
 
 def _show_call(row: CallRow) -> None:
     facts = msgspec.structs.asdict(row)
-    facts["time"] = show_time(row.time)
+    facts["time"] = spelled(row.time)
     facts["integration"] = f"{row.integration} ({row.title})"
     facts["outcome"] = str(row.outcome)
     for name in ("title", "upstream", "notes"):
@@ -462,7 +463,7 @@ def _write_csv(_log: Log, rows: Iterator[CallRow]) -> None:
     writer = csv.writer(sys.stdout, lineterminator="\r\n")  # RFC 4180, section 2
     writer.writerow(CallRow.__struct_fields__)
     for row in rows:
-        cells = {**msgspec.structs.asdict(row), "time": show_time(row.time)}
+        cells = {**msgspec.structs.asdict(row), "time": spelled(row.time)}
         for name in ("upstream", "notes"):
             cells[name] = to_json(cells[name]) if cells[name] else ""
         writer.writerow(["" if each is None else _harmless(each) for each in cells.values()])

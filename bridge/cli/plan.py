@@ -8,9 +8,10 @@ import typer
 from rich.console import Console
 from rich.markdown import Markdown
 
-from bridge.cli.asking import asking, show_time, time_option
+from bridge.cli.asking import asking, time_option
 from bridge.cli.terminal import JSON, Given, fail, printable, to_json, with_settings
 from bridge.guide.plan import Change, Plan, Step, plan
+from bridge.record.log.times import spelled
 
 app = typer.Typer()
 
@@ -54,7 +55,7 @@ def _markdown(made: Plan) -> Iterator[str]:
     who = made.integration
     yield f"# What {_plain(who.title)} has to call instead"
     yield ""
-    yield f"Integration {who.id}, last seen {show_time(who.last_seen)}, state {who.state}."
+    yield f"Integration {who.id}, last seen {spelled(who.last_seen)}, state {who.state}."
     yield ""
     yield "With every call:"
     yield ""
@@ -69,8 +70,8 @@ def _step(step: Step) -> Iterator[str]:
     yield ""
     outcomes = ", ".join(f"{count} {outcome}" for outcome, count in step.outcomes.items())
     yield (
-        f"Calls since {show_time(step.first_seen)[:10]}: {step.calls} ({outcomes}), the last one "
-        f"in the hour of {show_time(step.last_seen)}."
+        f"Calls since {spelled(step.first_seen)[:10]}: {step.calls} ({outcomes}), the last one "
+        f"in the hour of {spelled(step.last_seen)}."
     )
     if step.v2:
         yield ""

@@ -308,9 +308,7 @@ class Readings(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """Return what the parts say now."""
-        for each in self._readings:
-            make = _counter if each.kind == "counter" else _gauge
-            yield make(each.name, each.documentation, each.labels, each.read(), each.unit)
+        return map(_family, self._readings)
 
 
 class Metrics:
@@ -359,27 +357,16 @@ class _Gathered(Collector):
 
 
 def _counter(
-    name: str,
-    documentation: str,
-    labels: Sequence[str],
-    values: Iterable[Value],
-    unit: str = "",
+    name: str, documentation: str, labels: tuple[str, ...], values: Iterable[Value]
 ) -> Metric:
-    family = CounterMetricFamily(PREFIX + name, documentation, labels=labels, unit=unit)
-    for given, value in values:
-        family.add_metric(given, value)
-    return family
+    return _family(Reading("counter", name, documentation, lambda: values, labels))
 
 
-def _gauge(
-    name: str,
-    documentation: str,
-    labels: Sequence[str],
-    values: Iterable[Value],
-    unit: str = "",
-) -> Metric:
-    family = GaugeMetricFamily(PREFIX + name, documentation, labels=labels, unit=unit)
-    for given, value in values:
+def _family(reading: Reading) -> Metric:
+    make = CounterMetricFamily if reading.kind == "counter" else GaugeMetricFamily
+    name, labels = PREFIX + reading.name, reading.labels
+    family = make(name, reading.documentation, labels=labels, unit=reading.unit)
+    for given, value in reading.read():
         family.add_metric(given, value)
     return family
 

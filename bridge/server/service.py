@@ -7,7 +7,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, closing
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import aiohttp
 import structlog
@@ -73,10 +73,44 @@ class Service:
     """Makes the end not wait for calls that are under way."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Files:
+    """What the operator may change while the bridge runs, and the bridge reads again."""
+
+    book: BookKeeper | None
+    tls: CertificateReloader | None
+    admin_token: TokenKeeper | None
+
+    async def reload(self) -> None:
+        said = {}
+        if self.book is not None:
+            before, state = self.book.book, await self.book.reload()
+            same = self.book.book == before
+            said["book"] = "broken" if state.error else "unchanged" if same else "changed"
+        if self.tls is not None:
+            said["certificate"] = self.tls.reload()
+        if self.admin_token is not None:
+            said["admin_bearer_token"] = await self.admin_token.reload()
+        _log.info("reloaded", **said, not_read_again=READ_ONCE)
+
+
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """What both sides have to do with."""
+
+    files: _Files
+    clock: V2Clock
+    journal: Journal
+    log: LogWriter
+    capture: Capture
+    gateway: Gateway
+    counts: CallCounts
+    metrics: Metrics
+    failed: FailedConnections
+
+
 @asynccontextmanager
-async def running(  # noqa: PLR0915 - each part in its turn, for the end is in the other order
-    settings: Settings, limits: Limits = LIMITS
-) -> AsyncIterator[Service]:
+async def running(settings: Settings, limits: Limits = LIMITS) -> AsyncIterator[Service]:
     """Run a bridge until the end of the block; then it finishes what it has begun, and stops.
 
     Whatever can be wrong with its files shows before it listens. The admin side is there first and
@@ -92,136 +126,19 @@ async def running(  # noqa: PLR0915 - each part in its turn, for the end is in t
         CannotListen: an address cannot be listened on.
     """
     compile_all()
-    in_the_clear = settings.upstream_warning()
-    if in_the_clear:
-        _log.warning("upstream_in_the_clear", reason=in_the_clear)
+    departure, listens = Departure(), asyncio.Event()
+
+    def phase() -> str:
+        """Say where the bridge stands between its start and its end."""
+        return "stopping" if departure.begun else OK if listens.is_set() else "starting"
+
     async with AsyncExitStack() as stack:
-        keeper = None
-        if settings.book is not None:
-            keeper = await stack.enter_async_context(BookKeeper(settings.book))
-        _tell_of_unknown_variables(keeper)
-        tls = await _keep_certificate(settings, stack)
-        admin_token = await _keep_admin_token(settings, stack)
-        _tell_of_the_admin_sides_protection(settings)
-        v2_clock = V2Clock()
-        window = timedelta(seconds=settings.repeat_window)
-        journal = await stack.enter_async_context(
-            open_journal(settings.journal, window=window, clock=v2_clock)
-        )
-        log_writer = await stack.enter_async_context(
-            open_log_writer(
-                settings.database,
-                settings.database_key,
-                days=settings.calls_kept_days,
-                size=settings.calls_kept_bytes,
-                keep=keep,
-            )
-        )
-        capture = Capture()
-        log_writer.every(READ_EVERY, capture.read)
-        upstream = replace(
-            settings.upstream_client(),
-            connect_timeout=limits.connect_timeout,
-            body_limit=limits.upstream_body_limit,
-            connections=limits.upstream_connections,
-        )
-        client = V2Client(upstream, v2_clock)
-        stack.push_async_callback(client.close)
-        policy = Policy(
-            throttle_wait=settings.throttle_wait,
-            calls=limits.upstream_connections,
-            calls_per_account=limits.upstream_calls_per_account,
-        )
-        gateway = Gateway(client, policy, _acquaintances(journal))
-        session = await stack.enter_async_context(
-            aiohttp.ClientSession(headers={"User-Agent": upstream.user_agent})
-        )
-        departure, listens = Departure(), asyncio.Event()
-
-        def phase() -> str:
-            """Say where the bridge stands between its start and its end."""
-            return "stopping" if departure.begun else OK if listens.is_set() else "starting"
-
-        checks = {
-            "journal": journal.check,
-            "breakers": _at_once(gateway.outage),
-            "upstream": upstream_check(settings.upstream, session, v2_clock.heard),
-        }
-        if keeper is not None:
-            checks["book"] = _at_once(partial(_book_problem, keeper))
-        if tls is not None:
-            checks["certificate"] = _at_once(tls.problem)
-        readiness = Readiness(checks)
-        warnings = partial(
-            _warnings,
-            in_the_clear,
-            log_writer,
-            {
-                "book": keeper,
-                "certificate": tls,
-                "admin_bearer_token": admin_token,
-                "capture": capture,
-            },
-        )
-        dashboard = stack.enter_context(
-            closing(Dashboard(settings.database, partial(gather, journal, gateway, warnings)))
-        )
-        counts = CallCounts(RESOURCES)
-        metrics = stack.enter_context(closing(Metrics(counts)))
-        metrics.read(readings.of_what_is_kept(logs.lost, log_writer, gateway, journal, tls))
-        failed = FailedConnections([logs.connection_log(), log_writer.failed, counts.failed])
-        stack.callback(failed.close)
-        admin = AdminSide(
-            readiness,
-            routes=[*dashboard.routes(), *metrics_routes(metrics)],
-            guard=_guard(settings, admin_token, failed),
-            names=[settings.admin_host],
-            failed=failed,
-            phase=phase,
-            state=lambda: {
-                "warnings": warnings(),
-                "breakers": gateway.breakers(),
-            },
-        )
-        admin_port = await stack.enter_async_context(
-            listening_admin(
-                admin,
-                settings.admin_host,
-                settings.admin_port,
-                None if tls is None or settings.admin_is_on_loopback else tls.context,
-            )
-        )
-        sinks = (logs.call_log(), log_writer.ended, counts.ended)
-        recorder = Recorder(sinks, Digests(log_writer.key), capture)
-        endpoint = Endpoint(
-            settings,
-            gateway,
-            journal,
-            departure=departure,
-            book=(lambda: NO_BOOK) if keeper is None else lambda: keeper.book,
-            recorder=recorder,
-            limits=limits,
-            tracer=await _trace(settings, stack),
-        )
-        stack.push_async_callback(endpoint.close)
-        connections = allow_connections(settings.connections)
-        of_connections = replace(
-            limits, connections=connections, connections_per_address=max(1, connections // 2)
-        )
-        front = Front(endpoint, of_connections, failed, settings.trusted_proxies)
-        metrics.read(readings.of_the_legacy_side(endpoint, front))
-        listens_on = listening_front(
-            front,
-            settings.host,
-            settings.port,
-            tls=None if tls is None else tls.context,
-            shutdown_timeout=PATIENCE_AFTER,
-        )
-        with told_if_taken(settings.host, settings.port):
-            port, stop_listening = await stack.enter_async_context(listens_on)
-        stack.push_async_callback(
-            _leave, stop_listening, departure, endpoint, settings.stop_timeout
-        )
+        files = await _keep_files(settings, stack)
+        _tell_of_the_settings(settings, files)
+        parts = await _open_parts(settings, limits, files, stack)
+        readiness = await _readiness(settings, parts, stack)
+        admin_port = await _listen_to_admins(settings, parts, readiness, phase, stack)
+        port = await _listen_to_clients(settings, limits, parts, departure, stack)
         # What is there now stays: the garbage collector need not look at it again and again.
         gc.collect()
         gc.freeze()
@@ -231,25 +148,151 @@ async def running(  # noqa: PLR0915 - each part in its turn, for the end is in t
         yield Service(
             port,
             admin_port,
-            reload=partial(_reload, keeper, tls, admin_token),
+            reload=files.reload,
             say_what_is_wrong=partial(_say_what_is_wrong, readiness),
             hurry=departure.hurry,
         )
 
 
-async def _reload(
-    keeper: BookKeeper | None, tls: CertificateReloader | None, admin_token: TokenKeeper | None
-) -> None:
-    said = {}
-    if keeper is not None:
-        before, state = keeper.book, await keeper.reload()
-        same = keeper.book == before
-        said["book"] = "broken" if state.error else "unchanged" if same else "changed"
-    if tls is not None:
-        said["certificate"] = tls.reload()
-    if admin_token is not None:
-        said["admin_bearer_token"] = await admin_token.reload()
-    _log.info("reloaded", **said, not_read_again=READ_ONCE)
+async def _keep_files(settings: Settings, stack: AsyncExitStack) -> _Files:
+    """Read them, and look at them again and again."""
+    book = tls = token = None
+    if settings.book is not None:
+        book = await stack.enter_async_context(BookKeeper(settings.book))
+    if settings.tls_certificate is not None and settings.tls_key is not None:
+        tls = CertificateReloader(settings.tls_certificate, settings.tls_key)
+        await stack.enter_async_context(tls.watching())
+    if settings.admin_bearer_token is not None:
+        token = TokenKeeper(settings.admin_bearer_token)
+        await stack.enter_async_context(token.watching())
+    return _Files(book, tls, token)
+
+
+async def _open_parts(
+    settings: Settings, limits: Limits, files: _Files, stack: AsyncExitStack
+) -> _Parts:
+    clock = V2Clock()
+    window = timedelta(seconds=settings.repeat_window)
+    journal = await stack.enter_async_context(
+        open_journal(settings.journal, window=window, clock=clock)
+    )
+    log = await stack.enter_async_context(
+        open_log_writer(
+            settings.database,
+            settings.database_key,
+            days=settings.calls_kept_days,
+            size=settings.calls_kept_bytes,
+            keep=keep,
+        )
+    )
+    capture = Capture()
+    log.every(READ_EVERY, capture.read)
+    gateway = _open_gateway(settings, limits, clock, journal, stack)
+    counts = CallCounts(RESOURCES)
+    metrics = stack.enter_context(closing(Metrics(counts)))
+    metrics.read(readings.of_what_is_kept(logs.lost, log, gateway, journal, files.tls))
+    failed = FailedConnections([logs.connection_log(), log.failed, counts.failed])
+    stack.callback(failed.close)
+    return _Parts(files, clock, journal, log, capture, gateway, counts, metrics, failed)
+
+
+def _open_gateway(
+    settings: Settings, limits: Limits, clock: V2Clock, journal: Journal, stack: AsyncExitStack
+) -> Gateway:
+    upstream = replace(
+        settings.upstream_client(),
+        connect_timeout=limits.connect_timeout,
+        body_limit=limits.upstream_body_limit,
+        connections=limits.upstream_connections,
+    )
+    client = V2Client(upstream, clock)
+    stack.push_async_callback(client.close)
+    policy = Policy(
+        throttle_wait=settings.throttle_wait,
+        calls=limits.upstream_connections,
+        calls_per_account=limits.upstream_calls_per_account,
+    )
+    return Gateway(client, policy, _acquaintances(journal))
+
+
+async def _readiness(settings: Settings, parts: _Parts, stack: AsyncExitStack) -> Readiness:
+    session = await stack.enter_async_context(
+        aiohttp.ClientSession(headers={"User-Agent": settings.upstream_client().user_agent})
+    )
+    checks = {
+        "journal": parts.journal.check,
+        "breakers": _at_once(parts.gateway.outage),
+        "upstream": upstream_check(settings.upstream, session, parts.clock.heard),
+    }
+    if parts.files.book is not None:
+        checks["book"] = _at_once(partial(_book_problem, parts.files.book))
+    if parts.files.tls is not None:
+        checks["certificate"] = _at_once(parts.files.tls.problem)
+    return Readiness(checks)
+
+
+async def _listen_to_admins(
+    settings: Settings,
+    parts: _Parts,
+    readiness: Readiness,
+    phase: Callable[[], str],
+    stack: AsyncExitStack,
+) -> int:
+    """Serve the admin side, and return its port."""
+    warnings = partial(_warnings, settings, parts)
+    facts = partial(gather, parts.journal, parts.gateway, warnings)
+    dashboard = stack.enter_context(closing(Dashboard(settings.database, facts)))
+    admin = AdminSide(
+        readiness,
+        routes=[*dashboard.routes(), *metrics_routes(parts.metrics)],
+        guard=_guard(settings, parts),
+        names=[settings.admin_host],
+        failed=parts.failed,
+        phase=phase,
+        state=lambda: {"warnings": warnings(), "breakers": parts.gateway.breakers()},
+    )
+    tls = None if settings.admin_is_on_loopback else parts.files.tls
+    return await stack.enter_async_context(
+        listening_admin(
+            admin, settings.admin_host, settings.admin_port, None if tls is None else tls.context
+        )
+    )
+
+
+async def _listen_to_clients(
+    settings: Settings, limits: Limits, parts: _Parts, departure: Departure, stack: AsyncExitStack
+) -> int:
+    """Serve the legacy side, and return its port."""
+    book, tls = parts.files.book, parts.files.tls
+    sinks = (logs.call_log(), parts.log.ended, parts.counts.ended)
+    endpoint = Endpoint(
+        settings,
+        parts.gateway,
+        parts.journal,
+        departure=departure,
+        book=(lambda: NO_BOOK) if book is None else lambda: book.book,
+        recorder=Recorder(sinks, Digests(parts.log.key), parts.capture),
+        limits=limits,
+        tracer=await _trace(settings, stack),
+    )
+    stack.push_async_callback(endpoint.close)
+    connections = allow_connections(settings.connections)
+    of_connections = replace(
+        limits, connections=connections, connections_per_address=max(1, connections // 2)
+    )
+    front = Front(endpoint, of_connections, parts.failed, settings.trusted_proxies)
+    parts.metrics.read(readings.of_the_legacy_side(endpoint, front))
+    listens_on = listening_front(
+        front,
+        settings.host,
+        settings.port,
+        tls=None if tls is None else tls.context,
+        shutdown_timeout=PATIENCE_AFTER,
+    )
+    with told_if_taken(settings.host, settings.port):
+        port, stop_listening = await stack.enter_async_context(listens_on)
+    stack.push_async_callback(_leave, stop_listening, departure, endpoint, settings.stop_timeout)
+    return port
 
 
 async def _say_what_is_wrong(readiness: Readiness) -> None:
@@ -300,31 +343,22 @@ async def _trace(settings: Settings, stack: AsyncExitStack) -> "Tracer | None":
         raise CannotTrace(f"traces: an OTEL_ variable makes no sense: {error}") from None
 
 
-async def _keep_certificate(
-    settings: Settings, stack: AsyncExitStack
-) -> CertificateReloader | None:
-    if settings.tls_certificate is None or settings.tls_key is None:
-        return None
-    tls = CertificateReloader(settings.tls_certificate, settings.tls_key)
-    await stack.enter_async_context(tls.watching())
-    return tls
-
-
-async def _keep_admin_token(settings: Settings, stack: AsyncExitStack) -> TokenKeeper | None:
-    if settings.admin_bearer_token is None:
-        return None
-    keeper = TokenKeeper(settings.admin_bearer_token)
-    await stack.enter_async_context(keeper.watching())
-    return keeper
-
-
-def _guard(settings: Settings, keeper: TokenKeeper | None, failed: FailedConnections) -> Guard:
+def _guard(settings: Settings, parts: _Parts) -> Guard:
+    keeper = parts.files.admin_token
     return Guard(
         token=lambda: None if keeper is None else keeper.token,
         is_loopback=settings.admin_is_on_loopback,
         proxies=settings.trusted_proxies,
-        tell_refused=partial(failed.count, "admin_refused"),
+        tell_refused=partial(parts.failed.count, "admin_refused"),
     )
+
+
+def _tell_of_the_settings(settings: Settings, files: _Files) -> None:
+    """Log what is odd about them, and may yet be meant so."""
+    if in_the_clear := settings.upstream_warning():
+        _log.warning("upstream_in_the_clear", reason=in_the_clear)
+    _tell_of_unknown_variables(files.book)
+    _tell_of_the_admin_sides_protection(settings)
 
 
 def _tell_of_the_admin_sides_protection(settings: Settings) -> None:
@@ -350,18 +384,16 @@ def _tell_of_unknown_variables(keeper: BookKeeper | None) -> None:
         _log.warning("unknown_variables", names=unknown)
 
 
-class _Warns(Protocol):
-    def warning(self) -> str | None: ...
-
-
-def _warnings(
-    in_the_clear: str | None, log_writer: LogWriter, parts: Mapping[str, _Warns | None]
-) -> Mapping[str, str]:
+def _warnings(settings: Settings, parts: _Parts) -> Mapping[str, str]:
     """Return what serves yet, but not for long, not safely, or not after the next start."""
+    book, tls, admin_token = parts.files.book, parts.files.tls, parts.files.admin_token
     told = {
-        "upstream": in_the_clear,
-        **{name: part and part.warning() for name, part in parts.items()},
+        "upstream": settings.upstream_warning(),
+        "book": book and book.warning(),
+        "certificate": tls and tls.warning(),
+        "admin_bearer_token": admin_token and admin_token.warning(),
+        "capture": parts.capture.warning(),
         "log": logs.problem(),
-        "database": log_writer.problem(),
+        "database": parts.log.problem(),
     }
     return {name: warning for name, warning in told.items() if warning}

@@ -20,9 +20,10 @@ from sqlalchemy import Engine, text
 from bridge.record.log.database import is_server, load_key, open_database, writing
 from bridge.record.log.events import Ended, Outcome
 from bridge.record.log.finding import Filter
-from bridge.record.log.ingest import DAY, HOUR, ended, ingest_connections, ingest_ended
+from bridge.record.log.ingest import ended, ingest_connections, ingest_ended
 from bridge.record.log.reports import Log
 from bridge.record.log.retention import Retention
+from bridge.record.log.times import DAY, HOUR
 from bridge.record.log.writer import AT_ONCE, LogWriter
 from tests.bench.pages import timed_pages
 from tests.bench.reports import say

@@ -11,7 +11,6 @@ from structlog.testing import capture_logs
 
 from bridge.record.log.capture import (
     ALL,
-    DAY,
     MOST,
     TOLD_EVERY,
     Capture,
@@ -24,6 +23,7 @@ from bridge.record.log.capture import (
 )
 from bridge.record.log.database import KEY_LENGTH, open_database, writing
 from bridge.record.log.exchange import LONGEST, Exchange, Message, UpstreamExchange, pack, unpack
+from bridge.record.log.times import DAY
 from tests.support.clocks import HandClock
 
 HOUR = 3600 * 1000

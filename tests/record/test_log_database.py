@@ -2,6 +2,8 @@
 
 import sqlite3
 import stat
+import subprocess
+import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -11,9 +13,11 @@ from threading import Barrier
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import text
 
 from bridge.record.journal import open_journal
+from bridge.record.log import upgrading
 from bridge.record.log.database import (
     KEY_LENGTH,
     LogError,
@@ -54,6 +58,43 @@ def test_migrations_lead_to_the_tables(database: str) -> None:
 
     assert differences == []
     assert revision == REVISION
+
+
+def test_the_tables_are_those_of_the_latest_revision() -> None:
+    migrations = Path(upgrading.__file__).parent / "migrations"
+
+    assert ScriptDirectory(str(migrations)).get_current_head() == REVISION
+
+
+def opening(database: str, code: str) -> str:
+    """Open a database in a process of its own, run `code`, and return all that it wrote."""
+    opens = (
+        "import sys; import bridge.server.service; from bridge.server import logs;"
+        "from bridge.record.log.database import open_database; logs.configure();"
+        f"open_database({database!r}, {KEY!r}).dispose(); {code}"
+    )
+    return subprocess.run(
+        [sys.executable, "-c", opens],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        check=True,
+        text=True,
+    ).stdout
+
+
+def test_a_new_database_is_no_news(tmp_path: Path) -> None:
+    """Alembic has much to tell of itself."""
+    assert opening(str(tmp_path / "log.sqlite"), "") == ""
+
+
+def test_what_most_starts_do_without_is_not_imported(tmp_path: Path) -> None:
+    """Else each start of the bridge, and each question to its log, would take half as long again."""
+    database = str(tmp_path / "log.sqlite")
+    open_database(database, KEY).dispose()
+
+    told = opening(database, "print({'alembic', 'opentelemetry', 'psycopg'} & {*sys.modules})")
+
+    assert told == "set()\n"
 
 
 def test_a_database_is_opened_again_as_it_was_left(database: str) -> None:

@@ -25,8 +25,6 @@ from bridge.record.log.events import (
 )
 from bridge.record.log.ids import TIME_SHIFT
 from bridge.record.log.ingest import (
-    DAY,
-    HOUR,
     cleaned,
     ended,
     ingest,
@@ -34,6 +32,7 @@ from bridge.record.log.ingest import (
     ingest_ended,
     is_ingested,
 )
+from bridge.record.log.times import DAY, HOUR
 from tests.support.recorded_days import recorded_days
 
 KEY = b"k" * KEY_LENGTH

@@ -13,8 +13,9 @@ from bridge.record.log import tables
 from bridge.record.log.database import ADVISORY_LOCK, KEY_LENGTH, open_database, writing
 from bridge.record.log.events import Outcome
 from bridge.record.log.ids import TIME_SHIFT
-from bridge.record.log.ingest import DAY, HOUR, ingest, ingest_connections
+from bridge.record.log.ingest import ingest, ingest_connections
 from bridge.record.log.retention import Retention
+from bridge.record.log.times import DAY, HOUR
 from tests.support.recorded_days import UNTIL, failed_connections, recorded_days
 
 KEY = b"k" * KEY_LENGTH

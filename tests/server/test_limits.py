@@ -725,12 +725,13 @@ class TestCallsOfOneAddress:
             (await held.next()).answer(page())
             assert (await first).status == 200
             stranger = getting(client, authorization="Bearer made-up")
-            await held.next()
+            of_stranger = await held.next()
             known = getting(client, "/invoice/7/messages")
             (await held.next()).answer(page())
 
             assert (await known).status == 200
-            stranger.cancel()
+            of_stranger.answer(page())
+            await stranger
 
     @pytest.mark.parametrize(
         ("forwarded_for", "statuses"),

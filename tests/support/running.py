@@ -1,7 +1,8 @@
 """Servers of a test, on free ports of the loopback address."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 from aiohttp import web
 
 from bridge.identity.callers import Way
+from bridge.record.log.database import load_key, open_database
 from bridge.server.limits import Limits
 from bridge.server.service import Service, running
 from bridge.server.serving import listening
@@ -38,12 +40,35 @@ async def running_service(
     }
     with TemporaryDirectory() as directory:
         defaults["journal"] = Path(directory) / "journal.sqlite"
-        defaults["database"] = str(Path(directory) / "log.sqlite")
+        defaults["database"] = empty_log(Path(directory))
         async with (
             running(*configured(upstream=upstream, **{**defaults, **settings})) as service,
             LegacyClient(LOOPBACK, service.port) as client,
         ):
             yield service, client
+
+
+def empty_log(folder: Path) -> str:
+    """Put the translation log of a first start into a folder that has none; return where it is.
+
+    To make its tables anew takes longer than most tests that want a bridge. All have one key: who
+    wants another names a database that is not there.
+    """
+    database = str(folder / "log.sqlite")
+    if not Path(database).exists():
+        for suffix, content in _first_start().items():
+            file = Path(f"{database}{suffix}")
+            file.touch(0o600)
+            file.write_bytes(content)
+    return database
+
+
+@cache
+def _first_start() -> Mapping[str, bytes]:
+    with TemporaryDirectory() as directory:
+        database = str(Path(directory) / "log.sqlite")
+        open_database(database, load_key(database, None)).dispose()
+        return {suffix: Path(f"{database}{suffix}").read_bytes() for suffix in ("", ".key")}
 
 
 def configured(**given: Any) -> tuple[Settings, Limits]:

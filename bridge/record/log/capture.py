@@ -6,7 +6,6 @@ What is held of a call is in `bridge.tape`; what is kept of that, in `overheard`
 import re
 import time
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
 from enum import StrEnum
 
 import msgspec
@@ -18,12 +17,12 @@ from bridge.record.log.events import CallEvent, Outcome
 from bridge.record.log.overheard import Overheard
 from bridge.record.log.redaction import stand_in, without_addresses
 from bridge.record.log.tables import CAPTURE_RULES, CAPTURES
+from bridge.record.log.times import DAY, spelled
 from bridge.tape import Tape
 
 ALL = ""
 """In the place of an integration: all that have no rule of their own."""
 
-DAY = 24 * 3600 * 1000
 MOST = 7 * DAY
 """Milliseconds that a rule may last: what is switched on to look at something is not for ever."""
 
@@ -62,7 +61,7 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
         what = {Mode.ALL: "all calls", Mode.ERRORS: "calls not served", Mode.OFF: "no calls"}
         whose = f"of {self.integration}" if self.integration else "of all integrations"
         how = ", raw: with addresses, names and texts" if self.raw else ""
-        return f"{what[self.mode]} {whose} until {_spelled(self.until)}{how}"
+        return f"{what[self.mode]} {whose} until {spelled(self.until)}{how}"
 
 
 class UnusableRule(LogError):
@@ -240,12 +239,8 @@ def _facts(rule: Rule) -> dict[str, object]:
         "integration": rule.integration or "all",
         "mode": rule.mode.value,
         "raw": rule.raw,
-        "until": _spelled(rule.until),
+        "until": spelled(rule.until),
     }
-
-
-def _spelled(milliseconds: int) -> str:
-    return f"{datetime.fromtimestamp(milliseconds // 1000, UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 
 def _now() -> int:

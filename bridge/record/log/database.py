@@ -1,6 +1,7 @@
 """The database of the translation log: opened, made, upgraded, bound to the key of its digests.
 
-What its tables are is in `tables`, how they become that in `migrations`; `writer` fills them.
+What its tables are is in `tables`, how they become that in `upgrading`; `writer` fills them. What
+most starts do without, and takes long to import, is imported when it is needed.
 """
 
 import logging
@@ -13,11 +14,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any
 
-import psycopg
-from psycopg.abc import Buffer
-from psycopg.adapt import Loader
 from sqlalchemy import (
     URL,
     Connection,
@@ -53,21 +50,8 @@ ADVISORY_LOCK = int.from_bytes(b"HBlg", "big")
 _APPLICATION_ID = int.from_bytes(b"HBlg", "big")
 """In the header of the SQLite file, so that no other program's is taken for a translation log."""
 
-# It would tell what it imports, and which kind of database it takes ours for.
+# Alembic tells of its plugins when it is imported, and of the kind of database at each upgrade.
 logging.getLogger("alembic").setLevel(logging.WARNING)
-
-# A server that has died without a word is noticed within some 15 seconds, and no statement holds
-# the writer for ever. libpq's names and units; what the URL says of these counts more.
-_SERVER_DEFAULTS: dict[str, Any] = {
-    "connect_timeout": 5,
-    "keepalives_idle": 5,
-    "keepalives_interval": 3,
-    "keepalives_count": 3,
-    "tcp_user_timeout": 15_000,
-    "options": "-c statement_timeout=60000 -c lock_timeout=10000 -c timezone=UTC",
-    "application_name": "harvest-bridge",
-}
-
 
 _MAY_PASS = frozenset({"08", "40", "53", "55", "57", "58"})
 """PostgreSQL's classes of errors of connections, rollback, resources, locks, operators, disks."""
@@ -266,13 +250,9 @@ def _one_line(error: object) -> str:
 
 def _engine(database: str) -> Engine:
     if is_server(database):
-        url = _url(database).set(drivername="postgresql+psycopg")
-        defaults = {
-            name: value for name, value in _SERVER_DEFAULTS.items() if name not in url.query
-        }
-        engine = create_engine(url, hide_parameters=True, connect_args=defaults, pool_pre_ping=True)
-        event.listen(engine, "connect", _read_numbers)
-        return engine
+        from bridge.record.log.postgresql import server_engine  # noqa: PLC0415
+
+        return server_engine(_url(database))
     # A file that is gone is not made again unnoticed.
     uri = f"{Path(database).resolve().as_uri()}?mode=rw"
     engine = create_engine(
@@ -283,18 +263,6 @@ def _engine(database: str) -> Engine:
     )
     event.listen(engine, "begin", _begin)
     return engine
-
-
-class _Number(Loader):
-    """Reads a sum of whole numbers as one, as SQLite does; to PostgreSQL, it is a `numeric`."""
-
-    def load(self, data: Buffer) -> int | float:
-        number = bytes(data)
-        return float(number) if b"." in number else int(number)
-
-
-def _read_numbers(connection: psycopg.Connection[Any], _record: object) -> None:
-    connection.adapters.register_loader("numeric", _Number)
 
 
 def _connect(uri: str) -> sqlite3.Connection:
@@ -351,45 +319,42 @@ def _use_wal(connection: sqlite3.Connection) -> None:
             return
 
 
+def _revision(connection: Connection) -> str | None:
+    """Return which revision of the tables a database has, None if it has no tables of ours."""
+    if not inspect(connection).has_table("alembic_version"):
+        return None
+    return connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
+
+
 def _require_latest(connection: Connection, database: str) -> None:
-    if _is_latest(connection):
+    if (revision := _revision(connection)) == REVISION:
         return
-    current = _known_revision(connection, database)
-    what = "an older bridge made it" if current else "it is no translation log"
+    if revision is None:
+        what = "it is no translation log"
+    else:
+        _refuse_newer(revision, database)
+        what = "an older bridge made it"
     raise LogError(f"{shown(database)}: {what}: start the bridge with it first")
+
+
+def _refuse_newer(revision: str | None, database: str) -> None:
+    from bridge.record.log.upgrading import is_known  # noqa: PLC0415
+
+    if not is_known(revision):
+        raise LogError(f"{shown(database)}: a newer bridge has had it: this one is too old for it")
 
 
 def _upgrade(connection: Connection, database: str) -> None:
     if is_server(database):
         connection.execute(text("SELECT pg_advisory_xact_lock(:id)"), {"id": ADVISORY_LOCK})
-    if _is_latest(connection):
+    if (revision := _revision(connection)) == REVISION:
         return
-    from bridge.record.log.upgrading import upgrade  # noqa: PLC0415 - Alembic takes long to import
+    from bridge.record.log.upgrading import upgrade  # noqa: PLC0415
 
-    _known_revision(connection, database)
+    _refuse_newer(revision, database)
     upgrade(connection)
     if not is_server(database):
         connection.exec_driver_sql(f"PRAGMA application_id = {_APPLICATION_ID}")
-
-
-def _is_latest(connection: Connection) -> bool:
-    if not inspect(connection).has_table("alembic_version"):
-        return False
-    return connection.execute(text("SELECT version_num FROM alembic_version")).scalar() == REVISION
-
-
-def _known_revision(connection: Connection, database: str) -> str | None:
-    """Return the revision that a database has, None if it has none.
-
-    Raises:
-        LogError: it is not known here.
-    """
-    from bridge.record.log.upgrading import revisions  # noqa: PLC0415 - likewise
-
-    current, known = revisions(connection)
-    if current is not None and current not in known:
-        raise LogError(f"{shown(database)}: a newer bridge has had it: this one is too old for it")
-    return current
 
 
 def _claim(connection: Connection, key: bytes, database: str) -> None:

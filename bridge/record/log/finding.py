@@ -13,9 +13,7 @@ from sqlalchemy import ColumnElement, Connection, Row, Select, and_, func, or_, 
 from bridge.record.log.events import Outcome
 from bridge.record.log.ids import TIME_SHIFT
 from bridge.record.log.tables import CALLS, DAYS, HOURS, NOTES
-
-HOUR = 3600 * 1000
-DAY = 24 * HOUR
+from bridge.record.log.times import DAY, HOUR
 
 FIRST_SLICE = 500
 SLICE = 20_000

@@ -6,7 +6,6 @@ the bridge's own, as the format allows.
 
 from base64 import b64encode
 from collections.abc import Iterable, Iterator, Mapping
-from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Any, NamedTuple
 from urllib.parse import parse_qsl
@@ -15,6 +14,7 @@ import msgspec
 
 from bridge import __version__
 from bridge.record.log.exchange import Exchange, Message, UpstreamExchange
+from bridge.record.log.times import moment
 
 Object = dict[str, Any]
 
@@ -176,8 +176,7 @@ def _phrase(status: int) -> str:
 
 
 def _time(milliseconds: float) -> str:
-    moment = datetime.fromtimestamp(milliseconds / 1000, UTC)
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return moment(milliseconds).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 _json = msgspec.json.Encoder()

@@ -28,9 +28,8 @@ from bridge.record.log.events import (
     line_of,
 )
 from bridge.record.log.ids import TIME_SHIFT
+from bridge.record.log.times import DAY, HOUR
 
-HOUR = 3600 * 1000
-DAY = 24 * HOUR
 ROWS_AT_ONCE = 50
 """Rows of one statement to SQLite, and calls that are counted in one go: between two, the event
 loop may have the interpreter."""

@@ -30,7 +30,7 @@ from bridge.record.log import capture, finding
 from bridge.record.log.capture import Rule
 from bridge.record.log.database import LogError, open_existing, reported, writing
 from bridge.record.log.events import OTHERS, Outcome
-from bridge.record.log.finding import DAY, HOUR, Filter
+from bridge.record.log.finding import Filter
 from bridge.record.log.ids import TIME_SHIFT
 from bridge.record.log.tables import (
     CALLS,
@@ -42,6 +42,7 @@ from bridge.record.log.tables import (
     INTEGRATIONS,
     NOTES,
 )
+from bridge.record.log.times import DAY, HOUR
 
 
 class UnknownIntegration(LogError):

@@ -15,9 +15,7 @@ from sqlalchemy import Connection, Engine, Table, and_, delete, func, select, te
 from bridge.record.log.database import ADVISORY_LOCK, writing
 from bridge.record.log.ids import TIME_SHIFT
 from bridge.record.log.tables import CALLS, CAPTURES, CONNECTIONS, DAYS, HOURS
-
-HOUR = 3600 * 1000
-DAY = 24 * HOUR
+from bridge.record.log.times import DAY, HOUR
 
 HOURS_KEPT = 90 * 24
 """Hours that are counted one by one."""

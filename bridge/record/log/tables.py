@@ -18,7 +18,7 @@ from sqlalchemy import (
 )
 
 REVISION = "1"
-"""Of the migrations, the one that makes these tables."""
+"""The latest revision in `migrations`, which leads to these tables."""
 
 METADATA = MetaData()
 

@@ -1,27 +1,26 @@
-"""What Alembic does for the translation log: which revision its tables have, and the steps on.
+"""How a database of the translation log gets the tables of `tables`, by Alembic's revisions.
 
-Apart from `database`, for to import it takes longer than to ask a question.
+Whether it needs them is known without this module, which takes long to import: see `database`.
 """
 
 from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection
 
-MIGRATIONS = Path(__file__).parent / "migrations"
+_MIGRATIONS = Path(__file__).parent / "migrations"
+
+
+def is_known(revision: str | None) -> bool:
+    """Tell whether a database of this revision (None: an empty one) can be upgraded from here."""
+    script = ScriptDirectory(str(_MIGRATIONS))
+    return revision in {None, *(each.revision for each in script.walk_revisions())}
 
 
 def upgrade(connection: Connection) -> None:
-    """Make the latest tables of an empty database, or of one of an older bridge."""
+    """Make the tables what they are to be, within the transaction of the connection."""
     config = Config(attributes={"connection": connection})
-    config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
+    config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
     command.upgrade(config, "head")
-
-
-def revisions(connection: Connection) -> tuple[str | None, set[str]]:
-    """Return the revision that a database has, None if it has none, and those that are known."""
-    known = {each.revision for each in ScriptDirectory(str(MIGRATIONS)).walk_revisions()}
-    return MigrationContext.configure(connection).get_current_revision(), known

@@ -12,18 +12,24 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from bridge.server.admin.requests import AdminRequest, Route
 
-ENVIRONMENT = Environment(
-    loader=PackageLoader("bridge.server.admin"),
-    autoescape=True,
-    undefined=StrictUndefined,
-    trim_blocks=True,
-    lstrip_blocks=True,
-)
+
+def templates(package: str) -> Environment:
+    """Return the templates of a package; what they show is escaped, and has to be there."""
+    return Environment(
+        loader=PackageLoader(package),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+_TEMPLATES = templates("bridge.server.admin")
 
 
 def render(template: str, request: AdminRequest, **values: object) -> str:
     """Return the page that a template makes of `values`; `request` is there for it, too."""
-    return ENVIRONMENT.get_template(template).render(request=request, **values)
+    return _TEMPLATES.get_template(template).render(request=request, **values)
 
 
 _TYPES: Mapping[str, str] = {

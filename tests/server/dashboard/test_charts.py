@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.server.admin.dashboard.charts import DAY, HOUR, period, short, spark, stacked, ticks
+from bridge.record.log.times import DAY, HOUR
+from bridge.server.admin.dashboard.charts import period, short, spark, stacked, ticks
 
 MIDNIGHT = 20_000 * DAY
 

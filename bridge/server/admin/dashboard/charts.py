@@ -6,14 +6,11 @@ into a box that is scaled as a whole, and style what they draw inline, which our
 """
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from itertools import accumulate
 from math import ceil
 from typing import NamedTuple
 
-HOUR = 3600 * 1000
-DAY = 24 * HOUR
-"""In milliseconds."""
+from bridge.record.log.times import DAY, moment
 
 HEIGHT = 180
 """Pixels that the largest bar may have."""
@@ -120,11 +117,11 @@ def spark(values: Sequence[int], height: int = 24) -> str:
 
 def period(since: int, step: int) -> str:
     """Name a period: a day, several, or hours of one; UTC."""
-    begin = _moment(since)
+    begin = moment(since)
     if step >= DAY:
         day = f"{begin:%a} {begin.day} {begin:%b %Y}"
         return day if step == DAY else f"{step // DAY} days from {day}"
-    return f"{begin.day} {begin:%b}, {begin:%H:%M} to {_moment(since + step):%H:%M} UTC"
+    return f"{begin.day} {begin:%b}, {begin:%H:%M} to {moment(since + step):%H:%M} UTC"
 
 
 def short(value: int) -> str:
@@ -144,12 +141,8 @@ def _labels(since: int, step: int, count: int) -> tuple[Label, ...]:
     every = max(1, ceil(len(labelled) / _LABELS))
     labels = []
     for number, begin in enumerate(labelled[::every]):
-        moment = _moment(begin)
-        text = f"{moment.day} {moment:%b}" if has_days else f"{moment:%H:%M}"
+        at = moment(begin)
+        text = f"{at.day} {at:%b}" if has_days else f"{at:%H:%M}"
         middle = ((begin - since) // step + 0.5) * width
         labels.append(Label(round(middle, 4), text, minor=number % 2 == 1))
     return tuple(labels)
-
-
-def _moment(time: int) -> datetime:
-    return datetime.fromtimestamp(time / 1000, UTC)

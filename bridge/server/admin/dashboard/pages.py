@@ -19,7 +19,7 @@ from urllib.parse import urlencode
 import msgspec
 import structlog
 from aiohttp import web
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment
 from markupsafe import Markup, escape
 
 from bridge.guide.notes import MEANINGS
@@ -30,10 +30,11 @@ from bridge.record.log.events import Outcome
 from bridge.record.log.finding import Filter
 from bridge.record.log.ids import with_text_ids
 from bridge.record.log.reports import Log, State, UnknownIntegration
+from bridge.record.log.times import spelled
 from bridge.resources import RESOURCES
 from bridge.server.admin.dashboard import charts, views, words
 from bridge.server.admin.dashboard.facts import Facts
-from bridge.server.admin.pages import static_routes
+from bridge.server.admin.pages import static_routes, templates
 from bridge.server.admin.requests import AdminRequest, Refused, Route
 from bridge.v1.notes import NoteCode
 
@@ -445,15 +446,9 @@ def _own_path(path: str) -> str:
 
 
 def _environment() -> Environment:
-    made = Environment(
-        loader=PackageLoader("bridge.server.admin.dashboard"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    made = templates("bridge.server.admin.dashboard")
     made.filters.update(
-        iso=words.iso,
+        iso=spelled,
         ago=words.ago,
         hours_ago=words.hours_ago,
         moment=words.moment,
@@ -463,7 +458,7 @@ def _environment() -> Environment:
         coded=_coded,
         count=words.count,
         counted=words.counted,
-        local=lambda time_: words.iso(time_).removesuffix("Z"),
+        local=lambda time_: spelled(time_).removesuffix("Z"),
     )
     made.globals.update(
         events=words.EVENTS,

@@ -25,7 +25,7 @@ from bridge.record.log.reports import (
     Route,
     State,
 )
-from bridge.server.admin.dashboard.charts import DAY, HOUR
+from bridge.record.log.times import DAY, HOUR
 from bridge.server.admin.dashboard.facts import Facts
 from bridge.server.admin.dashboard.sides import Sides, set_out
 

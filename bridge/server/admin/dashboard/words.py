@@ -1,11 +1,11 @@
 """How pages say times, numbers and codes. What is said where is written in the templates."""
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
 
+from bridge.record.log import times
 from bridge.record.log.capture import Mode, Rule
 from bridge.record.log.events import Outcome
-from bridge.server.admin.dashboard.charts import DAY, HOUR
+from bridge.record.log.times import DAY, HOUR
 
 MINUTE = 60 * 1000
 
@@ -74,14 +74,9 @@ def days(count: int) -> str:
     return "1 day" if count == 1 else f"{count:,} days"
 
 
-def iso(time: int) -> str:
-    """Spell a time for a machine: RFC 3339, UTC, whole seconds."""
-    return f"{_moment(time):%Y-%m-%dT%H:%M:%SZ}"
-
-
 def moment(time: int) -> str:
     """Spell a time for people, to the second, UTC."""
-    return f"{_moment(time):%Y-%m-%d %H:%M:%S}"
+    return f"{times.moment(time):%Y-%m-%d %H:%M:%S}"
 
 
 def milliseconds(value: float | None) -> str:
@@ -109,7 +104,3 @@ def count(value: int) -> str:
 def counted(value: int, one: str, many: str | None = None) -> str:
     """Say how many of something there are."""
     return f"{value:,} {one if value == 1 else many or one + 's'}"
-
-
-def _moment(time: int) -> datetime:
-    return datetime.fromtimestamp(time / 1000, UTC)
