@@ -179,7 +179,7 @@ async def test_a_page_says_who_still_calls_v1_from_where_since_when_and_how_ofte
         shown = await look("/integrations", "the billing run", "the CRM", "127.0.0.1")
 
     assert {
-        (each["name"], each["agent"], each["network"], each["calls"])
+        (each["label"], each["agent"], each["network"], each["calls"])
         for each in shown["integrations"]
         if each["calls"]
     } == {
