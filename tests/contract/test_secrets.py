@@ -759,7 +759,7 @@ async def test_what_is_reported_of_a_call_tells_nothing_of_its_message_or_its_ca
 ) -> None:
     async with (
         upstream_that(SERVED["200"]) as upstream,
-        stage(evidence, files, upstream) as bridge,
+        stage(evidence, files, upstream, call_timeout=0.3) as bridge,
     ):
         await bridge.say(call("GET", LIST, caller=caller))
         await bridge.say(call("POST", SEND, caller=caller, body=XML))
