@@ -141,10 +141,16 @@ class _Series:
 _Key = tuple[str, str | None, str | None, str]
 
 
+COUNTED_AT_ONCE = 128
+"""Calls: one after another they take a microsecond each; each at its own end, ten, for by then the
+processor has forgotten how."""
+
+
 class CallCounts(Collector):
     """Counts calls and failed connections as they end, in the event loop's thread alone.
 
-    What it has counted may be collected by another: it copies, in one step, what may grow.
+    What it has counted may be collected by another: it copies, in one step, what may grow. Before
+    that, `catch_up` has to be called.
 
     Labels are words of the bridge's own: no client can add a series by what it sends.
     """
@@ -152,6 +158,7 @@ class CallCounts(Collector):
     def __init__(self, resources: Iterable[Resource]) -> None:
         """Know the routes of `resources`; all others are `OTHER`."""
         self._routes = frozenset(call.path for each in resources for call in each.calls)
+        self._uncounted: list[CallEvent] = []
         self._series: dict[_Key, _Series] = {}
         self._durations: dict[tuple[str, str, str], _Histogram] = {}
         self._by_route: dict[tuple[str, str], _Route] = {}
@@ -163,8 +170,18 @@ class CallCounts(Collector):
         self._failed: Counter[tuple[str, str]] = Counter()
 
     def ended(self, ended: Ended) -> None:
-        """Count a call."""
-        call = ended.call
+        """Take a call; it is counted with others, at the latest by `catch_up`."""
+        self._uncounted.append(ended.call)
+        if len(self._uncounted) >= COUNTED_AT_ONCE:
+            self.catch_up()
+
+    def catch_up(self) -> None:
+        """Count what has ended until now."""
+        for call in self._uncounted:
+            self._count(call)
+        self._uncounted.clear()
+
+    def _count(self, call: CallEvent) -> None:
         series = self._series.get((call.method, call.route, call.dialect, call.outcome))
         if series is None:
             series = self._resolve(call)
@@ -316,6 +333,7 @@ class Metrics:
 
     def __init__(self, calls: CallCounts) -> None:
         """Tell of `calls` and of the process; of other parts, once they are there."""
+        self._calls = calls
         self._registry = CollectorRegistry()
         self._readings = CollectorRegistry()
         """What belongs to the event loop."""
@@ -334,6 +352,7 @@ class Metrics:
 
         Readings are taken in the event loop; the rest, which may be thousands of lines, elsewhere.
         """
+        self._calls.catch_up()
         read = list(self._readings.collect())
         encode, content_type = choose_encoder(accept)
 

@@ -28,7 +28,7 @@ from bridge.record.log.events import (
     outcome_of,
 )
 from bridge.resources import RESOURCES
-from bridge.server.metrics import PREFIX, CallCounts, Metrics
+from bridge.server.metrics import COUNTED_AT_ONCE, PREFIX, CallCounts, Metrics
 from bridge.v1.dialects import Dialect
 from tests.support.running import LOOPBACK, running_service
 from tests.support.upstream import ScriptedUpstream, page
@@ -72,6 +72,7 @@ def v2_call(status: int | None = 200, **given: Any) -> UpstreamCallEvent:
 def told(counts: CallCounts) -> dict[str, float]:
     """Return every sample that is not zero, as Prometheus writes it, without the prefix."""
     found = {}
+    counts.catch_up()
     for family in counts.collect():
         for sample in family.samples:
             labels = ",".join(f"{name}={value}" for name, value in sample.labels.items())
@@ -85,6 +86,20 @@ def counts() -> CallCounts:
 
 
 class TestACall:
+    def test_is_counted_in_time_to_be_told_and_before_too_many_wait(
+        self, counts: CallCounts
+    ) -> None:
+        for _ in range(COUNTED_AT_ONCE + 1):
+            counts.ended(call())
+
+        assert len(counts._uncounted) == 1
+        assert (
+            told(counts)[
+                "call_duration_seconds_count{" + (f"method=GET,route={ROUTE},outcome=served" + "}")
+            ]
+            == COUNTED_AT_ONCE + 1
+        )
+
     def test_is_counted_by_method_route_dialect_and_outcome(self, counts: CallCounts) -> None:
         counts.ended(call())
         counts.ended(call())
