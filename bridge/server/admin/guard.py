@@ -19,7 +19,7 @@ from cachetools import TTLCache
 from bridge.identity.hosts import Network
 from bridge.secret import Secret
 from bridge.server.admin.pages import render
-from bridge.server.admin.requests import AdminRequest, Protection, Refused, Route
+from bridge.server.admin.requests import AdminRequest, Protection, Refused, Route, own_path
 
 _log = structlog.get_logger("bridge.admin")
 
@@ -44,8 +44,6 @@ _NETWORKS = 4096
 _SESSION, _FORM = "harvest-bridge-session", "harvest-bridge-form"
 _ON_THIS_HOST_ONLY = "__Host-"
 """What makes browsers refuse a cookie from anybody but this host, by TLS (RFC 6265bis, 4.1.3.2)."""
-
-_LOCAL_PATH = re.compile(r"/(?![/\\])[!-\[\]-~]*")
 
 
 class _Session(NamedTuple):
@@ -182,9 +180,9 @@ class Guard:
         self, request: AdminRequest, wanted: str, refusal: Refused | None
     ) -> web.Response:
         if not self.wants_token or request.session is not None:
-            raise Refused(303, "you are in", {"Location": _local(wanted)})
+            raise Refused(303, "you are in", {"Location": own_path(wanted, "/")})
         page = render(
-            "login.html", request, wanted=_local(wanted), complaint=refusal and str(refusal)
+            "login.html", request, wanted=own_path(wanted, "/"), complaint=refusal and str(refusal)
         )
         response = web.Response(text=page, content_type="text/html")
         if refusal is not None:
@@ -209,7 +207,7 @@ class Guard:
         self._end_old_sessions()
         self._sessions[_digest(session)] = _Session(self._clock() + SESSION_TIME, token.digest())
         _log.info("admin_logged_in", network=request.network)
-        response = web.Response(status=303, headers={"Location": _local(wanted)})
+        response = web.Response(status=303, headers={"Location": own_path(wanted, "/")})
         self._set(request, response, _SESSION, session)
         return response
 
@@ -293,10 +291,5 @@ def _digest(session: str) -> bytes:
     return hashlib.sha256(session.encode()).digest()
 
 
-def _local(path: str) -> str:
-    """Return a path of this side, to which a log-in may lead on; any other becomes `/`."""
-    return path if _LOCAL_PATH.fullmatch(path) else "/"
-
-
 def _login_path(wanted: str) -> str:
-    return f"/login?next={quote(_local(wanted), safe='/')}"
+    return f"/login?next={quote(own_path(wanted, '/'), safe='/')}"

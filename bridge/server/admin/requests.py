@@ -3,6 +3,7 @@
 Who may see which page is not decided here.
 """
 
+import re
 import secrets
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from enum import StrEnum
@@ -23,6 +24,17 @@ FORM_FIELDS = 100
 """The most fields of a form."""
 
 FORM_TYPE = "application/x-www-form-urlencoded"
+
+
+_OWN_PATH = re.compile(r"/(?![/\\])[!-\[\]-~]*")
+
+
+def own_path(path: str, otherwise: str) -> str:
+    """Return a path of this side, to which a form or a log-in may lead; for any other, `otherwise`.
+
+    What begins with two slashes, or with one and a backslash, is another host's to a browser.
+    """
+    return path if _OWN_PATH.fullmatch(path) else otherwise
 
 
 class Refused(Exception):

@@ -35,7 +35,7 @@ from bridge.resources import RESOURCES
 from bridge.server.admin.dashboard import charts, views, words
 from bridge.server.admin.dashboard.facts import Facts
 from bridge.server.admin.pages import static_routes, templates
-from bridge.server.admin.requests import AdminRequest, Refused, Route
+from bridge.server.admin.requests import AdminRequest, Refused, Route, own_path
 from bridge.v1.notes import NoteCode
 
 _log = structlog.get_logger("bridge.dashboard")
@@ -349,7 +349,9 @@ class Dashboard:
             raise Refused(404, str(unknown)) from None
         except Unanswered as unanswered:
             raise Refused(503, str(unanswered)) from None
-        return web.Response(status=303, headers={"Location": _own_path(form.get("back", ""))})
+        return web.Response(
+            status=303, headers={"Location": own_path(form.get("back", ""), "/overview")}
+        )
 
     async def _set_theme(self, request: AdminRequest) -> web.Response:
         form = await request.form()
@@ -357,7 +359,7 @@ class Dashboard:
         if theme not in _THEMES:
             raise Refused(400, f"theme has to be one of {', '.join(_THEMES)}.")
         back = form.get("back", "")
-        response = web.Response(status=303, headers={"Location": _own_path(back)})
+        response = web.Response(status=303, headers={"Location": own_path(back, "/overview")})
         response.set_cookie(
             _THEME, theme, path="/", max_age=_A_YEAR, httponly=True, samesite="Strict"
         )
@@ -432,14 +434,6 @@ def _put(log: Log, rule: Rule) -> None:
 
 def _sound(text: str) -> str:
     return text.encode("utf-8", "replace").decode().replace("\0", "")
-
-
-_OWN_PATH = re.compile(r"/(?![/\\])[!-\[\]-~]*")
-
-
-def _own_path(path: str) -> str:
-    """Return a path of this side that a form may lead back to; any other becomes the first page."""
-    return path if _OWN_PATH.fullmatch(path) else "/overview"
 
 
 # Templates.
