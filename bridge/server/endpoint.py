@@ -160,6 +160,12 @@ class Call(Worker):
         elif self.response is None:
             _log.info("client_left", request_id=self.record.request_id)
 
+    @property
+    def was_plain(self) -> bool:
+        """Whether it was a read that went well, and nobody listened: that may be told later."""
+        served = self.record.status == 200 and not self.is_write
+        return served and self.tape is None and self.trace is None
+
     async def was_taken(self) -> bool:
         """Wait until the answer has reached its client's machine, and tell whether it has."""
         self.record.stop_the_clock()
@@ -240,6 +246,7 @@ class Endpoint:
             record.is_grave = call.is_write
             call.request.task.cancel()
         await asyncio.gather(*(call.request.task for call in calls), return_exceptions=True)
+        self._recorder.catch_up()
         self._translators.shutdown(cancel_futures=True)
         await self._passwords.close()
         return len(calls)
@@ -279,9 +286,12 @@ class Endpoint:
                 record.is_known = self._gateway.knows(call.credential)
             if call.tape is not None:
                 call.tape.end(_secrets(call))
-            event = self._recorder.ended(record, call.tape)
-            if trace is not None:
-                trace.ended(event)
+            if self._under_way and call.was_plain:
+                self._recorder.ended_among_others(record)
+            else:
+                event = self._recorder.ended(record, call.tape)
+                if trace is not None:
+                    trace.ended(event)
         assert response is not None  # noqa: S101 - it was sent
         return response
 

@@ -4,8 +4,9 @@ What the sinks of that event show of it (the log line, and whoever else wants to
 with them.
 """
 
+import asyncio
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -46,6 +47,14 @@ _METHODS = frozenset(
 
 _WORTH_TELLING = 0.001
 """Seconds of waiting: below that, it is the time that asking takes."""
+
+
+TOLD_AT_ONCE = 32
+"""Calls of which events are made one after another: that takes 10 microseconds each. Each at its own
+end, between two other calls, 40: by then the processor has forgotten how."""
+
+TOLD_WITHIN = 0.05
+"""Seconds that such a call waits for others to be told of, at most."""
 
 
 class Bound(NamedTuple):
@@ -93,6 +102,8 @@ class CallRecord:
     started: float = field(default_factory=time.monotonic)
     milliseconds: float | None = None
     """From its start to its answer, once the clock is stopped."""
+    ended_at: int = 0
+    """Nanoseconds since 1970, once it has ended."""
     route: str | None = None
     path: str | None = None
     """Where no route was found, the path with all that is no plain word replaced."""
@@ -161,6 +172,12 @@ class CallRecord:
         """Note how long it took: what comes now is not its client's waiting."""
         self.milliseconds = milliseconds_since(self.started)
 
+    def end(self) -> None:
+        """Note when it ended: its event may be made later."""
+        self.ended_at = time.time_ns()
+        if self.milliseconds is None:
+            self.stop_the_clock()
+
 
 class Recorder:
     """Makes the event of each call that has ended, and tells the sinks, which never wait.
@@ -186,25 +203,57 @@ class Recorder:
         self._paths = _told_apart(PATHS)
         self._kinds = _told_apart(KINDS)
         self._noted = _told_apart(NOTED)
+        self._untold: list[CallRecord] = []
+        self._telling: asyncio.TimerHandle | None = None
 
     def ended(self, record: CallRecord, tape: Tape | None = None) -> CallEvent | None:
         """Tell the sinks of a call that has ended, and of what was heard of it.
 
         Returns what they were told of the call; None: nothing.
         """
+        record.end()
+        self.catch_up()
+        ended = self._ended(record, tape)
+        if ended is None:
+            return None
+        self._tell([ended])
+        return ended.call
+
+    def ended_among_others(self, record: CallRecord) -> None:
+        """Tell the sinks of a call with others that end soon, at the latest `TOLD_WITHIN` later."""
+        record.end()
+        self._untold.append(record)
+        if len(self._untold) >= TOLD_AT_ONCE:
+            self.catch_up()
+        elif self._telling is None:
+            self._telling = asyncio.get_running_loop().call_later(TOLD_WITHIN, self.catch_up)
+
+    def catch_up(self) -> None:
+        """Tell the sinks of all that has ended until now."""
+        if not self._untold:
+            return
+        if self._telling is not None:
+            self._telling.cancel()
+            self._telling = None
+        untold, self._untold = self._untold, []
+        self._tell([ended for record in untold if (ended := self._ended(record, None))])
+
+    def _tell(self, calls: Sequence[Ended]) -> None:
+        for sink in self._sinks:
+            for ended in calls:
+                try:
+                    sink(ended)
+                except Exception as error:  # noqa: BLE001 - the call itself has ended well
+                    _log.error("not_recorded", cause=type(error).__name__)
+
+    def _ended(self, record: CallRecord, tape: Tape | None) -> Ended | None:
         try:
             call = self._event(record)
             overheard = None if tape is None else self.capture.kept(tape, call)
-            ended = Ended(call, line_of(call), overheard)
-        except Exception as error:  # noqa: BLE001 - the call itself has ended well
+            return Ended(call, line_of(call), overheard)
+        except Exception as error:  # noqa: BLE001 - likewise
             _log.error("not_recorded", cause=type(error).__name__)
             return None
-        for sink in self._sinks:
-            try:
-                sink(ended)
-            except Exception as error:  # noqa: BLE001 - likewise
-                _log.error("not_recorded", cause=type(error).__name__)
-        return call
 
     def _event(self, record: CallRecord) -> CallEvent:
         agent = agent_of(record.user_agent)
@@ -223,8 +272,8 @@ class Recorder:
         return CallEvent(
             event=CLIENT_GONE if record.outlived_client else LEGACY_CALL,
             level="warning" if record.is_grave else "info",
-            timestamp=datetime.now(UTC),
-            id=self._ids.next(),
+            timestamp=datetime.fromtimestamp(record.ended_at / 1e9, UTC),
+            id=self._ids.next(record.ended_at),
             request_id=record.request_id,
             integration=integration,
             method=method,
@@ -255,9 +304,7 @@ class Recorder:
             v2_says=None
             if record.v2_words is None
             else self.capture.quoted(integration, record.v2_words),
-            milliseconds=milliseconds_since(record.started)
-            if record.milliseconds is None
-            else record.milliseconds,
+            milliseconds=record.milliseconds or 0.0,
             v2_milliseconds=round(spent, 1) if upstream else None,
             waiting_milliseconds=milliseconds(record.waited)
             if record.waited >= _WORTH_TELLING

@@ -15,6 +15,8 @@ class _Untold(Recorder):
     def ended(self, *_record: Any, **_more: Any) -> None:
         pass
 
+    ended_among_others = ended
+
 
 class _Line(Recorder):
     def __init__(self, sinks: Any, *parts: Any, **more: Any) -> None:

@@ -9,10 +9,9 @@ NANOSECONDS = st.integers(10**18, 2 * 10**18)
 
 
 @given(st.lists(NANOSECONDS, min_size=1))
-def test_each_is_higher_than_all_before_it_whatever_the_clock_says(times: list[int]) -> None:
-    clock = iter(times)
-    ids = Ids(lambda: next(clock))
-    made = [ids.next() for _ in times]
+def test_each_is_higher_than_all_before_it_whatever_the_clock_said(times: list[int]) -> None:
+    ids = Ids()
+    made = [ids.next(each) for each in times]
 
     assert made == sorted(set(made))
     assert made[0] >> TIME_SHIFT == times[0] // 10**6
@@ -20,8 +19,8 @@ def test_each_is_higher_than_all_before_it_whatever_the_clock_says(times: list[i
 
 
 def test_a_millisecond_that_is_full_goes_over_into_the_next() -> None:
-    ids = Ids(lambda: 10**18, process=0)
-    made = [ids.next() for _ in range(1000)]
+    ids = Ids(process=0)
+    made = [ids.next(10**18) for _ in range(1000)]
 
     assert len(set(made)) == 1000
     assert made[-1] >> TIME_SHIFT == 10**12 + 3
@@ -29,7 +28,6 @@ def test_a_millisecond_that_is_full_goes_over_into_the_next() -> None:
 
 @given(st.integers(0, 2**14 - 1), st.integers(0, 2**14 - 1))
 def test_two_processes_make_none_alike(one: int, other: int) -> None:
-    made = [{ids.next() for _ in range(300)}
-            for ids in (Ids(lambda: 10**18, each) for each in (one, other))]  # fmt: skip
+    made = [{ids.next(10**18) for _ in range(300)} for ids in (Ids(one), Ids(other))]
 
     assert made[0] == made[1] if one == other else made[0].isdisjoint(made[1])

@@ -1,8 +1,6 @@
 """The ids of calls: unique where several bridges write to one database, in the order of time."""
 
 import secrets
-import time
-from collections.abc import Callable
 from typing import Any
 
 TIME_SHIFT = 22
@@ -15,21 +13,20 @@ _SEQUENCE = 8
 class Ids:
     """Makes ids, each higher than all before it: `milliseconds << 22 | process | sequence`.
 
-    Where a clock is put back, or more calls end in a millisecond than there are ids for, the next
-    ones are those of the milliseconds to come.
+    Where the clock was put back, or more calls end in a millisecond than there are ids for, the
+    next ones are those of the milliseconds to come.
     """
 
-    def __init__(self, clock: Callable[[], int] = time.time_ns, process: int | None = None) -> None:
-        """Take the time from `clock`, in nanoseconds since 1970; `process` is made up if None."""
+    def __init__(self, process: int | None = None) -> None:
+        """Make ids of this process; None: the number that tells it apart is made up."""
         bits = TIME_SHIFT - _SEQUENCE
-        self._clock = clock
         self._process = (secrets.randbits(bits) if process is None else process) << _SEQUENCE
         self._latest = 0
         """Milliseconds and sequence in one number."""
 
-    def next(self) -> int:
-        """Return an id for what has ended now."""
-        latest = self._clock() // 1_000_000 << _SEQUENCE
+    def next(self, at: int) -> int:
+        """Return an id for what has ended at a time, in nanoseconds since 1970."""
+        latest = at // 1_000_000 << _SEQUENCE
         if latest <= self._latest:
             latest = self._latest + 1
         self._latest = latest
