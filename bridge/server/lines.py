@@ -8,7 +8,7 @@ import select
 import stat
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TextIO
 
 MOST_WAITING = 4 * 1024 * 1024
@@ -51,6 +51,7 @@ class Lines:
             self._at_once = 0 if os.isatty(self._number) else WAITS_NEVER
         except (OSError, ValueError):
             self._number = -1  # text in memory
+            self._is_file = False
         else:
             self._room = select.poll()
             self._room.register(self._number, select.POLLOUT)
@@ -61,6 +62,14 @@ class Lines:
         with self._lock:
             if rest := line if self._behind or self._waiting else self._write_now(line):
                 self._put(rest)
+
+    def many(self, lines: Sequence[bytes]) -> None:
+        """Take more lines; what can be written at once takes as few writes as can be."""
+        if self._is_file and lines:
+            self.msg(b"\n".join(lines))
+        else:
+            for line in lines:
+                self.msg(line)
 
     debug = info = warning = error = critical = exception = msg
 
@@ -89,7 +98,7 @@ class Lines:
         except BlockingIOError:  # somebody who shares the stream has it so
             return line
         except (OSError, ValueError):
-            self.lost += 1
+            self.lost += line.count(b"\n")
         return b""
 
     def _put(self, line: bytes) -> None:

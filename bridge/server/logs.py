@@ -7,7 +7,7 @@ import atexit
 import json
 import logging
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Any, TextIO
@@ -172,16 +172,28 @@ def call_log() -> Sink:
     An event is a line already: structlog's processors would add, one by one, what it knows.
     """
     factory = structlog.get_config()["logger_factory"]
-    logger = factory()
     if not isinstance(factory, _Destination):
-        return lambda ended: logger.info(ended.line)
-    least, console = factory.least, factory.console
+        return _through(factory())
+    lines, least, console = factory.lines, factory.least, factory.console
 
-    def log_call(ended: Ended) -> None:
-        if _LEVELS[ended.call.level] >= least:
-            logger.info(ended.line if console is None else _octets(console.call(ended.call)))
+    def log_calls(calls: Sequence[Ended]) -> None:
+        lines.many(
+            [
+                ended.line if console is None else _octets(console.call(ended.call))
+                for ended in calls
+                if _LEVELS[ended.call.level] >= least
+            ]
+        )
 
-    return log_call
+    return log_calls
+
+
+def _through(logger: Any) -> Sink:  # noqa: ANN401 - whatever structlog was told to use
+    def log_calls(calls: Sequence[Ended]) -> None:
+        for ended in calls:
+            logger.info(ended.line)
+
+    return log_calls
 
 
 def connection_log() -> Callable[[ConnectionEvent], None]:

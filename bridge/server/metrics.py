@@ -169,9 +169,9 @@ class CallCounts(Collector):
         self._notes: Counter[str] = Counter()
         self._failed: Counter[tuple[str, str]] = Counter()
 
-    def ended(self, ended: Ended) -> None:
-        """Take a call; it is counted with others, at the latest by `catch_up`."""
-        self._uncounted.append(ended.call)
+    def ended(self, calls: Iterable[Ended]) -> None:
+        """Take calls; they are counted with others, at the latest by `catch_up`."""
+        self._uncounted.extend([ended.call for ended in calls])
         if len(self._uncounted) >= COUNTED_AT_ONCE:
             self.catch_up()
 

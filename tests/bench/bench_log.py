@@ -174,7 +174,10 @@ def _pauses(database: str, folder: Path) -> None:
     )
     writer.start()
     for number in range(ROUNDS):
-        for name, tell in (("nobody", lambda _: None), ("the writer", writer.ended)):
+        for name, tell in (
+            ("nobody", lambda _: None),
+            ("the writer", lambda each: writer.ended([each])),
+        ):
             before = process_time()
             late = asyncio.run(_busy(tell, calls[number * each : (number + 1) * each]))
             spent = (process_time() - before) / each * 1e6

@@ -84,7 +84,7 @@ async def test_what_is_told_is_kept_at_the_latest_at_the_stop(
 ) -> None:
     async with open_log_writer(database, tmp_path / "key", days=36_500, size=1 << 60) as writer:
         for each in day(2500):
-            writer.ended(each)
+            writer.ended([each])
 
     assert count(database, tables.CALLS) == count(database, tables.HOURS.c.calls) == 2500
     assert writer.state()[:3] == (0, 2500, 0)
@@ -114,7 +114,7 @@ def test_exchanges_are_handed_over_with_their_calls(database: str) -> None:
     writer = writer_of(database, keep=keep)
     calls = day(3)
     for each in (calls[0], calls[1]._replace(exchange=overheard), calls[2]):
-        writer.ended(each)
+        writer.ended([each])
     writer.turn()
     writer.close()
 
@@ -128,7 +128,7 @@ class TestADatabaseThatFails:
         writer.turn()
         other = Locked(path)
         for each in day(1200):
-            writer.ended(each)
+            writer.ended([each])
         writer.turn()
         while_locked = writer.problem()
         other.let_go()
@@ -157,7 +157,7 @@ class TestADatabaseThatFails:
         writer.turn()
         other = Locked(path)
         for each in calls:
-            writer.ended(each)
+            writer.ended([each])
         writer.turn()
         waiting, _, lost, since = writer.state()
         other.let_go()
@@ -179,7 +179,7 @@ class TestADatabaseThatFails:
         calls = day(10)
         writer = writer_of(database)
         for each in calls:
-            writer.ended(each)
+            writer.ended([each])
         engine = open_database(database, KEY)
         with writing(engine) as connection:
             ingest_ended(connection, calls)
@@ -207,7 +207,7 @@ class TestADatabaseThatFails:
 
         monkeypatch.setattr(writer, "_transaction", unheard)
         for each in calls:
-            writer.ended(each)
+            writer.ended([each])
         writer.turn()
         writer.turn()
         writer.turn()
@@ -221,7 +221,7 @@ class TestADatabaseThatFails:
         writer = writer_of(path)
         writer.turn()
         other = Locked(path)
-        writer.ended(day(1)[0])
+        writer.ended([day(1)[0]])
         pauses = []
         for _ in range(12):
             writer.turn()
@@ -240,7 +240,7 @@ class TestADatabaseThatFails:
         writer = writer_of(path)
         writer.turn()
         other = Locked(path)
-        writer.ended(day(1)[0])
+        writer.ended([day(1)[0]])
         for _ in range(5):
             writer.turn()
         other.let_go()
@@ -258,7 +258,7 @@ class TestACallThatNoDatabaseTakes:
         calls[4] = self.spoilt(calls[4], cause="lone \ud800, nothing \0")
         writer = writer_of(database)
         for each in calls:
-            writer.ended(each)
+            writer.ended([each])
         writer.turn()
         writer.close()
 
@@ -270,7 +270,7 @@ class TestACallThatNoDatabaseTakes:
         calls[4] = self.spoilt(calls[4], id=calls[3].call.id)
         writer = writer_of(database)
         for each in calls:
-            writer.ended(each)
+            writer.ended([each])
         writer.turn()
         writer.close()
 
@@ -287,14 +287,14 @@ class TestAFile:
         writer = writer_of(str(path))
         calls = day(20)
         for each in calls[:10]:
-            writer.ended(each)
+            writer.ended([each])
         writer.turn()
         for file in tmp_path.glob("log*"):
             file.rename(tmp_path / f"old-{file.name}")
         if how == "replace":
             path.touch()
         for each in calls[10:]:
-            writer.ended(each)
+            writer.ended([each])
         writer.turn()
         told = writer.problem()
         writer.turn()
@@ -313,7 +313,7 @@ class TestAFile:
             pages = connection.execute(text("PRAGMA page_count")).scalar_one()
             connection.exec_driver_sql(f"PRAGMA max_page_count = {pages}")
         for each in day(500):
-            writer.ended(each)
+            writer.ended([each])
         writer.turn()
         told = writer.problem()
         with writer._engine.connect() as connection:
@@ -338,7 +338,7 @@ class TestAServer:
             server.stop()
             writer = writer_of(url)
             for each in day(5):
-                writer.ended(each)
+                writer.ended([each])
             writer.turn()
             told = writer.problem()
             server.start()
@@ -361,7 +361,7 @@ class TestAServer:
                     server.stop("immediate")
                 if at == 20:
                     server.start()
-                writer.ended(each)
+                writer.ended([each])
                 writer.turn()
             writer.turn()
             writer.close()
@@ -377,7 +377,7 @@ class TestWorkOfOthers:
 
         def tell(*_: object) -> None:
             for each in islice(more, 1):
-                writer.ended(each._replace(exchange=overheard))
+                writer.ended([each._replace(exchange=overheard)])
 
         writer = writer_of(database, keep=tell)
         writer.every(0.0, lambda _: written.append(writer.state().written))
@@ -410,7 +410,7 @@ class TestWorkOfOthers:
         writer = writer_of(database)
         writer.every(0.0, fail)
         writer.turn()
-        writer.ended(day(1)[0])
+        writer.ended([day(1)[0]])
         writer.turn()
         writer.close()
 

@@ -61,7 +61,8 @@ def written(stream: io.StringIO, **more: Any) -> list[str]:
     logs.configure(stream, **more)
     log_call = logs.call_log()
     for level in ("info", "warning"):
-        log_call(Ended(call(level=level), b'{"event":"legacy_call","level":"%s"}' % level.encode()))
+        line = b'{"event":"legacy_call","level":"%s"}' % level.encode()
+        log_call([Ended(call(level=level), line)])
     structlog.get_logger().info("listening", port=8080)
     return stream.getvalue().splitlines()
 

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import suppress
 from io import StringIO
+from pathlib import Path
 from typing import NamedTuple
 
 import pytest
@@ -223,3 +224,19 @@ os._exit(0)
     done = subprocess.run([sys.executable, "-c", script], timeout=PATIENCE, check=False)
 
     assert done.returncode == 0
+
+
+def test_lines_that_come_together_to_a_full_disk_are_lost_each() -> None:
+    with open("/dev/full", "w") as full:  # noqa: PTH123 - no file
+        lines = Lines(full, lambda _count: b"")
+        lines._is_file = True  # as a file on a full disk is
+        lines.many([b"one", b"two", b"three"])
+
+    assert lines.lost == 3
+
+
+def test_lines_that_come_together_are_read_in_their_order(tmp_path: Path) -> None:
+    with (tmp_path / "log").open("w") as file:
+        Lines(file, lambda _count: b"").many([b"one", b"two"])
+
+    assert (tmp_path / "log").read_text() == "one\ntwo\n"

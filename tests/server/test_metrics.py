@@ -90,7 +90,7 @@ class TestACall:
         self, counts: CallCounts
     ) -> None:
         for _ in range(COUNTED_AT_ONCE + 1):
-            counts.ended(call())
+            counts.ended([call()])
 
         assert len(counts._uncounted) == 1
         assert (
@@ -101,9 +101,9 @@ class TestACall:
         )
 
     def test_is_counted_by_method_route_dialect_and_outcome(self, counts: CallCounts) -> None:
-        counts.ended(call())
-        counts.ended(call())
-        counts.ended(call(status=502))
+        counts.ended([call()])
+        counts.ended([call()])
+        counts.ended([call(status=502)])
 
         known = f"method=GET,route={ROUTE},dialect=classic"
         assert told(counts)[f"calls_total{{{known},outcome=served}}"] == 2
@@ -121,8 +121,8 @@ class TestACall:
     def test_has_its_times_in_seconds(
         self, counts: CallCounts, name: str, labels: str, given: str
     ) -> None:
-        counts.ended(call(**{given: 25.0}))
-        counts.ended(call(**{given: 30.0}))
+        counts.ended([call(**{given: 25.0})])
+        counts.ended([call(**{given: 30.0})])
 
         found = told(counts)
         which = f"method=GET,route={ROUTE}{labels}"
@@ -134,7 +134,7 @@ class TestACall:
         assert found[f"{name}_bucket{{{which},le=+Inf}}"] == 2
 
     def test_that_never_waited_is_none_that_waited_for_no_time(self, counts: CallCounts) -> None:
-        counts.ended(call(v2_milliseconds=None, waiting_milliseconds=None))
+        counts.ended([call(v2_milliseconds=None, waiting_milliseconds=None)])
 
         which = f"method=GET,route={ROUTE}"
         assert told(counts)[f"call_waiting_seconds_count{{{which}}}"] == 0
@@ -142,7 +142,7 @@ class TestACall:
 
     def test_has_its_v2_calls_counted_by_class_of_status(self, counts: CallCounts) -> None:
         statuses = (200, 201, 301, 401, 404, 429, 429, 500, None)
-        counts.ended(call(upstream=tuple(map(v2_call, statuses))))
+        counts.ended([call(upstream=tuple(map(v2_call, statuses)))])
 
         found = told(counts)
         assert {
@@ -153,8 +153,8 @@ class TestACall:
         assert found[f"call_v2_calls_sum{{method=GET,route={ROUTE}}}"] == len(statuses)
 
     def test_that_shares_says_so(self, counts: CallCounts) -> None:
-        counts.ended(call(upstream=(v2_call(shared=True),)))
-        counts.ended(call(upstream=(), shared_with="r-2"))
+        counts.ended([call(upstream=(v2_call(shared=True),))])
+        counts.ended([call(upstream=(), shared_with="r-2")])
 
         found = told(counts)
         assert found["v2_calls_shared_total{}"] == 1
@@ -162,8 +162,8 @@ class TestACall:
         assert not [key for key in found if key.startswith("v2_calls_total")]
 
     def test_has_its_notes_and_its_refusal_counted(self, counts: CallCounts) -> None:
-        counts.ended(call(notes=(NoteEvent("xml-suffix", "path", 3),)))
-        counts.ended(call(status=401, refusal="wrong-password"))
+        counts.ended([call(notes=(NoteEvent("xml-suffix", "path", 3),))])
+        counts.ended([call(status=401, refusal="wrong-password")])
 
         assert told(counts)["notes_total{code=xml-suffix}"] == 3
         assert told(counts)["refusals_total{reason=wrong-password}"] == 1
@@ -216,7 +216,7 @@ ANYTHING = st.text(max_size=30).map("made up: {}".format)
 def test_a_flood_of_what_is_made_up_adds_one_series_of_each_kind(flood: list[Any]) -> None:
     counts = CallCounts(RESOURCES)
     for each in flood:
-        counts.ended(call(**{**each, "outcome": Outcome.MISSING}))
+        counts.ended([call(**{**each, "outcome": Outcome.MISSING})])
 
     found = told(counts)
     assert found["calls_total{method=other,route=other,dialect=,outcome=missing}"] == len(flood)

@@ -1,8 +1,10 @@
 """From what is known of a call to its event: how often sinks are told, and with what."""
 
+import asyncio
 import json
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from itertools import product
 from typing import Any
 
@@ -11,7 +13,15 @@ import pytest
 from bridge.identity.digests import Digests
 from bridge.record.log.capture import Capture, Mode, Rule
 from bridge.record.log.events import OTHERS, Ended, NoteEvent, line_of
-from bridge.server.records import INTEGRATIONS, KINDS, NOTED, CallRecord, Recorder
+from bridge.record.log.ids import TIME_SHIFT
+from bridge.server.records import (
+    INTEGRATIONS,
+    KINDS,
+    NOTED,
+    TOLD_AT_ONCE,
+    CallRecord,
+    Recorder,
+)
 from bridge.server.told_apart import DAY, ToldApart
 from bridge.server.upstream_events import route_of
 from bridge.upstream.calls import UpstreamCall
@@ -28,7 +38,7 @@ def told() -> list[Ended]:
 
 @pytest.fixture
 def recorder(told: list[Ended]) -> Recorder:
-    return Recorder((told.append,), Digests(KEY))
+    return Recorder((told.extend,), Digests(KEY))
 
 
 def record(**fields: Any) -> CallRecord:
@@ -38,7 +48,7 @@ def record(**fields: Any) -> CallRecord:
     return made
 
 
-def failing(_ended: Ended) -> None:
+def failing(_calls: Sequence[Ended]) -> None:
     raise RuntimeError("sesame")
 
 
@@ -70,9 +80,52 @@ def test_ids_are_in_the_order_in_which_calls_end(recorder: Recorder, told: list[
     assert ids == sorted(set(ids))
 
 
+async def test_reads_that_end_among_others_are_told_of_together(
+    recorder: Recorder, told: list[Ended]
+) -> None:
+    for _ in range(TOLD_AT_ONCE - 1):
+        recorder.ended_among_others(record(status=200))
+    assert not told
+
+    recorder.ended_among_others(record(status=200))
+
+    assert len(told) == TOLD_AT_ONCE
+
+
+async def test_a_read_among_others_is_told_of_before_what_ends_later(
+    recorder: Recorder, told: list[Ended]
+) -> None:
+    recorder.ended_among_others(record(status=200))
+    recorder.ended(record(status=502))
+
+    assert [ended.call.status for ended in told] == [200, 502]
+    assert told[0].call.timestamp <= told[1].call.timestamp
+
+
+async def test_a_read_among_others_is_told_of_soon_even_if_nothing_else_ends() -> None:
+    heard = asyncio.Event()
+    Recorder((lambda _calls: heard.set(),), Digests(KEY)).ended_among_others(record(status=200))
+
+    await heard.wait()
+
+
+async def test_an_event_has_the_time_of_its_calls_end_however_late_it_is_made(
+    recorder: Recorder, told: list[Ended]
+) -> None:
+    ended = record(status=200)
+    recorder.ended_among_others(ended)
+    took = ended.milliseconds
+    recorder.catch_up()
+
+    (call,) = (each.call for each in told)
+    assert call.timestamp == datetime.fromtimestamp(ended.ended_at / 1e9, UTC)
+    assert call.id >> TIME_SHIFT == ended.ended_at // 1_000_000
+    assert call.milliseconds == took
+
+
 def test_a_sink_that_fails_keeps_the_others_from_nothing(told: list[Ended]) -> None:
     with logging() as log:
-        Recorder((failing, told.append), Digests(KEY)).ended(record(status=200))
+        Recorder((failing, told.extend), Digests(KEY)).ended(record(status=200))
 
     assert len(told) == 1
     assert [line["cause"] for line in log.lines("not_recorded")] == ["RuntimeError"]
@@ -98,7 +151,7 @@ def test_v2s_words_are_kept_where_they_are_captured(
 ) -> None:
     capture = Capture()
     capture.take(rules)
-    recorder = Recorder((told.append,), Digests(KEY), capture)
+    recorder = Recorder((told.extend,), Digests(KEY), capture)
 
     recorder.ended(record(status=400, v2_words="jane@doe.org is no client"))
 
@@ -170,7 +223,7 @@ def test_of_made_up_names_in_notes_so_many_are_told_apart(
 
 def test_an_integration_is_the_same_for_bridges_with_one_key(told: list[Ended]) -> None:
     for key in (KEY, KEY, bytes(31) + b"1"):
-        Recorder((told.append,), Digests(key)).ended(record(account_id=1, login="l", network="n"))
+        Recorder((told.extend,), Digests(key)).ended(record(account_id=1, login="l", network="n"))
 
     one, same, other = (call.integration for call, _, _ in told)
     assert one == same != other
@@ -243,6 +296,6 @@ def test_a_logged_call_is_the_events_line() -> None:
     log = Logged()
     logs.configure(log)
     told: list[Ended] = []
-    Recorder((logs.call_log(), told.append), Digests(KEY)).ended(record(status=200))
+    Recorder((logs.call_log(), told.extend), Digests(KEY)).ended(record(status=200))
 
     assert log.getvalue().encode() == told[0].line + b"\n"

@@ -5,7 +5,7 @@ every other sink takes what it shows: the field names here are the ones that REA
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from enum import StrEnum
 from typing import NamedTuple
@@ -197,5 +197,6 @@ def line_of(event: CallEvent | ConnectionEvent) -> bytes:
         return json.dumps(msgspec.to_builtins(event)).encode()
 
 
-Sink = Callable[[Ended], None]
-"""Is told of every legacy call that has ended, once. It must not wait, and must not raise."""
+Sink = Callable[[Sequence[Ended]], None]
+"""Is told of legacy calls that have ended, in their order, of each once. It must not wait, and must
+not raise."""

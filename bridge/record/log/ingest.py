@@ -30,7 +30,7 @@ from bridge.record.log.events import (
 from bridge.record.log.ids import TIME_SHIFT
 from bridge.record.log.times import DAY, HOUR
 
-ROWS_AT_ONCE = 50
+ROWS_AT_ONCE = 200
 """Rows of one statement to SQLite, and calls that are counted in one go: between two, the event
 loop may have the interpreter."""
 

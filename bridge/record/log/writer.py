@@ -8,7 +8,7 @@ import secrets
 import threading
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -53,7 +53,7 @@ GATHERED_FOR = 1.0
 AT_ONCE = 2000
 """Calls of one batch."""
 
-LET_GO_EVERY = 50
+LET_GO_EVERY = 200
 """Calls after which the thread lets the event loop have the interpreter."""
 
 MOST_WAITING = 20_000
@@ -161,16 +161,17 @@ class LogWriter:
 
     # The sinks: they append, and nothing else.
 
-    def ended(self, ended: Ended) -> None:
-        """Take a call that has ended."""
-        size = _size(ended)
-        waiting = self._bytes_taken - self._bytes_done
-        if len(self._calls) >= MOST_WAITING or waiting + size > MOST_WAITING_BYTES:
-            self._dropped += 1
-            self._dropped_at = time.monotonic()
-        else:
-            self._bytes_taken += size
-            self._calls.append(ended)
+    def ended(self, calls: Sequence[Ended]) -> None:
+        """Take calls that have ended."""
+        for ended in calls:
+            size = _size(ended)
+            waiting = self._bytes_taken - self._bytes_done
+            if len(self._calls) >= MOST_WAITING or waiting + size > MOST_WAITING_BYTES:
+                self._dropped += 1
+                self._dropped_at = time.monotonic()
+            else:
+                self._bytes_taken += size
+                self._calls.append(ended)
 
     def failed(self, event: ConnectionEvent) -> None:
         """Take connections that have failed."""
