@@ -6,8 +6,10 @@ is said in `bridge.server.limits`.
 
 import asyncio
 import fcntl
+import os
 import socket
 import struct
+import sys
 import termios
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -47,6 +49,12 @@ _TCP_CLOSED = 7
 
 _BYTES = struct.Struct("i")
 
+_TAKEN = slice(120, 128)
+"""Where a `struct tcp_info` of Linux (`linux/tcp.h`) has how many bytes were acknowledged."""
+
+_LONGEST_ALERT = 64
+"""Bytes: more than TLS takes to say that it has come to its end."""
+
 _TLS_HANDSHAKE = b"\x16\x03"
 """How the first record of TLS, and of SSL 3.0, begins (RFC 8446, section 5.1)."""
 
@@ -65,6 +73,7 @@ class Connection(web.RequestHandler):
     """
 
     __slots__ = (
+        "_answering",
         "_asked_at",
         "_behind",
         "_body",
@@ -144,6 +153,7 @@ class Connection(web.RequestHandler):
         self._send_timer: asyncio.TimerHandle | None = None
         self._client_left: Callable[[], None] | None = None
         self._wire: asyncio.Transport | None = None
+        self._answering: _Acknowledgements | None = None
         """The connection, until it is lost: aiohttp forgets its own when it begins to close."""
 
     # What the endpoint says.
@@ -163,21 +173,30 @@ class Connection(web.RequestHandler):
         """Whether no request is served behind the one under way."""
         return self._takes_no_more or (self._sends_no_more and end_of_head(self._behind) < 0)
 
-    async def acknowledged(self) -> bool:
+    def is_about_to_answer(self) -> None:
+        """Begin to count what the client's machine takes, where that is not to be seen later.
+
+        Behind TLS there is a buffer that cannot be looked into, and a client that has got its
+        answer closes both ways: then there is nothing left to ask.
+        """
+        if self._wire is not None and not self._is_plain:
+            self._answering = _Acknowledgements.of(self._wire)
+
+    async def acknowledged(self, size: int) -> bool:
         """Tell whether the client's machine has taken all that was written, waiting for it.
 
         So it has if the client goes on to the next request. Where the system does not tell, being
-        written is being taken.
+        written is being taken. `size` is that of the answer's body, in bytes.
         """
         self._asked_at = self._event_loop.time()  # who closes now has been answered
         before = len(self._behind)
-        # Behind TLS there is a buffer that cannot be seen: it has had its turn by the second look.
-        looks = 1 if self._is_plain else 2
         pause = _FIRST_GLANCE
         while pause < _ACKNOWLEDGED_WITHIN:
-            left = None if self._wire is None else _unacknowledged(self._wire)
-            looks -= left == 0
-            if looks == 0:
+            if self._answering is not None:
+                left = self._answering.left(size, more_may_come=self._wire is not None)
+            else:
+                left = None if self._wire is None else _unacknowledged(self._wire)
+            if left == 0:
                 return True
             await asyncio.sleep(pause)
             if self._behind[before:].strip(b"\r\n"):
@@ -210,6 +229,9 @@ class Connection(web.RequestHandler):
         """Wait for the next call, since `request` has been answered; or close."""
         self._client_left = None
         self._asked_at = None
+        if self._answering is not None:
+            self._answering.close()
+            self._answering = None
         if self._wire is None:
             return
         if not request.content.is_eof():
@@ -529,6 +551,53 @@ class Connection(web.RequestHandler):
             said = f"There are more than {self._limits.fields} headers."
             return "many-fields", UnreadableHead(said)
         return "bad-head", UnreadableHead(_NOT_HTTP)
+
+
+class _Acknowledgements:
+    """Counts what the other machine takes, from the beginning of an answer on, behind TLS.
+
+    It has the socket once more, so that it can be asked when the connection has been closed.
+    """
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
+        self._before = self._taken() + self._queued()
+
+    @classmethod
+    def of(cls, wire: asyncio.Transport) -> "_Acknowledgements | None":
+        """Begin to count; None: the system does not tell."""
+        try:
+            connection = socket.socket(fileno=os.dup(wire.get_extra_info("socket").fileno()))
+        except (AttributeError, OSError, ValueError):
+            return None
+        try:
+            return cls(connection)
+        except (AttributeError, OSError):
+            connection.close()
+            return None
+
+    def left(self, size: int, *, more_may_come: bool) -> int | None:
+        """Return 0 if an answer with a body of this size was taken; None: it will not be."""
+        queued = self._queued()
+        if not more_may_come and queued <= _LONGEST_ALERT:
+            queued = 0  # TLS has said that it has come to its end, to a machine that had closed
+        # Encrypted, an answer is longer, and its head alone is longer than what TLS says at an end.
+        if not queued and self._taken() - self._before > max(size, _LONGEST_ALERT):
+            return 0
+        return 1 if queued or more_may_come else None
+
+    def close(self) -> None:
+        self._connection.close()
+
+    def _taken(self) -> int:
+        told = self._connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TAKEN.stop)
+        if len(told) < _TAKEN.stop:
+            raise OSError("this system does not tell what was acknowledged")
+        return int.from_bytes(told[_TAKEN], sys.byteorder)
+
+    def _queued(self) -> int:
+        queued = fcntl.ioctl(self._connection.fileno(), termios.TIOCOUTQ, bytes(_BYTES.size))
+        return int(_BYTES.unpack(queued)[0])
 
 
 def _unacknowledged(wire: asyncio.Transport) -> int | None:

@@ -169,7 +169,7 @@ class Call(Worker):
     async def was_taken(self) -> bool:
         """Wait until the answer has reached its client's machine, and tell whether it has."""
         self.record.stop_the_clock()
-        taken = await self.connection.acknowledged()
+        taken = await self.connection.acknowledged(self.record.bytes_out)
         self.record.outlived_client = not taken
         return taken
 
@@ -495,6 +495,7 @@ class Endpoint:
                         if self._gateway.knows(errand.credential):
                             self._gateway.wrote(caller.account_id)
                     await asyncio.sleep(0)  # for the loop to hear of those who hung up just now
+                    call.connection.is_about_to_answer()
                     sent = await self._send(call, answer)
                     if sent and writing.intent is not None and await call.was_taken():
                         await writing.handed_over()
