@@ -18,8 +18,8 @@ from typer.testing import CliRunner, Result
 
 from bridge.cli import app
 from bridge.cli import journal as journal_command
-from bridge.record.journal.inspection import Inspection
 from bridge.record.journal import Journal, open_journal
+from bridge.record.journal.inspection import Inspection
 from bridge.record.journal.rules import Entry, JournalError
 from bridge.record.journal.sqlite import locked
 from bridge.resources import invoice_payments

@@ -20,10 +20,10 @@ from typing import Any
 
 import pytest
 
+from bridge.record.journal import Journal, JournalError, open_journal
 from bridge.record.journal import keeping as journal_module
 from bridge.record.journal import rules as rules_module
 from bridge.record.journal import sqlite as store_module
-from bridge.record.journal import Journal, JournalError, open_journal
 from bridge.record.journal.rules import ACCEPTED_RETENTION, CLAIM_MARGIN
 from bridge.v2.clock import V2Clock
 from bridge.v2.writes import Intent, Outcome

@@ -91,9 +91,7 @@ class Backstage:
             return None
         return await self.begin(write, account_id=account_id, request_id=request_id, turn=turn)
 
-    async def begin(
-        self, write: Write, *, account_id: int, request_id: str, turn: Turn
-    ) -> Intent:
+    async def begin(self, write: Write, *, account_id: int, request_id: str, turn: Turn) -> Intent:
         self.fail_if_broken()
         assert request_id == "r-1"
         self.begun.append(account_id)

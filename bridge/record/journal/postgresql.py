@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from functools import cache
+from pathlib import Path
 from typing import Any, LiteralString
 
 import psycopg
@@ -495,7 +496,7 @@ class WrongTables(JournalError):
     """The database's tables are not those of a journal that this bridge knows."""
 
 
-def _upgrade(connection: psycopg.Connection[DictRow], where: str) -> None:
+def _upgrade(connection: psycopg.Connection[DictRow], where: Path | str) -> None:
     """Make the tables what they are to be. They have steps of their own, not those of the log:
     an SQLite log has none of them, and a write is not to wait for what takes long to import.
     """

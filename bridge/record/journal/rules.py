@@ -331,6 +331,7 @@ class Store(ABC):
             UnderWay: another bridge has an equal one open, or its turn to write.
         """
         self.require_turn(turn)
+        credential = turn.keys[0] if turn.keys else None
         given = {
             "account_id": account_id,
             "fingerprint": write.fingerprint,
@@ -343,8 +344,8 @@ class Store(ABC):
             "request_id": request_id,
             "sets_state": write.sets_state,
             "nonce": nonce,
-            "whose": turn.keys[0] if turn.is_strangers else None,
-            "credential": turn.keys[0] if turn.keys else None,
+            "whose": credential if turn.is_strangers else None,
+            "credential": credential,
             "seconds": turn.seconds,
             **self.identity(),
         }
