@@ -16,6 +16,7 @@ import structlog
 from bridge.identity.book_keeper import BookKeeper
 from bridge.identity.digests import Digests
 from bridge.record.journal import Journal, open_journal
+from bridge.record.journal.moving import require_moved
 from bridge.record.log.capture import READ_EVERY, Capture, keep
 from bridge.record.log.database import is_server
 from bridge.record.log.writer import LogWriter, open_log_writer
@@ -177,6 +178,7 @@ async def _open_parts(
     window = timedelta(seconds=settings.repeat_window)
     where: Path | str = settings.journal
     if is_server(settings.database):
+        require_moved(settings.journal, window)
         where = settings.database
     journal = await stack.enter_async_context(open_journal(where, window=window, clock=clock))
     log = await stack.enter_async_context(
