@@ -203,7 +203,7 @@ class ServerStore(Store):
         """
         self._make = make
         self.where = shown(database)
-        self._parameters = _parameters(database)
+        self._parameters = parameters(database)
         self._retention = retention
         self._connection: psycopg.Connection[DictRow] | None = None
         self._earlier: tuple[int, object] | None = None
@@ -576,7 +576,8 @@ def _upgrade(connection: psycopg.Connection[DictRow], where: Path | str, *, make
         connection.execute("INSERT INTO journal_version VALUES (%s)", [len(_STEPS)])
 
 
-def _parameters(database: str) -> dict[str, Any]:
+def parameters(database: str) -> dict[str, Any]:
+    """Return how to connect to a database; raises `JournalError` if its URL cannot be read."""
     try:
         url = url_of(database)
     except LogError as error:
