@@ -100,6 +100,10 @@ _SERVERS = Dialect(
     prune_limit="LIMIT 5000",
 )
 
+_BEGIN = (
+    f"BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; SELECT pg_advisory_xact_lock({JOURNAL_LOCK})"
+).encode()
+
 _FIRST = (
     """
     CREATE TABLE lives (
@@ -238,11 +242,14 @@ class ServerStore(Store):
                 answer was lost they may be on record nevertheless.
         """
         with self._session() as connection:
-            connection.execute(
-                f"BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; "
-                f"SELECT pg_advisory_xact_lock({JOURNAL_LOCK})".encode(),
-                prepare=False,
-            )
+            try:
+                connection.execute(_BEGIN, prepare=False)
+            except psycopg.OperationalError:
+                if not connection.broken:
+                    raise
+                # It broke while nobody used it, so there is nothing that could be done twice.
+                connection = self._connect()  # noqa: PLW2901
+                connection.execute(_BEGIN, prepare=False)
             yield
             # Of a transaction that has failed, this is a ROLLBACK, and no error.
             if connection.execute("COMMIT", prepare=False).statusmessage != "COMMIT":
