@@ -501,15 +501,14 @@ class ServerStore(Store):
                 self.execute(self._said.accept, {**row, "now": row["accepted_at"]})
         return number
 
-    def close(self) -> None:
-        """Leave nothing open that this bridge will not make any more, and go."""
+    def end_life(self, now: Moment) -> None:
+        """Make unknown what this bridge was cut off in, so that nobody waits for it."""
         if self._connection is not None and not self._connection.closed:
             with suppress(JournalError), self.transaction():
-                self.execute(
-                    "UPDATE intents SET outcome = 'unknown', life = NULL "
-                    "WHERE outcome = 'open' AND life = :life",
-                    self.identity(),
-                )
+                self._touch(self._said.give_up, now, nonce=None)
+
+    def close(self) -> None:
+        """Let go of the session, and with it of all that it holds."""
         self._disconnect()
 
 

@@ -238,6 +238,10 @@ class Statements:
             UPDATE intents SET outcome = 'unknown', {touched}{more_interrupted}
             WHERE outcome = 'open' AND {is_interrupted}
         """.format_map(parts)
+        self.give_up = """
+            UPDATE intents SET outcome = 'unknown', {touched}{more_interrupted}
+            WHERE outcome = 'open' AND {is_mine}
+        """.format_map(parts)
         self.settle = """
             UPDATE intents SET outcome = :outcome, made_id = :made_id, {touched}
             WHERE id = :id AND {may_settle}
@@ -303,6 +307,9 @@ class Store(ABC):
 
     def checkpoint(self) -> None:  # noqa: B027 - a file needs none of it
         """Do what need not be done with each transaction."""
+
+    def end_life(self, now: Moment) -> None:  # noqa: B027 - a file needs none of it
+        """Leave nothing open that this bridge will not make any more, where others would wait."""
 
     def take_turn(self, turn: Turn) -> bool:  # noqa: ARG002 - a file has one bridge
         """Take a turn, outside of transactions, unless another bridge has it; tell which."""
