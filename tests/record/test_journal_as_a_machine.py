@@ -232,7 +232,7 @@ class SharedJournalMachine(JournalMachine):
             return dict(connection.execute("SELECT id, outcome FROM intents").fetchall())
 
 
-class TestSharedJournalMachine(SharedJournalMachine.TestCase):  # type: ignore[name-defined, misc]
+class TestSharedJournalMachine(SharedJournalMachine.TestCase):  # type: ignore[misc, valid-type]
     settings = settings(max_examples=10, stateful_step_count=20, deadline=None)
 
     @classmethod
