@@ -10,6 +10,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import psycopg
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -22,9 +23,10 @@ from hypothesis.stateful import (
 )
 
 from bridge.record.journal import Journal
-from bridge.record.store import CLAIM_MARGIN
+from bridge.record.journal.rules import CLAIM_MARGIN
 from bridge.v2.writes import Intent, Outcome
 from tests.record.support import WINDOW, Clock, begun, opened
+from tests.support.postgres import Server, running_server
 
 TEXTS = st.sampled_from(["Dear Customer", "Reminder"])
 ACCOUNTS = st.sampled_from([1000, 7])
@@ -53,6 +55,8 @@ class JournalMachine(RuleBasedStateMachine):
         self.lives = 0
         self.clock = Clock()
         self.model: dict[int, Row] = {}
+        self.begun_here: set[int] = set()
+        """In this life."""
         self.runner = asyncio.Runner()
         self.open(self.directory / "0")
 
@@ -89,20 +93,25 @@ class JournalMachine(RuleBasedStateMachine):
             assert got.id not in self.model
             assert got.intended_at == self.clock.now
             self.model[got.id] = Row(got, text, self.clock.now)
+        self.begun_here.add(got.id)
         return got.id
+
+    def may_settle(self, intent_id: int) -> bool:  # noqa: ARG002
+        """Whether a bridge would: it settles what it has begun, but a file has one bridge only."""
+        return True
 
     @rule(
         intent_id=intents,
         outcome=st.sampled_from([Outcome.NOT_DONE, Outcome.ABSENT, Outcome.UNKNOWN]),
     )
     def settle(self, intent_id: int, outcome: Outcome) -> None:
-        if intent_id in self.model:
+        if intent_id in self.model and self.may_settle(intent_id):
             assert self.runner.run(self.journal.settle(intent_id, outcome))
             self.note(intent_id, outcome, None)
 
     @rule(intent_id=intents, made_id=MADE, found=st.booleans())
     def done(self, intent_id: int, made_id: int, found: bool) -> None:
-        if intent_id not in self.model:
+        if intent_id not in self.model or not self.may_settle(intent_id):
             return
         mine = self.model[intent_id].intent
         taken = any(
@@ -169,13 +178,13 @@ class JournalMachine(RuleBasedStateMachine):
         )
 
     def begin_life(self, directory: Path) -> None:
+        self.begun_here.clear()
         self.open(directory)
         for row in self.model.values():
             if row.intent.outcome is Outcome.OPEN:
                 row.intent = replace(row.intent, outcome=Outcome.UNKNOWN)
                 row.touched = self.clock.now
-        with closing(sqlite3.connect(self.path)) as connection:
-            kept = dict(connection.execute("SELECT id, outcome FROM intents"))
+        kept = self.kept()
         for id_ in self.model.keys() - kept.keys():
             row = self.model.pop(id_)
             assert row.intent.outcome not in {Outcome.OPEN, Outcome.UNKNOWN}
@@ -184,6 +193,10 @@ class JournalMachine(RuleBasedStateMachine):
                 or self.clock.now - row.touched > timedelta(days=7)
             )
         assert kept == {id_: row.intent.outcome for id_, row in self.model.items()}
+
+    def kept(self) -> dict[int, str]:
+        with closing(sqlite3.connect(self.path)) as connection:
+            return dict(connection.execute("SELECT id, outcome FROM intents"))
 
     def note(self, intent_id: int, outcome: Outcome, made_id: int | None) -> None:
         row = self.model[intent_id]
@@ -195,6 +208,52 @@ class JournalMachine(RuleBasedStateMachine):
             self.close()
             self.runner.close()
             shutil.rmtree(self.directory)
+
+
+class SharedJournalMachine(JournalMachine):
+    """The same, in PostgreSQL: a bridge that is cut off loses nothing, and one that ends leaves all."""
+
+    server: Server
+
+    @initialize()
+    def start(self) -> None:
+        self.database = self.server.new_database()
+        super().start()
+
+    def open(self, directory: Path) -> None:
+        del directory
+        self.path = Path("nowhere")
+        self.context = opened(self.database, self.clock)
+        self.journal = self.runner.run(self.context.__aenter__())
+
+    @rule()
+    def crash(self) -> None:
+        """Be cut off."""
+        with psycopg.connect(self.database, autocommit=True) as connection:
+            connection.execute(
+                "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity "
+                "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            )
+
+    def may_settle(self, intent_id: int) -> bool:
+        return intent_id in self.begun_here
+
+    def kept(self) -> dict[int, str]:
+        with psycopg.connect(self.database) as connection:
+            return dict(connection.execute("SELECT id, outcome FROM intents").fetchall())
+
+
+class TestSharedJournalMachine(SharedJournalMachine.TestCase):  # type: ignore[misc, valid-type]
+    settings = settings(max_examples=15, stateful_step_count=20, deadline=None)
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        cls.running = running_server()
+        SharedJournalMachine.server = cls.running.__enter__()
+
+    @classmethod
+    def tearDownClass(cls) -> None:
+        cls.running.__exit__(None, None, None)
 
 
 TestJournalMachine = JournalMachine.TestCase
