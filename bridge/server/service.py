@@ -35,7 +35,7 @@ from bridge.server.metrics import CallCounts, Metrics
 from bridge.server.records import Recorder
 from bridge.server.serving import told_if_taken
 from bridge.server.tls import CertificateReloader
-from bridge.settings import Settings, Traces, unknown_variables, where
+from bridge.settings import Settings, Traces, where
 from bridge.upstream.acquaintances import Acquaintances
 from bridge.upstream.gateway import Gateway, Policy
 from bridge.v1.xsd import compile_all
@@ -134,7 +134,7 @@ async def running(settings: Settings, limits: Limits = LIMITS) -> AsyncIterator[
 
     async with AsyncExitStack() as stack:
         files = await _keep_files(settings, stack)
-        _tell_of_the_settings(settings, files)
+        _tell_of_the_settings(settings)
         parts = await _open_parts(settings, limits, files, stack)
         readiness = await _readiness(settings, parts, stack)
         admin_port = await _listen_to_admins(settings, parts, readiness, phase, stack)
@@ -353,11 +353,10 @@ def _guard(settings: Settings, parts: _Parts) -> Guard:
     )
 
 
-def _tell_of_the_settings(settings: Settings, files: _Files) -> None:
+def _tell_of_the_settings(settings: Settings) -> None:
     """Log what is odd about them, and may yet be meant so."""
     if in_the_clear := settings.upstream_warning():
         _log.warning("upstream_in_the_clear", reason=in_the_clear)
-    _tell_of_unknown_variables(files.book)
     _tell_of_the_admin_sides_protection(settings)
 
 
@@ -375,13 +374,6 @@ def _tell_of_the_admin_sides_protection(settings: Settings) -> None:
 def _book_problem(keeper: BookKeeper) -> str | None:
     # An older book still serves, which `_warnings` tells.
     return None if keeper.book.entries or not keeper.state.error else "no book in force"
-
-
-def _tell_of_unknown_variables(keeper: BookKeeper | None) -> None:
-    entries = keeper.book.entries if keeper is not None else ()
-    known = {entry.reference.removeprefix("env:") for entry in entries}
-    if unknown := sorted(set(unknown_variables()) - known):
-        _log.warning("unknown_variables", names=unknown)
 
 
 def _warnings(settings: Settings, parts: _Parts) -> Mapping[str, str]:
