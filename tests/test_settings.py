@@ -775,13 +775,42 @@ class TestFlags:
         assert OPTIONS[setting].opts == ["--" + setting.replace("_", "-")]
 
     @pytest.mark.parametrize("setting", Settings.model_fields)
-    def test_its_help_says_what_it_means_and_its_variable(self, setting: str) -> None:
-        description = Settings.model_fields[setting].description
+    def test_its_help_says_what_it_means_its_variable_and_its_default(self, setting: str) -> None:
+        field = Settings.model_fields[setting]
         shown: str = getattr(OPTIONS[setting], "help")  # noqa: B009 - of options only
 
-        assert description is not None
-        assert re.fullmatch(r"[A-Z].{10,}\.", description)
-        assert shown == f"{description} [{PREFIX}{setting.upper()}]"
+        assert field.description is not None
+        assert re.fullmatch(r"[A-Z].{10,}\.", field.description)
+        meaning, _, facts = shown.removesuffix("]").partition(" [")
+        variable, *default = facts.split("; ")
+        assert (meaning, variable) == (field.description, f"{PREFIX}{setting.upper()}")
+        if field.is_required():
+            assert default == ["must be set"]
+        elif field.default in {None, ()}:
+            assert default == []
+        else:
+            given = default[0].removeprefix("default: ")
+            assert (
+                getattr(load({**others(setting), setting: given}, None), setting) == field.default
+            )
+
+    @pytest.mark.parametrize(
+        ("setting", "type_"),
+        [
+            ("account_id", "INTEGER"),
+            ("auth", "book|token-as-password|bearer,…"),
+            ("book", "PATH"),
+            ("call_timeout", "NUMBER"),
+            ("dialect", "classic|final"),
+            ("domains", "TEXT,…"),
+            ("host", "TEXT"),
+            ("log_level", "debug|info|warning|error"),
+            ("sunset", "DATE"),
+            ("trusted_proxies", "NETWORK,…"),
+        ],
+    )
+    def test_it_shows_what_it_takes(self, setting: str, type_: str) -> None:
+        assert OPTIONS[setting].metavar == type_
 
     def test_the_ways_of_calling_are_all_named(self) -> None:
         assert ", ".join(Way) in str(Settings.model_fields["auth"].description)

@@ -76,10 +76,11 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,
 )
 
 for _name, (_, _purpose) in COMMANDS.items():
-    app.command(_name, help=_purpose)(lambda: None)
+    app.command(_name, help=_purpose, short_help=_purpose)(lambda: None)  # which is not cut
 
 
 def main() -> None:

@@ -28,7 +28,9 @@ from bridge.v2.errors import UpstreamError
 from bridge.v2.wire import V2Request
 
 app = typer.Typer(
-    help="The credential book: which v2 token answers for a v1 login.", no_args_is_help=True
+    help="The credential book: which v2 token answers for a v1 login.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
 )
 
 Subdomain = Annotated[
