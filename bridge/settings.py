@@ -339,6 +339,11 @@ class Settings(LogSettings, FileSettings, UpstreamSettings):
         return self
 
     @property
+    def is_on_loopback(self) -> bool:
+        """Whether only this machine reaches the legacy side."""
+        return _is_loopback(self.host)
+
+    @property
     def admin_is_on_loopback(self) -> bool:
         """Whether only this machine reaches the admin side."""
         return _is_loopback(self.admin_host)

@@ -96,8 +96,8 @@ def _flag(setting: str) -> Parameter:
 
 def spelled_value(value: object) -> str:
     """Spell the value of a setting as a flag would have it; nothing for none."""
-    if isinstance(value, tuple | frozenset):
-        return ",".join(sorted(map(str, value)))
+    if isinstance(value, list | tuple):
+        return ",".join(map(str, value))
     return "" if value is None else str(value)
 
 
