@@ -4,7 +4,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from bridge.checking.findings import Finding, ok, warning, wrong
-from bridge.record.inspection import glance as glance_at_journal
+from bridge.record.journal.inspection import glance as glance_at_journal
+from bridge.record.journal.rules import JournalError
 from bridge.record.log.database import (
     LogError,
     UnreachableLog,
@@ -16,7 +17,6 @@ from bridge.record.log.database import (
 )
 from bridge.record.log.database import glance as glance_at_log
 from bridge.record.looking import is_writable
-from bridge.record.store import JournalError
 from bridge.settings import Settings, where
 
 FULL = 0.9

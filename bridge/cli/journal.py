@@ -14,8 +14,8 @@ import typer
 
 from bridge.cli.terminal import Given, fail, failing_at, print_table, with_settings
 from bridge.identity import book
-from bridge.record.inspection import Inspection, inspecting
-from bridge.record.store import Entry, JournalError, TakenUp
+from bridge.record.journal.inspection import Inspection, inspecting
+from bridge.record.journal.rules import Entry, JournalError, TakenUp
 from bridge.resources import RESOURCES
 from bridge.resources.flow import Settle, Step, find, run
 from bridge.secret import Secret

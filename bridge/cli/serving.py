@@ -6,8 +6,8 @@ from contextlib import AsyncExitStack, contextmanager
 
 from bridge.cli.loop import run
 from bridge.identity.book import BookError
+from bridge.record.journal.rules import JournalError
 from bridge.record.log.database import LogError
-from bridge.record.store import JournalError
 from bridge.server import logs
 from bridge.server.admin.token import UnusableToken
 from bridge.server.service import CannotTrace, running

@@ -7,6 +7,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, closing
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
@@ -16,6 +17,7 @@ from bridge.identity.book_keeper import BookKeeper
 from bridge.identity.digests import Digests
 from bridge.record.journal import Journal, open_journal
 from bridge.record.log.capture import READ_EVERY, Capture, keep
+from bridge.record.log.database import is_server
 from bridge.record.log.writer import LogWriter, open_log_writer
 from bridge.resources import RESOURCES
 from bridge.server import logs, readings
@@ -173,9 +175,10 @@ async def _open_parts(
 ) -> _Parts:
     clock = V2Clock()
     window = timedelta(seconds=settings.repeat_window)
-    journal = await stack.enter_async_context(
-        open_journal(settings.journal, window=window, clock=clock)
-    )
+    where: Path | str = settings.journal
+    if is_server(settings.database):
+        where = settings.database
+    journal = await stack.enter_async_context(open_journal(where, window=window, clock=clock))
     log = await stack.enter_async_context(
         open_log_writer(
             settings.database,
@@ -220,10 +223,11 @@ async def _readiness(settings: Settings, parts: _Parts, stack: AsyncExitStack) -
         aiohttp.ClientSession(headers={"User-Agent": settings.upstream_client().user_agent})
     )
     checks = {
-        "journal": parts.journal.check,
         "breakers": _at_once(parts.gateway.outage),
         "upstream": upstream_check(settings.upstream, session, parts.clock.heard),
     }
+    if not parts.journal.is_shared:
+        checks["journal"] = parts.journal.check
     if parts.files.book is not None:
         checks["book"] = _at_once(partial(_book_problem, parts.files.book))
     if parts.files.tls is not None:
@@ -387,5 +391,7 @@ def _warnings(settings: Settings, parts: _Parts) -> Mapping[str, str]:
         "capture": parts.capture.warning(),
         "log": logs.problem(),
         "database": parts.log.problem(),
+        # What all bridges suffer is no reason to send their reads elsewhere.
+        "journal": parts.journal.problem() if parts.journal.is_shared else None,
     }
     return {name: warning for name, warning in told.items() if warning}

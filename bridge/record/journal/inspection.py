@@ -8,17 +8,16 @@ from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from bridge.record.looking import is_held, read_only
-from bridge.record.store import (
+from bridge.record.journal.rules import Entry, JournalError, Store
+from bridge.record.journal.sqlite import (
     LOCKED_BYTE,
-    Entry,
-    JournalError,
-    Store,
+    FileStore,
     is_locked,
     locked,
     reported,
     require_readable,
 )
+from bridge.record.looking import is_held, read_only
 from bridge.v2.clock import V2Clock
 from bridge.v2.writes import Outcome
 
@@ -70,7 +69,7 @@ def inspecting(path: Path, *, take: bool = False) -> Iterator[Inspection]:
                 raise JournalError(path, "there is no such file")
             taken = take and stack.enter_context(locked(path))
             in_use = not taken and is_locked(path)
-            store = stack.enter_context(closing(Store(path, upgrade=not in_use)))
+            store = stack.enter_context(closing(FileStore(path, upgrade=not in_use)))
             if taken:
                 with store.transaction():
                     store.interrupt(V2Clock().now())
