@@ -1,7 +1,7 @@
 """What `harvest-bridge serve` does: a bridge until it is told to stop. Its flags are in `serve`."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack, contextmanager
 
 from bridge.cli.loop import run
@@ -16,10 +16,13 @@ from bridge.server.tls import UnusableCertificate
 from bridge.settings import PATHS, Settings, where
 
 
-def serve_until_stopped(settings: Settings) -> None:
-    """Serve; what is wrong with the files that the settings name ends the command."""
+def serve_until_stopped(settings: Settings, read_again: Callable[[], Settings]) -> None:
+    """Serve; what is wrong with the files that the settings name ends the command.
+
+    `read_again` gathers the settings anew, for a reload.
+    """
     logs.configure(form=settings.log_format, level=settings.log_level)
-    run(_serve(settings), WrongFile)
+    run(_serve(settings, read_again), WrongFile)
 
 
 class WrongFile(Exception):
@@ -41,11 +44,11 @@ def _told_with_its_setting(settings: Settings) -> Iterator[None]:
         raise WrongFile(told if name is None else f"{name}: {told} {where(name)}") from None
 
 
-async def _serve(settings: Settings) -> None:
+async def _serve(settings: Settings, read_again: Callable[[], Settings]) -> None:
     signals = Signals()
     async with AsyncExitStack() as stack:
         with _told_with_its_setting(settings):
-            service = await stack.enter_async_context(running(settings))
+            service = await stack.enter_async_context(running(settings, read_again=read_again))
         logs.started("bridge", settings.host, service.port, upstream=settings.upstream)
         logs.started("admin", settings.admin_host, service.admin_port)
         telling = asyncio.create_task(service.say_what_is_wrong())

@@ -3,11 +3,14 @@
 What comes of looking at v2, and how that is told, is not known here.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from sqlalchemy import inspect, text
+
+from bridge.record.journal.postgresql import JOURNAL_LOCK
 from bridge.record.journal.rules import Entry, JournalError, Store
 from bridge.record.journal.sqlite import (
     LOCKED_BYTE,
@@ -17,6 +20,7 @@ from bridge.record.journal.sqlite import (
     reported,
     require_readable,
 )
+from bridge.record.log.database import lacking_rights, looking_at
 from bridge.record.looking import is_held, read_only
 from bridge.v2.clock import V2Clock
 from bridge.v2.writes import Outcome
@@ -80,12 +84,12 @@ def inspecting(path: Path, *, take: bool = False) -> Iterator[Inspection]:
 class Glance:
     """What is seen of a journal without touching it."""
 
-    in_use: bool
-    """Whether a bridge runs with it."""
-    unknown: int
-    """Writes whose outcome is not known."""
-    interrupted: int
-    """Writes that were being made when their bridge ended."""
+    bridges: int
+    """That run with it."""
+    unsettled: int
+    """Writes whose outcome is not known, but for those that a bridge is making."""
+    lacking: Sequence[str] = ()
+    """Tables of a server's that this user may not read and write."""
 
 
 def glance(path: Path) -> Glance:
@@ -104,4 +108,31 @@ def glance(path: Path) -> Glance:
                     "GROUP BY outcome"
                 ).fetchall()
             )
-    return Glance(in_use, counts.get("unknown", 0), 0 if in_use else counts.get("open", 0))
+    return Glance(int(in_use), counts.get("unknown", 0) + (0 if in_use else counts.get("open", 0)))
+
+
+_TABLES = ("accepted", "intents", "journal_version", "lives")
+_BRIDGES = """
+    SELECT count(DISTINCT objid) FROM pg_locks
+    WHERE locktype = 'advisory' AND classid = CAST(:lock AS oid) AND objsubid = 2 AND granted
+        AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+"""
+_UNSETTLED = """
+    SELECT count(*) FROM intents WHERE outcome = 'unknown'
+        OR (outcome = 'open' AND until < extract(epoch FROM clock_timestamp()))
+"""
+
+
+def glance_at_server(database: str) -> Glance | None:
+    """Look at the journal in a server's database and leave it as it is; None: there is none yet.
+
+    Raises:
+        LogError: it cannot be read.
+    """
+    with looking_at(database) as connection:
+        if not inspect(connection).has_table("journal_version"):
+            return None
+        if lacking := lacking_rights(connection, _TABLES):
+            return Glance(0, 0, lacking)
+        bridges = connection.execute(text(_BRIDGES), {"lock": JOURNAL_LOCK}).scalar_one()
+        return Glance(bridges, connection.execute(text(_UNSETTLED)).scalar_one())
