@@ -74,8 +74,8 @@ class Retention:
         """
 
     def keep(self, *, days: int, size: int) -> None:
-        """Keep calls for so many days and bytes from the next look on."""
-        self._days, self._size = days, size
+        """Keep calls for so many days and bytes from now on, and look soon."""
+        self._days, self._size, self._next = days, size, 0.0
 
     def problem(self) -> str | None:
         """Return, in a few words, that calls go before their time; None: they do not."""
