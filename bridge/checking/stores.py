@@ -4,8 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from bridge.checking.findings import Finding, ok, warning, wrong
-from bridge.record.journal.inspection import Glance, glance_at_server
-from bridge.record.journal.inspection import glance as glance_at_file
+from bridge.record.journal.glance import Glance, glance_at_file, glance_at_server
 from bridge.record.journal.rules import JournalError
 from bridge.record.log.database import (
     LogError,

@@ -16,6 +16,7 @@ import structlog
 from bridge.identity.book_keeper import BookKeeper
 from bridge.identity.digests import Digests
 from bridge.record.journal import Journal, open_journal
+from bridge.record.journal.moving import require_moved
 from bridge.record.log.capture import READ_EVERY, Capture, keep
 from bridge.record.log.database import is_server
 from bridge.record.log.writer import LogWriter, open_log_writer
@@ -190,6 +191,7 @@ async def _open_parts(
     window = timedelta(seconds=settings.repeat_window)
     where: Path | str = settings.journal
     if is_server(settings.database):
+        require_moved(settings.journal, window)
         where = settings.database
     journal = await stack.enter_async_context(open_journal(where, window=window, clock=clock))
     log = await stack.enter_async_context(
@@ -207,7 +209,7 @@ async def _open_parts(
     )
     capture = Capture()
     log.every(READ_EVERY, capture.read)
-    gateway = _open_gateway(settings, limits, clock, journal, stack)
+    gateway = await _open_gateway(settings, limits, clock, journal, stack)
     counts = CallCounts(RESOURCES)
     metrics = stack.enter_context(closing(Metrics(counts)))
     metrics.read(readings.of_what_is_kept(logs.lost, log, gateway, journal, files.tls))
@@ -216,7 +218,7 @@ async def _open_parts(
     return _Parts(files, clock, journal, log, capture, gateway, counts, metrics, failed)
 
 
-def _open_gateway(
+async def _open_gateway(
     settings: Settings, limits: Limits, clock: V2Clock, journal: Journal, stack: AsyncExitStack
 ) -> Gateway:
     upstream = replace(
@@ -232,7 +234,18 @@ def _open_gateway(
         calls=limits.upstream_connections,
         calls_per_account=limits.upstream_calls_per_account,
     )
-    return Gateway(client, policy, _acquaintances(journal))
+    if not journal.is_shared:
+        return Gateway(client, policy, _acquaintances(journal))
+    from bridge.record.throttles import hearing, said  # noqa: PLC0415 - psycopg
+
+    gateway = Gateway(
+        client,
+        policy,
+        _acquaintances(journal),
+        lambda key, seconds: journal.tell_others(said(key, seconds)),
+    )
+    await stack.enter_async_context(hearing(settings.database, gateway.throttled))
+    return gateway
 
 
 async def _readiness(settings: Settings, parts: _Parts, stack: AsyncExitStack) -> Readiness:

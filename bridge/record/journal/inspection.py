@@ -3,25 +3,13 @@
 What comes of looking at v2, and how that is told, is not known here.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from sqlalchemy import inspect, text
-
-from bridge.record.journal.postgresql import JOURNAL_LOCK
 from bridge.record.journal.rules import Entry, JournalError, Store
-from bridge.record.journal.sqlite import (
-    LOCKED_BYTE,
-    FileStore,
-    is_locked,
-    locked,
-    reported,
-    require_readable,
-)
-from bridge.record.log.database import lacking_rights, looking_at
-from bridge.record.looking import is_held, read_only
+from bridge.record.journal.sqlite import FileStore, is_locked, locked, reported
 from bridge.v2.clock import V2Clock
 from bridge.v2.writes import Outcome
 
@@ -33,15 +21,19 @@ class Inspection:
     Both methods raise `JournalError` when it cannot be read, or nothing could be recorded.
     """
 
-    path: Path
+    path: Path | str
     store: Store
     in_use: bool
-    """Whether a bridge runs with it: then what is open is being made."""
+    """Whether a bridge runs with it: then what is open is being made, if the entry does not say."""
 
     def unsettled(self) -> tuple[Entry, ...]:
         """Return what is open or unknown, oldest first."""
-        with reported(self.path):
+        with reported(self.path), self.store.reading():
             return self.store.unsettled()
+
+    def is_in_flight(self, entry: Entry) -> bool:
+        """Tell whether what is open is being made, or was interrupted."""
+        return self.in_use if entry.in_flight is None else entry.in_flight
 
     def settle(
         self, entry: Entry, outcome: Outcome, made_id: int | None = None, *, found: bool = False
@@ -54,20 +46,27 @@ class Inspection:
         now = V2Clock().now()
         with reported(self.path), self.store.transaction():
             self.store.require_same(entry)
-            return self.store.settle(entry.intent.id, outcome, made_id, now, found=found)
+            return self.store.settle(
+                entry.intent.id, outcome, made_id, now, found=found, by_operator=True
+            )
 
 
 @contextmanager
-def inspecting(path: Path, *, take: bool = False) -> Iterator[Inspection]:
-    """Open the journal at `path`, which has to exist, and close it at the end of the block.
+def inspecting(where: Path | str, *, take: bool = False) -> Iterator[Inspection]:
+    """Open a journal, which has to exist, and close it at the end of the block.
 
     With `take`, take the place of the bridge that is not running, if none is: no bridge can begin
-    to use the file before the end of the block, and what an earlier one left open is unknown.
+    to use the file before the end of the block, and what an earlier one left open is unknown. So is
+    what is open in a server's database, where no bridge that lives has it.
 
     Raises:
         JournalError: it cannot be opened, or is no journal.
     """
     with ExitStack() as stack:
+        if isinstance(where, str):
+            yield _inspected_server(where, take, stack)
+            return
+        path = where
         with reported(path):
             if not path.exists():
                 raise JournalError(path, "there is no such file")
@@ -80,59 +79,11 @@ def inspecting(path: Path, *, take: bool = False) -> Iterator[Inspection]:
         yield Inspection(path, store, in_use)
 
 
-@dataclass(frozen=True, slots=True)
-class Glance:
-    """What is seen of a journal without touching it."""
+def _inspected_server(database: str, take: bool, stack: ExitStack) -> Inspection:
+    from bridge.record.journal.postgresql import inspected_server  # noqa: PLC0415 - psycopg
 
-    bridges: int
-    """That run with it."""
-    unsettled: int
-    """Writes whose outcome is not known, but for those that a bridge is making."""
-    lacking: Sequence[str] = ()
-    """Tables of a server's that this user may not read and write."""
-
-
-def glance(path: Path) -> Glance:
-    """Look at the journal at `path`, which a bridge may be using, and leave it as it is.
-
-    Raises:
-        JournalError: it cannot be read, or is no journal that this bridge knows.
-    """
-    with reported(path):
-        in_use = is_held(path, LOCKED_BYTE)
-        with closing(read_only(path)) as connection:
-            require_readable(connection, path)
-            counts = dict(
-                connection.execute(
-                    "SELECT outcome, count(*) FROM intents WHERE outcome IN ('open', 'unknown') "
-                    "GROUP BY outcome"
-                ).fetchall()
-            )
-    return Glance(int(in_use), counts.get("unknown", 0) + (0 if in_use else counts.get("open", 0)))
-
-
-_TABLES = ("accepted", "intents", "journal_version", "lives")
-_BRIDGES = """
-    SELECT count(DISTINCT objid) FROM pg_locks
-    WHERE locktype = 'advisory' AND classid = CAST(:lock AS oid) AND objsubid = 2 AND granted
-        AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
-"""
-_UNSETTLED = """
-    SELECT count(*) FROM intents WHERE outcome = 'unknown'
-        OR (outcome = 'open' AND until < extract(epoch FROM clock_timestamp()))
-"""
-
-
-def glance_at_server(database: str) -> Glance | None:
-    """Look at the journal in a server's database and leave it as it is; None: there is none yet.
-
-    Raises:
-        LogError: it cannot be read.
-    """
-    with looking_at(database) as connection:
-        if not inspect(connection).has_table("journal_version"):
-            return None
-        if lacking := lacking_rights(connection, _TABLES):
-            return Glance(0, 0, lacking)
-        bridges = connection.execute(text(_BRIDGES), {"lock": JOURNAL_LOCK}).scalar_one()
-        return Glance(bridges, connection.execute(text(_UNSETTLED)).scalar_one())
+    store = stack.enter_context(inspected_server(database))
+    with store.transaction():
+        if take:
+            store.interrupt(V2Clock().now())
+    return Inspection(store.where, store, in_use=True)

@@ -9,7 +9,7 @@ import socket
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from datetime import timedelta
 from functools import cache
 from pathlib import Path
@@ -20,6 +20,7 @@ from psycopg.pq import TransactionStatus
 from psycopg.rows import DictRow, dict_row
 
 from bridge.record.journal.rules import (
+    LEAST_RETENTION,
     Dialect,
     Entry,
     JournalError,
@@ -99,6 +100,10 @@ _SERVERS = Dialect(
     prune_limit="LIMIT 5000",
 )
 
+_BEGIN = (
+    f"BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; SELECT pg_advisory_xact_lock({JOURNAL_LOCK})"
+).encode()
+
 _FIRST = (
     """
     CREATE TABLE lives (
@@ -109,6 +114,7 @@ _FIRST = (
     )
     """,
     # Times are microseconds since 1970, but for `until`, which is seconds by the server's clock.
+    # `moved_from` is the id that it had in a file.
     """
     CREATE TABLE intents (
         id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -132,7 +138,8 @@ _FIRST = (
         life integer,
         nonce bigint,
         whose bigint,
-        until double precision
+        until double precision,
+        moved_from bigint
     )
     """,
     "CREATE INDEX intents_by_write ON intents (account_id, fingerprint)",
@@ -153,6 +160,23 @@ _FIRST = (
     )
     """,
 )
+
+# What one file has twice, it has for two writes; a row that is there already came with an earlier
+# try to move it.
+_RECEIVE = """
+    INSERT INTO intents (
+        account_id, resource, path, fingerprint, likeness, intended_at, touched_at, outcome, made_id,
+        delivered, request_id, by_v2, touched_by_v2, moved_from
+    )
+    SELECT :account_id, :resource, :path, :fingerprint, :likeness, :intended_at, :touched_at,
+        :outcome, :made_id, CAST(:delivered AS boolean), :request_id, CAST(:by_v2 AS boolean),
+        CAST(:touched_by_v2 AS boolean), CAST(:id AS bigint)
+    WHERE NOT EXISTS (
+        SELECT 1 FROM intents AS moved
+        WHERE moved.account_id = :account_id AND moved.fingerprint = :fingerprint
+            AND moved.request_id = :request_id AND moved.moved_from = :id
+    )
+"""
 
 _STEPS = (_FIRST,)
 """What makes the tables of each version of those of the version before."""
@@ -176,10 +200,14 @@ class ServerStore(Store):
     may_have_recorded = True
     _said = Statements(_SERVERS)
 
-    def __init__(self, database: str, retention: timedelta) -> None:
-        """Remember the database; nothing is asked of it before it is needed."""
+    def __init__(self, database: str, retention: timedelta, *, make: bool = True) -> None:
+        """Remember the database; nothing is asked of it before it is needed.
+
+        With `make`, one without a journal gets its tables.
+        """
+        self._make = make
         self.where = shown(database)
-        self._parameters = _parameters(database)
+        self._parameters = parameters(database)
         self._retention = retention
         self._connection: psycopg.Connection[DictRow] | None = None
         self._earlier: tuple[int, object] | None = None
@@ -214,15 +242,22 @@ class ServerStore(Store):
                 answer was lost they may be on record nevertheless.
         """
         with self._session() as connection:
-            connection.execute(
-                f"BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; "
-                f"SELECT pg_advisory_xact_lock({JOURNAL_LOCK})".encode(),
-                prepare=False,
-            )
+            try:
+                connection.execute(_BEGIN, prepare=False)
+            except psycopg.OperationalError:
+                if not connection.broken:
+                    raise
+                # It broke while nobody used it, so there is nothing that could be done twice.
+                connection = self._connect()  # noqa: PLW2901
+                connection.execute(_BEGIN, prepare=False)
             yield
             # Of a transaction that has failed, this is a ROLLBACK, and no error.
             if connection.execute("COMMIT", prepare=False).statusmessage != "COMMIT":
                 raise JournalError(self.where, "the transaction was rolled back")
+
+    def reading(self) -> AbstractContextManager[None]:
+        """See all of the block at one time, while nobody writes."""
+        return self.transaction()
 
     @contextmanager
     def _session(self) -> Iterator[psycopg.Connection[DictRow]]:
@@ -273,7 +308,7 @@ class ServerStore(Store):
         connection = psycopg.connect(**self._parameters, autocommit=True, row_factory=dict_row)
         self._connection = connection
         self._set_up(connection)
-        _upgrade(connection, self.where)
+        _upgrade(connection, self.where, make=self._make)
         self._end_earlier_session(connection)
         backend = connection.execute(
             "SELECT pid, backend_start FROM pg_stat_activity WHERE pid = pg_backend_pid()"
@@ -450,6 +485,19 @@ class ServerStore(Store):
         with self._session() as connection:
             connection.execute("SELECT pg_notify(%s, %s)", [CHANNEL, told])
 
+    def receive(
+        self, intents: Sequence[Mapping[str, Any]], accepted: Sequence[Mapping[str, Any]]
+    ) -> int:
+        """Take over what a file knows that no bridge has; return how many writes that were."""
+        with self.transaction():
+            number = 0
+            for row in intents:
+                outcome = "unknown" if row["outcome"] == "open" else row["outcome"]
+                number += self.execute(_RECEIVE, {**row, "outcome": outcome}).rowcount
+            for row in accepted:
+                self.execute(self._said.accept, {**row, "now": row["accepted_at"]})
+        return number
+
     def close(self) -> None:
         """Leave nothing open that this bridge will not make any more, and go."""
         if self._connection is not None and not self._connection.closed:
@@ -484,6 +532,20 @@ def opened_server(database: str, now: Moment, retention: timedelta) -> Iterator[
         store.close()
 
 
+@contextmanager
+def receiving(database: str) -> Iterator[ServerStore]:
+    """Open the journal of a database, made if need be, for what a file knows."""
+    with closing(ServerStore(database, LEAST_RETENTION)) as store:
+        yield store
+
+
+@contextmanager
+def inspected_server(database: str) -> Iterator[ServerStore]:
+    """Open the journal of a database as an operator, until the end of the block."""
+    with closing(ServerStore(database, LEAST_RETENTION, make=False)) as store:
+        yield store
+
+
 def is_fatal(error: JournalError) -> bool:
     """Tell whether what keeps a journal from being opened is not mended by waiting."""
     cause = error.__cause__
@@ -496,12 +558,16 @@ class WrongTables(JournalError):
     """The database's tables are not those of a journal that this bridge knows."""
 
 
-def _upgrade(connection: psycopg.Connection[DictRow], where: Path | str) -> None:
+def _upgrade(connection: psycopg.Connection[DictRow], where: Path | str, *, make: bool) -> None:
     """Make the tables what they are to be. They have steps of their own, not those of the log:
     an SQLite log has none of them, and a write is not to wait for what takes long to import.
     """
     with connection.transaction():
         connection.execute("SELECT pg_advisory_xact_lock(%s)", [ADVISORY_LOCK])
+        if not make:
+            found = connection.execute("SELECT to_regclass('journal_version') AS found").fetchone()
+            if found is None or found["found"] is None:
+                raise WrongTables(where, "it has no journal yet: start a bridge with it first")
         connection.execute("CREATE TABLE IF NOT EXISTS journal_version (version int NOT NULL)")
         row = connection.execute("SELECT version FROM journal_version").fetchone()
         version = 0 if row is None else row["version"]
@@ -517,7 +583,8 @@ def _upgrade(connection: psycopg.Connection[DictRow], where: Path | str) -> None
         connection.execute("INSERT INTO journal_version VALUES (%s)", [len(_STEPS)])
 
 
-def _parameters(database: str) -> dict[str, Any]:
+def parameters(database: str) -> dict[str, Any]:
+    """Return how to connect to a database; raises `JournalError` if its URL cannot be read."""
     try:
         url = url_of(database)
     except LogError as error:

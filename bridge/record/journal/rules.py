@@ -5,7 +5,7 @@ For one thread, and one transaction at a time. The file is in `sqlite`, the serv
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -285,6 +285,10 @@ class Store(ABC):
     @abstractmethod
     def transaction(self) -> AbstractContextManager[None]:
         """Record all changes of the block durably at its end, or none; raises what is wrong."""
+
+    def reading(self) -> AbstractContextManager[None]:
+        """See all of the block at one time, where others may write meanwhile."""
+        return nullcontext()
 
     @abstractmethod
     def probe(self) -> None:

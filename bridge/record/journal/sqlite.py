@@ -102,7 +102,7 @@ _PIECE = 1024 * 1024
 
 
 @contextmanager
-def reported(path: Path) -> Iterator[None]:
+def reported(path: Path | str) -> Iterator[None]:
     """Raise what goes wrong with the file at `path` in the block as `JournalError`."""
     try:
         yield
