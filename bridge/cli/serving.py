@@ -1,6 +1,7 @@
 """What `harvest-bridge serve` does: a bridge until it is told to stop. Its flags are in `serve`."""
 
 import asyncio
+import os
 from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack, contextmanager
 
@@ -11,6 +12,7 @@ from bridge.record.log.database import LogError
 from bridge.server import logs
 from bridge.server.admin.token import UnusableToken
 from bridge.server.service import CannotTrace, running
+from bridge.server.service_manager import ServiceManager, take_sockets
 from bridge.server.serving import Signals
 from bridge.server.tls import UnusableCertificate
 from bridge.settings import PATHS, Settings, where
@@ -45,12 +47,21 @@ def _told_with_its_setting(settings: Settings) -> Iterator[None]:
 
 
 async def _serve(settings: Settings, read_again: Callable[[], Settings]) -> None:
-    signals = Signals()
+    signals, manager = Signals(), ServiceManager(os.environ)
+    handed = take_sockets(os.environ)
+    settings = handed.in_place_of(settings)
     async with AsyncExitStack() as stack:
+        await stack.enter_async_context(manager.watching())
         with _told_with_its_setting(settings):
-            service = await stack.enter_async_context(running(settings, read_again=read_again))
+            service = await stack.enter_async_context(
+                running(
+                    settings, handed=handed, read_again=lambda: handed.in_place_of(read_again())
+                )
+            )
         logs.started("bridge", settings.host, service.port, upstream=settings.upstream)
         logs.started("admin", settings.admin_host, service.admin_port)
         telling = asyncio.create_task(service.say_what_is_wrong())
-        await signals.until_stop(service.reload, service.hurry)
+        manager.ready()
+        await signals.until_stop(manager.told_of(service.reload), service.hurry)
+        manager.stopping(settings.stop_timeout)
         telling.cancel()

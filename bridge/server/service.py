@@ -36,6 +36,7 @@ from bridge.server.leaving import Departure
 from bridge.server.limits import LIMITS, Limits, allow_connections
 from bridge.server.metrics import CallCounts, Metrics
 from bridge.server.records import Recorder
+from bridge.server.service_manager import Handed
 from bridge.server.serving import told_if_taken
 from bridge.server.settings_keeper import SettingsKeeper
 from bridge.server.tls import CertificateReloader
@@ -53,6 +54,9 @@ _log = structlog.get_logger("bridge")
 
 PATIENCE_AFTER = 0.1
 """Seconds for what is left when all waiting is over; to aiohttp, 0 would be for ever."""
+
+
+NOTHING_HANDED = Handed()
 
 
 READ_ONCE = "flags and environment variables, tokens in them included: restart for those"
@@ -113,12 +117,14 @@ class _Parts:
     counts: CallCounts
     metrics: Metrics
     failed: FailedConnections
+    handed: Handed
 
 
 @asynccontextmanager
 async def running(
     settings: Settings,
     limits: Limits = LIMITS,
+    handed: Handed = NOTHING_HANDED,
     read_again: Callable[[], Settings] | None = None,
 ) -> AsyncIterator[Service]:
     """Run a bridge until the end of the block; then it finishes what it has begun, and stops.
@@ -126,7 +132,8 @@ async def running(
     `read_again` gathers the settings anew, for a reload, and may raise `WrongSetting`.
 
     Whatever can be wrong with its files shows before it listens. The admin side is there first and
-    goes last: it says when calls can be sent here, and when no longer.
+    goes last: it says when calls can be sent here, and when no longer. A side for which sockets
+    were `handed` over listens on those, and has their address in its settings.
 
     Raises:
         BookError: the credential book cannot be used.
@@ -147,7 +154,7 @@ async def running(
     async with AsyncExitStack() as stack:
         files = await _keep_files(settings, read_again, stack)
         _tell_of_the_settings(settings)
-        parts = await _open_parts(settings, limits, files, stack)
+        parts = await _open_parts(settings, limits, files, handed, stack)
         readiness = await _readiness(settings, parts, stack)
         admin_port = await _listen_to_admins(settings, parts, readiness, phase, stack)
         port = await _listen_to_clients(settings, limits, parts, departure, stack)
@@ -185,7 +192,7 @@ async def _keep_files(
 
 
 async def _open_parts(
-    settings: Settings, limits: Limits, files: _Files, stack: AsyncExitStack
+    settings: Settings, limits: Limits, files: _Files, handed: Handed, stack: AsyncExitStack
 ) -> _Parts:
     clock = V2Clock()
     window = timedelta(seconds=settings.repeat_window)
@@ -215,7 +222,7 @@ async def _open_parts(
     metrics.read(readings.of_what_is_kept(logs.lost, log, gateway, journal, files.tls))
     failed = FailedConnections([logs.connection_log(), log.failed, counts.failed])
     stack.callback(failed.close)
-    return _Parts(files, clock, journal, log, capture, gateway, counts, metrics, failed)
+    return _Parts(files, clock, journal, log, capture, gateway, counts, metrics, failed, handed)
 
 
 async def _open_gateway(
@@ -287,10 +294,10 @@ async def _listen_to_admins(
     )
     parts.files.settings.tell(admin.guard.go_by)
     tls = None if settings.admin_is_on_loopback else parts.files.tls
+    context = None if tls is None else tls.context
+    address = settings.admin_host, settings.admin_port
     return await stack.enter_async_context(
-        listening_admin(
-            admin, settings.admin_host, settings.admin_port, None if tls is None else tls.context
-        )
+        listening_admin(admin, *address, context, parts.handed.admin)
     )
 
 
@@ -324,6 +331,7 @@ async def _listen_to_clients(
         settings.port,
         tls=None if tls is None else tls.context,
         shutdown_timeout=PATIENCE_AFTER,
+        handed=parts.handed.legacy,
     )
     with told_if_taken(settings.host, settings.port):
         port, stop_listening = await stack.enter_async_context(listens_on)

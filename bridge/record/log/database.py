@@ -8,7 +8,6 @@ import logging
 import os
 import secrets
 import sqlite3
-import stat
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
@@ -37,6 +36,7 @@ from sqlalchemy.exc import (
 )
 from sqlalchemy.pool import NullPool, QueuePool
 
+from bridge.private_file import UnusableFile, read_private
 from bridge.record.log.tables import INSTALLATION, METADATA, REVISION
 from bridge.record.looking import read_only
 
@@ -140,11 +140,10 @@ def existing_key(path: Path) -> bytes | None:
 
 
 def _read_key(path: Path) -> bytes:
-    with path.open("rb") as file:
-        status = os.fstat(file.fileno())
-        read = file.read(4 * KEY_LENGTH)
-    if status.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
-        raise WrongKey(f"{path}: others can read this key of digests: chmod 600 {path}")
+    try:
+        read = read_private(path, 4 * KEY_LENGTH)
+    except UnusableFile as error:
+        raise WrongKey(str(error)) from None
     with suppress(ValueError):
         if len(key := bytes.fromhex(read.decode("ascii"))) == KEY_LENGTH:
             return key
