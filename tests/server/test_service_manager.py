@@ -152,7 +152,7 @@ class TestASocketThatIsHandedOver:
         [
             (listener, "", "harvest-bridge: a socket was handed over that has no name: name each legacy or admin"),
             (listener, "harvest-bridge.socket", "harvest-bridge: a socket was handed over that has the name 'harvest-bridge.socket': name each"),
-            (lambda: socket.socket(), "legacy", "harvest-bridge: legacy: the socket that was handed over does not listen for TCP connections"),
+            (socket.socket, "legacy", "harvest-bridge: legacy: the socket that was handed over does not listen for TCP connections"),
             (lambda: socket.socket(socket.AF_UNIX), "legacy", "harvest-bridge: legacy: the socket that was handed over does not listen for TCP connections"),
         ],
     )  # fmt: skip
@@ -256,7 +256,7 @@ class TestAServiceManager:
 
             assert told.recv(4096) == b"READY=1"
 
-    def test_may_listen_at_a_path(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_may_listen_at_a_path(self, tmp_path: Path) -> None:
         path = tmp_path / "notify"
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as told:
             told.bind(str(path))
