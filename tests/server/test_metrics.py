@@ -315,7 +315,7 @@ class TestABridge:
     async def test_tells_which_checks_fail_though_nobody_has_asked_for_readiness(
         self, upstream: ScriptedUpstream
     ) -> None:
-        upstream.says(Reply(404))
+        upstream.says(Reply(status=404))
         async with running_service(upstream.base_url, account_id=1000) as (service, _):
             found = ours(prometheus(await scraped(service.admin_port)))
 
