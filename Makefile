@@ -3,12 +3,16 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+TOOLS := .venv-audit
+PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check
+# A Python newer than those of the lock takes what is newest instead; so does `make LOCKED=no …`.
+LOCKED ?= $(shell $(PYTHON) -c 'import sys; print("yes" if sys.version_info < (3, 15) else "no")')
 # A process a core; who has nothing left to do takes over what others have not begun.
 PARALLEL := --numprocesses=auto --dist=worksteal
 PORTS = $(if $(PORT),--port $(PORT)) $(if $(SANDBOX_PORT),--sandbox-port $(SANDBOX_PORT)) \
 	$(if $(ADMIN_PORT),--admin-port $(ADMIN_PORT))
 
-.PHONY: help demo test check lint bench picture format clean
+.PHONY: help demo test check lint bench picture format lock clean
 
 help:
 	@echo "make demo    install, start the sandbox v2 and the bridge, print calls to try;"
@@ -19,18 +23,44 @@ help:
 	@echo "make bench   install, measure speed and memory"
 	@echo "make picture install, take the picture of the dashboard anew (needs chromium)"
 	@echo "make format  let ruff rewrite the code"
+	@echo "make lock    write what is tested anew into requirements/; UPGRADE=yes takes the newest"
 	@echo "make clean   remove everything that was made here"
 
-$(INSTALLED): pyproject.toml
+# What is tested is locked, by hashes: the tests pass on a fresh machine next year as they do today,
+# whatever the dependencies have released since. A Python that is newer than the lock was tried with
+# gets the newest that pyproject.toml allows, which may be all that has wheels for it.
+$(INSTALLED): pyproject.toml requirements/dev.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 		|| { echo "harvest-bridge needs Python 3.11 or newer: make PYTHON=python3.12 …" >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable . --group dev
+ifeq ($(LOCKED),no)
+	$(PIP) --upgrade 'pip>=25.1'
+	$(PIP) --editable . --group dev
+else
+	$(PIP) --no-deps --require-hashes --requirement requirements/dev.txt
+	$(PIP) --no-deps --no-build-isolation --editable .
+endif
 	@touch $@
 
 demo: $(INSTALLED)
 	$(strip $(BIN)/harvest-bridge demo $(PORTS))
+
+$(TOOLS)/.installed: requirements/audit.txt
+	$(PYTHON) -m venv $(TOOLS)
+	$(TOOLS)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps \
+		--require-hashes --requirement $<
+	@touch $@
+
+# Keeps what still fits; `make lock UPGRADE=yes` takes the newest of all. No index is written down:
+# names and hashes are the same wherever packages come from.
+LOCK = $(TOOLS)/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	--custom-compile-command 'make lock' $(if $(UPGRADE),--upgrade)
+lock: $(TOOLS)/.installed
+	$(LOCK) --output-file requirements/run-time.txt pyproject.toml --all-extras
+	$(LOCK) --output-file requirements/dev.txt pyproject.toml --all-extras --group dev \
+		--constraint requirements/run-time.txt
+	$(LOCK) --output-file requirements/build.txt --group build --constraint requirements/dev.txt
+	$(LOCK) --output-file requirements/audit.txt --group audit
 
 test: $(INSTALLED)
 	$(BIN)/python -m pytest $(PARALLEL)
@@ -56,4 +86,4 @@ format: $(INSTALLED)
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(TOOLS) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
