@@ -18,7 +18,8 @@ put() {
     fi
 }
 
-for name in admin-token database-key database-password grafana-password; do
+openssl rand -hex 32 | put database-key 0400
+for name in admin-token database-password grafana-password; do
     openssl rand -hex 32 | put "$name" 0440
 done
 # libpq takes the password from a file only that nobody but its owner can read.
