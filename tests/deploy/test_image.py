@@ -56,7 +56,9 @@ def test_the_image_runs_nothing_when_it_is_put_together_and_takes_no_shell() -> 
 
 def test_it_is_a_number_who_runs_it_and_owns_the_one_folder_that_is_written_to() -> None:
     assert given("USER") == f"{UID}:{UID}"
-    assert f"--chown={UID}:{UID} /state /var/lib" in [rest.removeprefix("--from=build ") for _, rest in dockerfile()]
+    assert f"--chown={UID}:{UID} /state /var/lib" in [
+        rest.removeprefix("--from=build ") for _, rest in dockerfile()
+    ]
     assert given("WORKDIR") == "/var/lib/harvest-bridge"
 
 
@@ -91,7 +93,9 @@ async def test_the_check_of_health_is_good_while_the_bridge_lives_and_not_afterw
     async def checked(port: int) -> int:
         run = [sys.executable, *arguments]
         env = {"HARVEST_BRIDGE_ADMIN_PORT": str(port)}
-        done = await asyncio.to_thread(subprocess.run, run, env=env, capture_output=True, check=False)
+        done = await asyncio.to_thread(
+            subprocess.run, run, env=env, capture_output=True, check=False
+        )
         return done.returncode
 
     async with running_service(upstream.base_url, account_id=1000) as (service, _):
