@@ -12,7 +12,7 @@ PARALLEL := --numprocesses=auto --dist=worksteal
 PORTS = $(if $(PORT),--port $(PORT)) $(if $(SANDBOX_PORT),--sandbox-port $(SANDBOX_PORT)) \
 	$(if $(ADMIN_PORT),--admin-port $(ADMIN_PORT))
 
-.PHONY: help demo test check lint bench picture format lock clean
+.PHONY: help demo test check lint bench picture format lock build sbom audit clean
 
 help:
 	@echo "make demo    install, start the sandbox v2 and the bridge, print calls to try;"
@@ -24,6 +24,9 @@ help:
 	@echo "make picture install, take the picture of the dashboard anew (needs chromium)"
 	@echo "make format  let ruff rewrite the code"
 	@echo "make lock    write what is tested anew into requirements/; UPGRADE=yes takes the newest"
+	@echo "make build   make wheel and sdist in dist/"
+	@echo "make sbom    that, and list what an installation holds in dist/harvest-bridge.cdx.json"
+	@echo "make audit   that, check wheel and sdist, and look known vulnerabilities up (internet)"
 	@echo "make clean   remove everything that was made here"
 
 # What is tested is locked, by hashes: the tests pass on a fresh machine next year as they do today,
@@ -61,6 +64,33 @@ lock: $(TOOLS)/.installed
 		--constraint requirements/run-time.txt
 	$(LOCK) --output-file requirements/build.txt --group build --constraint requirements/dev.txt
 	$(LOCK) --output-file requirements/audit.txt --group audit
+
+build: $(INSTALLED)
+	rm -rf dist
+	$(BIN)/python -m hatchling build
+
+# Of what an installation holds: the lock's run-time set and the wheel, in an environment of their
+# own. The same on one platform and Python, whenever it is made. hatchling reads the version from the
+# package, which cyclonedx-py does not.
+DEPLOYED := build/deployed
+sbom: build $(TOOLS)/.installed
+	$(PYTHON) -m venv --clear --without-pip $(DEPLOYED)
+	$(BIN)/python -m pip --python $(DEPLOYED) install --quiet --disable-pip-version-check --no-deps \
+		--require-hashes --requirement requirements/run-time.txt
+	$(BIN)/python -m pip --python $(DEPLOYED) install --quiet --disable-pip-version-check --no-deps \
+		dist/*.whl
+	sed "s/^dynamic = .*/version = \"$$($(BIN)/python -m hatchling version)\"/" pyproject.toml \
+		> build/pyproject.toml
+	env -u SOURCE_DATE_EPOCH $(TOOLS)/bin/cyclonedx-py environment --pyproject build/pyproject.toml \
+		--mc-type application --output-reproducible --validate --sv 1.6 --of JSON \
+		--output-file dist/harvest-bridge.cdx.json $(DEPLOYED)/bin/python
+
+# With --strict, for what the service does not know, or cannot be asked about, is no pass.
+audit: sbom
+	$(TOOLS)/bin/twine check --strict dist/*.whl dist/*.tar.gz
+	$(TOOLS)/bin/pip-audit --strict --disable-pip --require-hashes \
+		--requirement requirements/run-time.txt --requirement requirements/build.txt \
+		|| { echo "make audit: NOT PASSED: something is vulnerable, or was not audited: see above" >&2; exit 1; }
 
 test: $(INSTALLED)
 	$(BIN)/python -m pytest $(PARALLEL)
