@@ -14,8 +14,8 @@ import typer
 
 from bridge.cli.terminal import Given, fail, failing_at, print_table, with_settings
 from bridge.identity import book
-from bridge.record.inspection import Inspection, inspecting
-from bridge.record.store import Entry, JournalError, TakenUp
+from bridge.record.journal.inspection import Inspection, inspecting
+from bridge.record.journal.rules import Entry, JournalError, TakenUp
 from bridge.resources import RESOURCES
 from bridge.resources.flow import Settle, Step, find, run
 from bridge.secret import Secret
@@ -26,7 +26,7 @@ from bridge.v2.retry_after import wait_after_429
 from bridge.v2.wire import V2Request, V2Response
 from bridge.v2.writes import Outcome
 
-app = typer.Typer()
+app = typer.Typer(rich_markup_mode=None)
 
 PATIENCE = 30.0
 """Seconds for one call."""

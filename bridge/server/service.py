@@ -7,6 +7,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, closing
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
@@ -16,6 +17,7 @@ from bridge.identity.book_keeper import BookKeeper
 from bridge.identity.digests import Digests
 from bridge.record.journal import Journal, open_journal
 from bridge.record.log.capture import READ_EVERY, Capture, keep
+from bridge.record.log.database import is_server
 from bridge.record.log.writer import LogWriter, open_log_writer
 from bridge.resources import RESOURCES
 from bridge.server import logs, readings
@@ -35,7 +37,7 @@ from bridge.server.metrics import CallCounts, Metrics
 from bridge.server.records import Recorder
 from bridge.server.serving import told_if_taken
 from bridge.server.tls import CertificateReloader
-from bridge.settings import Settings, Traces, unknown_variables, where
+from bridge.settings import Settings, Traces, where
 from bridge.upstream.acquaintances import Acquaintances
 from bridge.upstream.gateway import Gateway, Policy
 from bridge.v1.xsd import compile_all
@@ -134,7 +136,7 @@ async def running(settings: Settings, limits: Limits = LIMITS) -> AsyncIterator[
 
     async with AsyncExitStack() as stack:
         files = await _keep_files(settings, stack)
-        _tell_of_the_settings(settings, files)
+        _tell_of_the_settings(settings)
         parts = await _open_parts(settings, limits, files, stack)
         readiness = await _readiness(settings, parts, stack)
         parts.metrics.read(readings.of_readiness(readiness))
@@ -174,9 +176,10 @@ async def _open_parts(
 ) -> _Parts:
     clock = V2Clock()
     window = timedelta(seconds=settings.repeat_window)
-    journal = await stack.enter_async_context(
-        open_journal(settings.journal, window=window, clock=clock)
-    )
+    where: Path | str = settings.journal
+    if is_server(settings.database):
+        where = settings.database
+    journal = await stack.enter_async_context(open_journal(where, window=window, clock=clock))
     log = await stack.enter_async_context(
         open_log_writer(
             settings.database,
@@ -221,10 +224,11 @@ async def _readiness(settings: Settings, parts: _Parts, stack: AsyncExitStack) -
         aiohttp.ClientSession(headers={"User-Agent": settings.upstream_client().user_agent})
     )
     checks = {
-        "journal": parts.journal.check,
         "breakers": _at_once(parts.gateway.outage),
         "upstream": upstream_check(settings.upstream, session, parts.clock.heard),
     }
+    if not parts.journal.is_shared:
+        checks["journal"] = parts.journal.check
     if parts.files.book is not None:
         checks["book"] = _at_once(partial(_book_problem, parts.files.book))
     if parts.files.tls is not None:
@@ -354,11 +358,10 @@ def _guard(settings: Settings, parts: _Parts) -> Guard:
     )
 
 
-def _tell_of_the_settings(settings: Settings, files: _Files) -> None:
+def _tell_of_the_settings(settings: Settings) -> None:
     """Log what is odd about them, and may yet be meant so."""
     if in_the_clear := settings.upstream_warning():
         _log.warning("upstream_in_the_clear", reason=in_the_clear)
-    _tell_of_unknown_variables(files.book)
     _tell_of_the_admin_sides_protection(settings)
 
 
@@ -378,13 +381,6 @@ def _book_problem(keeper: BookKeeper) -> str | None:
     return None if keeper.book.entries or not keeper.state.error else "no book in force"
 
 
-def _tell_of_unknown_variables(keeper: BookKeeper | None) -> None:
-    entries = keeper.book.entries if keeper is not None else ()
-    known = {entry.reference.removeprefix("env:") for entry in entries}
-    if unknown := sorted(set(unknown_variables()) - known):
-        _log.warning("unknown_variables", names=unknown)
-
-
 def _warnings(settings: Settings, parts: _Parts) -> Mapping[str, str]:
     """Return what serves yet, but not for long, not safely, or not after the next start."""
     book, tls, admin_token = parts.files.book, parts.files.tls, parts.files.admin_token
@@ -396,5 +392,7 @@ def _warnings(settings: Settings, parts: _Parts) -> Mapping[str, str]:
         "capture": parts.capture.warning(),
         "log": logs.problem(),
         "database": parts.log.problem(),
+        # What all bridges suffer is no reason to send their reads elsewhere.
+        "journal": parts.journal.problem() if parts.journal.is_shared else None,
     }
     return {name: warning for name, warning in told.items() if warning}
