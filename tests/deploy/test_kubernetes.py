@@ -8,8 +8,10 @@ from urllib.parse import urlsplit
 
 import aiohttp
 import pytest
+import trustme
 import yaml
 
+from bridge.server.service import running
 from bridge.settings import PREFIX, Settings, WrongSetting
 from tests.support.deployed import (
     DEPLOY,
@@ -20,6 +22,7 @@ from tests.support.deployed import (
     needs,
     said_by,
 )
+from tests.support.kubernetes import SecretVolume
 from tests.support.running import LOOPBACK, running_service
 from tests.support.upstream import ScriptedUpstream
 
@@ -181,6 +184,41 @@ def test_every_file_that_a_setting_names_is_mounted(settings: Settings) -> None:
     }
 
 
+async def test_a_bridge_runs_with_what_a_pod_has(
+    settings: Settings, upstream: ScriptedUpstream, postgres: str, tmp_path: Path
+) -> None:
+    """Secrets as they are mounted, the database, TLS on both sides, and what asks the admin side."""
+    mounted = {each["name"]: each for each in POD["volumes"]}
+    issued = trustme.CA().issue_cert(LOOPBACK)
+    token = "a" * 64
+    token_file = {"admin-token": f"{token}\n"}
+    secrets = SecretVolume(tmp_path / "secrets", **token_file, **{"database-key": f"{'0' * 64}\n"})
+    certificate = issued.cert_chain_pems[0].bytes().decode()
+    key = issued.private_key_pem.bytes().decode()
+    tls = SecretVolume(tmp_path / "tls", **{"tls.crt": certificate, "tls.key": key})
+    assert {mounted[each]["secret"]["defaultMode"] for each in ("secrets", "tls")} == {0o440}
+    in_the_pod = {
+        "host": LOOPBACK, "port": 0, "admin_port": 0, "upstream": upstream.base_url,
+        "database": postgres, "journal": tmp_path / "not-used.sqlite",
+        "database_key": secrets / "database-key",
+        "admin_bearer_token": f"file:{secrets / 'admin-token'}",
+        "tls_certificate": tls / "tls.crt", "tls_key": tls / "tls.key",
+    }  # fmt: skip
+    async with (
+        running(settings.model_copy(update=in_the_pod)) as service,
+        aiohttp.ClientSession(f"https://{LOOPBACK}:{service.admin_port}") as session,
+    ):
+        for probe in PROBES:
+            path = BRIDGE[probe]["httpGet"]["path"]
+            async with session.get(path, ssl=False) as response:
+                assert response.status == 200, probe
+        for shown, status in ((token, 200), ("b" * 64, 401)):
+            headers = {"Authorization": f"Bearer {shown}"}
+            async with session.get("/metrics", ssl=False, headers=headers) as response:
+                assert response.status == status
+    assert not (tmp_path / "not-used.sqlite").exists()
+
+
 def test_ports_are_those_that_the_bridge_listens_on(settings: Settings) -> None:
     ports = {each["name"]: each["containerPort"] for each in BRIDGE["ports"]}
     assert ports == {"https": settings.port, "admin": settings.admin_port}
@@ -248,7 +286,7 @@ def test_a_pod_may_do_nothing_that_it_need_not() -> None:
 def test_variables_of_services_are_not_taken_for_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     assert POD["enableServiceLinks"] is False
     linked = {f"{PREFIX}PORT": "tcp://10.0.0.7:443"}
-    with pytest.raises(WrongSetting, match="port: must be a whole number"):
+    with pytest.raises(WrongSetting, match="enableServiceLinks"):
         loaded({**variables(**HAND_FILLED), **linked}, monkeypatch)
 
 
