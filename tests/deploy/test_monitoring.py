@@ -1,8 +1,11 @@
 """deploy/prometheus and deploy/grafana: each alert tried, and every metric one that there is."""
 
+import asyncio
 import json
 import re
+import shutil
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import reduce
 from pathlib import Path
 from typing import Any
@@ -14,6 +17,7 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.support.deployed import DEPLOY, documents, needs, said_by
+from tests.support.gateways import free_port
 from tests.support.running import LOOPBACK, running_service
 from tests.support.upstream import ScriptedUpstream, page
 from tests.support.writing import SEND, hello
@@ -146,6 +150,57 @@ def families(text: str) -> tuple[set[str], dict[str, set[str]]]:
             names.add(sample.name)
             labels.setdefault(sample.name, set()).update(sample.labels)
     return names, labels
+
+
+@needs("prometheus")
+async def test_prometheus_itself_sees_a_bridge_by_this_configuration(
+    upstream: ScriptedUpstream, tmp_path: Path
+) -> None:
+    token = tmp_path / "token"
+    token.touch(0o600)
+    token.write_text(f"{'a' * 64}\n")
+    shutil.copy(PROMETHEUS / "rules.yml", tmp_path)
+    port = free_port()
+    # As in the composition: off the loopback, in the clear, from an address that is trusted.
+    as_composed = {
+        "admin_host": "0.0.0.0",
+        "admin_bearer_token": f"file:{token}",
+        "trusted_proxies": (LOOPBACK,),
+    }
+    async with running_service(upstream.base_url, account_id=1000, **as_composed) as (service, _):
+        (config,) = documents(PROMETHEUS / "prometheus.yml")
+        (job,) = config["scrape_configs"]
+        job["authorization"]["credentials_file"] = str(token)
+        job["static_configs"] = [{"targets": [f"{LOOPBACK}:{service.admin_port}"]}]
+        config["global"] = {"scrape_interval": "200ms", "evaluation_interval": "200ms"}
+        (tmp_path / "prometheus.yml").write_text(yaml.safe_dump(config))
+        prometheus = await asyncio.create_subprocess_exec(
+            "prometheus",
+            f"--config.file={tmp_path}/prometheus.yml",
+            f"--storage.tsdb.path={tmp_path}/data",
+            f"--web.listen-address={LOOPBACK}:{port}",
+            stderr=asyncio.subprocess.DEVNULL,
+        )
+        try:
+            async with aiohttp.ClientSession(f"http://{LOOPBACK}:{port}") as session:
+
+                async def asked(query: str) -> list[Any]:
+                    with suppress(aiohttp.ClientError):
+                        async with session.get("/api/v1/query", params={"query": query}) as answer:
+                            found = (await answer.json()).get("data", {}).get("result", [])
+                            return [each["value"][1] for each in found]
+                    return []
+
+                while await asked('up{job="harvest-bridge"}') != ["1"]:
+                    pass  # the test's own timeout is the limit
+                assert await asked("count(harvest_bridge_build_info)") == ["1"]
+                async with session.get("/api/v1/rules") as answer:
+                    groups = (await answer.json())["data"]["groups"]
+        finally:
+            prometheus.terminate()
+            await prometheus.wait()
+    assert {rule["name"] for group in groups for rule in group["rules"]} == ALERTS.keys()
+    assert {rule["health"] for group in groups for rule in group["rules"]} <= {"ok", "unknown"}
 
 
 @needs("promtool")
