@@ -53,11 +53,17 @@ def test_every_variable_is_a_setting_that_the_loader_takes(
     assert not settings.admin_is_on_loopback
 
 
-def test_there_are_two_bridges_that_differ_in_nothing_but_addresses_and_state() -> None:
+def test_there_are_two_bridges_that_differ_in_nothing_but_their_addresses() -> None:
     one, two = (dict(each) for each in BRIDGES.values())
     for each in (one, two):
-        del each["networks"], each["volumes"]
+        del each["networks"]
     assert one == two
+
+
+@pytest.mark.parametrize("bridge", BRIDGES)
+def test_a_bridge_keeps_nothing_in_its_container(bridge: str) -> None:
+    assert "volumes" not in BRIDGES[bridge]
+    assert [mount.partition(":")[0] for mount in BRIDGES[bridge]["tmpfs"]] == ["/tmp"]
 
 
 def test_who_must_put_something_in_is_told_so() -> None:

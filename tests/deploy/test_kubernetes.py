@@ -267,6 +267,12 @@ def test_the_user_is_that_of_the_image() -> None:
     assert security["fsGroup"] == security["runAsGroup"]
 
 
+def test_a_bridge_keeps_nothing_in_its_pod() -> None:
+    written = {each["name"] for each in POD["volumes"] if "emptyDir" in each}
+    mounts = {each["name"]: each["mountPath"] for each in BRIDGE["volumeMounts"]}
+    assert [mounts[each] for each in written] == ["/tmp"]
+
+
 def test_secrets_are_readable_to_the_bridges_group_and_nobody_else() -> None:
     modes = [each["secret"]["defaultMode"] for each in POD["volumes"] if "secret" in each]
     assert modes == [0o440, 0o440]
