@@ -4,8 +4,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 TOOLS := .venv-audit
-PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check
-# A Python newer than those of the lock takes what is newest instead; so does `make LOCKED=no …`.
+PIP_OPTIONS := --quiet --disable-pip-version-check
+# Whatever is not in the lock is not installed.
+AS_LOCKED := $(PIP_OPTIONS) --no-deps --require-hashes --requirement
+# Of a Python that is newer than the lock, it may have no wheels: that takes the newest of what
+# pyproject.toml allows, as pip does for users. So does `make LOCKED=no …`.
 LOCKED ?= $(shell $(PYTHON) -c 'import sys; print("yes" if sys.version_info < (3, 15) else "no")')
 # A process a core; who has nothing left to do takes over what others have not begun.
 PARALLEL := --numprocesses=auto --dist=worksteal
@@ -23,25 +26,24 @@ help:
 	@echo "make bench   install, measure speed and memory"
 	@echo "make picture install, take the picture of the dashboard anew (needs chromium)"
 	@echo "make format  let ruff rewrite the code"
-	@echo "make lock    write what is tested anew into requirements/; UPGRADE=yes takes the newest"
+	@echo "make lock    make what is tested fit pyproject.toml (requirements/); UPGRADE=yes: the newest"
 	@echo "make build   make wheel and sdist in dist/"
 	@echo "make sbom    that, and list what an installation holds in dist/harvest-bridge.cdx.json"
-	@echo "make audit   that, check wheel and sdist, and look known vulnerabilities up (internet)"
+	@echo "make audit   that, check wheel and sdist, look up known vulnerabilities (needs the internet)"
 	@echo "make clean   remove everything that was made here"
 
 # What is tested is locked, by hashes: the tests pass on a fresh machine next year as they do today,
-# whatever the dependencies have released since. A Python that is newer than the lock was tried with
-# gets the newest that pyproject.toml allows, which may be all that has wheels for it.
+# whatever the dependencies have released since.
 $(INSTALLED): pyproject.toml requirements/dev.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 		|| { echo "harvest-bridge needs Python 3.11 or newer: make PYTHON=python3.12 …" >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 ifeq ($(LOCKED),no)
-	$(PIP) --upgrade 'pip>=25.1'
-	$(PIP) --editable . --group dev
+	$(BIN)/python -m pip install $(PIP_OPTIONS) --upgrade 'pip>=25.1'
+	$(BIN)/python -m pip install $(PIP_OPTIONS) --editable . --group dev
 else
-	$(PIP) --no-deps --require-hashes --requirement requirements/dev.txt
-	$(PIP) --no-deps --no-build-isolation --editable .
+	$(BIN)/python -m pip install $(AS_LOCKED) requirements/dev.txt
+	$(BIN)/python -m pip install $(PIP_OPTIONS) --no-deps --no-build-isolation --editable .
 endif
 	@touch $@
 
@@ -50,8 +52,7 @@ demo: $(INSTALLED)
 
 $(TOOLS)/.installed: requirements/audit.txt
 	$(PYTHON) -m venv $(TOOLS)
-	$(TOOLS)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps \
-		--require-hashes --requirement $<
+	$(TOOLS)/bin/python -m pip install $(AS_LOCKED) $<
 	@touch $@
 
 # Keeps what still fits; `make lock UPGRADE=yes` takes the newest of all. No index is written down:
@@ -75,10 +76,8 @@ build: $(INSTALLED)
 DEPLOYED := build/deployed
 sbom: build $(TOOLS)/.installed
 	$(PYTHON) -m venv --clear --without-pip $(DEPLOYED)
-	$(BIN)/python -m pip --python $(DEPLOYED) install --quiet --disable-pip-version-check --no-deps \
-		--require-hashes --requirement requirements/run-time.txt
-	$(BIN)/python -m pip --python $(DEPLOYED) install --quiet --disable-pip-version-check --no-deps \
-		dist/*.whl
+	$(BIN)/python -m pip --python $(DEPLOYED) install $(AS_LOCKED) requirements/run-time.txt
+	$(BIN)/python -m pip --python $(DEPLOYED) install $(PIP_OPTIONS) --no-deps --no-index dist/*.whl
 	sed "s/^dynamic = .*/version = \"$$($(BIN)/python -m hatchling version)\"/" pyproject.toml \
 		> build/pyproject.toml
 	env -u SOURCE_DATE_EPOCH $(TOOLS)/bin/cyclonedx-py environment --pyproject build/pyproject.toml \
@@ -90,7 +89,7 @@ audit: sbom
 	$(TOOLS)/bin/twine check --strict dist/*.whl dist/*.tar.gz
 	$(TOOLS)/bin/pip-audit --strict --disable-pip --require-hashes \
 		--requirement requirements/run-time.txt --requirement requirements/build.txt \
-		|| { echo "make audit: NOT PASSED: something is vulnerable, or was not audited: see above" >&2; exit 1; }
+		|| { echo "NOT PASSED: vulnerable, or not audited at all, as it says above" >&2; exit 1; }
 
 test: $(INSTALLED)
 	$(BIN)/python -m pytest $(PARALLEL)
@@ -116,4 +115,4 @@ format: $(INSTALLED)
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) $(TOOLS) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf .venv .venv-* build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
