@@ -22,7 +22,6 @@ import structlog
 
 from bridge.record.journal.rules import LEAST_RETENTION, NO_TURN, JournalError, Store, Turn
 from bridge.record.journal.sqlite import opened_file
-from bridge.record.log.database import shown
 from bridge.v2.clock import V2Clock
 from bridge.v2.writes import Intent, Outcome, Write
 
@@ -81,7 +80,7 @@ class Journal:
         self.is_shared = isinstance(where, str)
         """Whether other bridges may have it, too."""
         self._where = where
-        self._name = shown(where) if isinstance(where, str) else where
+        self._name = _shown(where) if isinstance(where, str) else where
         self._window = window
         self._clock = clock
         self._loop = asyncio.get_running_loop()
@@ -404,17 +403,23 @@ class Journal:
         round trip takes longer than the statement.
         """
         answers: list[Any] = []
-        for is_together, operations in groupby(batch, lambda each: each.stage == "together"):
-            if is_together:
+        for stage, operations in groupby(batch, lambda each: each.stage):
+            if stage == "together" and store.is_shared:
                 with store.together():
                     begun = [self._attempt(each.change, store) for each in operations]
+                answers += [self._finish(each, store) for each in begun]
+            elif stage == "together":
                 answers += [
-                    each if isinstance(each, JournalError) else self._attempt(_finish(each), store)
-                    for each in begun
+                    self._finish(self._attempt(each.change, store), store) for each in operations
                 ]
             else:
                 answers += [self._attempt(each.change, store) for each in operations]
         return answers
+
+    def _finish(self, begun: Any, store: Store) -> Any:  # noqa: ANN401 - what came of a change
+        if isinstance(begun, JournalError):
+            return begun
+        return self._attempt(lambda _: begun(), store)
 
     def _fail(self, error: Exception) -> JournalError:
         failure = self._error(error)
@@ -440,12 +445,15 @@ class Journal:
             self._loop.call_soon_threadsafe(_give, answers)
 
 
+def _shown(database: str) -> str:
+    # SQLAlchemy takes long to import, and a file needs none of it.
+    from bridge.record.log.database import shown  # noqa: PLC0415
+
+    return shown(database)
+
+
 def _nothing(_: Store) -> None:
     """Of an operation outside of transactions, which says all by what it has to give."""
-
-
-def _finish(begun: Callable[[], Any]) -> _Change:
-    return lambda _: begun()
 
 
 def _give(answers: Sequence[tuple[asyncio.Future[Any] | None, Any]]) -> None:

@@ -387,7 +387,7 @@ class ServerStore(Store):
         self._backend = others["backend"]
         if others["number"]:
             raise Pooled(self.where)
-        if self._backend != connection.info.backend_pid:  # there is a pooler
+        if _has_pooler(connection, self._backend):
             with psycopg.connect(**self._parameters, row_factory=dict_row) as other:
                 theirs = other.execute("SELECT pg_backend_pid() AS backend").fetchall()
                 # It is in a transaction, so nobody else can be given that process meanwhile.
@@ -648,6 +648,11 @@ def _upgrade(connection: psycopg.Connection[DictRow], where: Path | str, *, make
                 connection.execute(statement)
         connection.execute("DELETE FROM journal_version")
         connection.execute("INSERT INTO journal_version VALUES (%s)", [len(_STEPS)])
+
+
+def _has_pooler(connection: psycopg.Connection[DictRow], backend: int | None) -> bool:
+    """Tell whether who has answered to us is not who does what we ask for."""
+    return connection.info.backend_pid != backend
 
 
 def parameters(database: str) -> dict[str, Any]:
