@@ -96,14 +96,15 @@ async def _measure(store: str, where: str | Path, number: int, seconds: float) -
 
 def _apart(checkout: Path, store: str, where: str | Path, number: int, seconds: float) -> str:
     """Measure the journal of a checkout in a process of its own; return its figures as JSON."""
-    command = [checkout / ".venv" / "bin" / "python", __file__, "--one", store, str(where)]
-    return subprocess.run(
-        [*command, str(number), "--seconds", str(seconds)],
+    python = str(checkout / ".venv" / "bin" / "python")
+    done = subprocess.run(
+        [python, __file__, "--one", store, str(where), str(number), "--seconds", str(seconds)],
         env={**os.environ, "PYTHONPATH": f"{checkout}:{_HERE}"},
         stdout=subprocess.PIPE,
         check=True,
         text=True,
-    ).stdout
+    )
+    return done.stdout
 
 
 _HERE = Path(__file__).resolve().parents[2]
@@ -146,7 +147,9 @@ def main() -> None:
     if options.one:
         store, text, number = options.one
         where = text if "://" in text else Path(text)
-        sys.stdout.write(json.dumps(asyncio.run(_measure(store, where, int(number), options.seconds))))
+        sys.stdout.write(
+            json.dumps(asyncio.run(_measure(store, where, int(number), options.seconds)))
+        )
         return
     stores = options.store or list(JOURNALS)
     with TemporaryDirectory(dir=options.folder) as made:

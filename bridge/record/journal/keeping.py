@@ -20,7 +20,14 @@ from typing import Any, Literal
 
 import structlog
 
-from bridge.record.journal.rules import LEAST_RETENTION, NO_TURN, JournalError, Store, Turn
+from bridge.record.journal.rules import (
+    LEAST_RETENTION,
+    NO_TURN,
+    Entry,
+    JournalError,
+    Store,
+    Turn,
+)
 from bridge.record.journal.sqlite import opened_file
 from bridge.v2.clock import V2Clock
 from bridge.v2.writes import Intent, Outcome, Write
@@ -161,10 +168,11 @@ class Journal:
                 begun.clear()  # the id that it would have had becomes another's
 
         try:
-            return await self._done(begin, otherwise=forget, stage="together")
+            intent: Intent | None = await self._done(begin, otherwise=forget, stage="together")
         except asyncio.CancelledError:
             self._queue.put(_Operation(withdraw, withdraw))
             raise
+        return intent
 
     async def settle(
         self, intent_id: int, outcome: Outcome, made_id: int | None = None, *, found: bool = False
@@ -192,9 +200,12 @@ class Journal:
             if not settle_alone(store):
                 store.put_back(intent_id, Outcome.UNKNOWN, now)
 
+        said: bool
         if found:
-            return await self._done(settle_alone, otherwise=make_good)
-        return await self._done(settle, otherwise=make_good, stage="together")
+            said = await self._done(settle_alone, otherwise=make_good)
+        else:
+            said = await self._done(settle, otherwise=make_good, stage="together")
+        return said
 
     async def delivered(self, intent_id: int) -> None:
         """Note that the client has been told what the intent made. Does not wait for the disk.
@@ -249,7 +260,8 @@ class Journal:
 
     async def unsettled(self) -> tuple[Intent, ...]:
         """Return the intents that are open or unknown, oldest first."""
-        return await self._done(lambda store: tuple(entry.intent for entry in store.unsettled()))
+        entries: tuple[Entry, ...] = await self._done(Store.unsettled)
+        return tuple(entry.intent for entry in entries)
 
     def problem(self) -> str | None:
         """Return why the last commit failed, on one line; None when it did not.

@@ -67,6 +67,10 @@ REFRESH = 2.0
 GIVE_WAY = 0.25
 """Seconds in which a bridge does not ask for a turn that it has had, and another waits for."""
 
+FORGOTTEN = 60.0
+"""Seconds after its call's time in which a bridge has said of a write how it came out, or never will:
+else it would be in the way of equal ones elsewhere as long as the bridge lives."""
+
 # A bridge's own session holds the lock of its life as long as it lives, or the server believes so.
 _LIVES_YET = f"""
     EXISTS (
@@ -113,7 +117,10 @@ _SERVERS = Dialect(
     is_mine="life = :life AND nonce = coalesce(:nonce, nonce)",
     may_settle="(:by_operator OR life = :life OR (:outcome = 'done' AND outcome <> 'done'))",
     # Locks are lost by bridges that live, too: when the server starts anew, or a connection breaks.
-    is_interrupted=f"life <> :life AND until < {_NOW} AND NOT {_LIVES_YET.format('life')}",
+    is_interrupted=f"""(
+        (life <> :life AND until < {_NOW} AND NOT {_LIVES_YET.format("life")})
+        OR (life = :life AND until < {_NOW} - {FORGOTTEN})
+    )""",
     more_interrupted=", life = NULL",
     prune_limit="LIMIT 5000",
 )
@@ -363,18 +370,18 @@ class ServerStore(Store):
         if self._life is not None:
             # A database that was put back to an earlier state gives a number twice.
             found = connection.execute(
-                "SELECT id FROM lives WHERE id = %s AND began_at = %s", self._life
+                "SELECT id, began_at FROM lives WHERE id = %s AND began_at = %s", self._life
             ).fetchone()
-        if found is None:
-            made = connection.execute(
+        if found is not None:
+            connection.execute(_END_EARLIER, [found["id"]])
+        else:
+            found = connection.execute(
                 "INSERT INTO lives (host, pid) VALUES (%s, %s) RETURNING id, began_at",
                 [socket.gethostname()[:200], os.getpid()],
             ).fetchone()
-            assert made is not None  # noqa: S101 - just inserted
-            self._life = made["id"], made["began_at"]
-        else:
-            connection.execute(_END_EARLIER, [self._life[0]])
-        connection.execute("SELECT pg_advisory_lock(%s, %s)", [_LIVES, self._life[0]])
+            assert found is not None  # noqa: S101 - just inserted
+            self._life = found["id"], found["began_at"]
+        connection.execute("SELECT pg_advisory_lock(%s, %s)", [_LIVES, found["id"]])
 
     # Behind a pooler in transaction mode, a statement is done by any of the server's processes, and
     # locks of sessions are nobody's: two bridges could hold one turn.

@@ -440,7 +440,9 @@ class Store(ABC):
         """Do as `Journal.settle`; what is returned finishes it, as with `begin`.
 
         That raises `JournalError` if there is no such intent. What was `found` must not be settled
-        `together` with others: they could not see each other's claims. Where another bridge has taken it up since, only that it is done still counts, unless
+        `together` with others: they could not see each other's claims.
+
+        Where another bridge has taken it up since, only that it is done still counts, unless
         somebody has seen to it that it is as it was.
         """
         given = {"id": intent_id, "made_id": made_id, "margin": CLAIM_MARGIN // _MICROSECOND}
