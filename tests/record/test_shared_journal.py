@@ -416,8 +416,10 @@ class TestCutConnections:
     ) -> None:
         journal = await bridges.one()
         cut(database)
-
         assert (await begun(journal)).outcome is Outcome.OPEN
+
+        cut(database)
+        assert await journal.take_turn(Turn([1]), at_once())
 
     async def test_an_outcome_may_be_recorded_twice_if_the_answer_was_lost(
         self, bridges: Bridges, database: str, monkeypatch: pytest.MonkeyPatch

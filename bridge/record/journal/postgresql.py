@@ -68,8 +68,8 @@ GIVE_WAY = 0.25
 """Seconds in which a bridge does not ask for a turn that it has had, and another waits for."""
 
 FORGOTTEN = 60.0
-"""Seconds after its call's time in which a bridge has said of a write how it came out, or never will:
-else it would be in the way of equal ones elsewhere as long as the bridge lives."""
+"""Seconds after its call's time in which a bridge has said how a write came out, or never will: else
+it would be in the way of equal ones elsewhere as long as the bridge lives."""
 
 # A bridge's own session holds the lock of its life as long as it lives, or the server believes so.
 _LIVES_YET = f"""
@@ -461,21 +461,31 @@ class ServerStore(Store):
 
     def take_turns(self, turns: Sequence[Turn]) -> list[bool]:
         """Take all keys of a turn, or none, and let the others know that they are waited for."""
-        with self._session():
+        with self._session() as connection:
             self._turns.update(turns)
-            now = time.monotonic()
-            wanted = []
-            for turn in turns:
-                missing = [key for key in turn.keys if key not in turn.taken]
-                if not any(self._give_way.get(key, now) > now for key in missing):
-                    wanted.append((turn, missing))
-            self._take(wanted)
-            self._wait_no_more([turn for turn, missing in wanted if turn.taken.issuperset(missing)])
-            missed = [each for each in wanted if not each[0].taken.issuperset(each[1])]
-            waiting = [(turn, set(missing) - turn.taken) for turn, missing in missed]
-            self._give([(turn, turn.taken.intersection(missing)) for turn, missing in missed])
-            self._wait(waiting)
+            try:
+                self._take_or_wait(turns)
+            except psycopg.OperationalError:
+                if not connection.broken:
+                    raise
+                # What was locked in a session that is broken is locked no more.
+                self._connect()
+                self._take_or_wait(turns)
             return [turn.taken.issuperset(turn.keys) for turn in turns]
+
+    def _take_or_wait(self, turns: Sequence[Turn]) -> None:
+        now = time.monotonic()
+        wanted = []
+        for turn in turns:
+            missing = [key for key in turn.keys if key not in turn.taken]
+            if not any(self._give_way.get(key, now) > now for key in missing):
+                wanted.append((turn, missing))
+        self._take(wanted)
+        self._wait_no_more([turn for turn, missing in wanted if turn.taken.issuperset(missing)])
+        missed = [each for each in wanted if not each[0].taken.issuperset(each[1])]
+        waiting = [(turn, set(missing) - turn.taken) for turn, missing in missed]
+        self._give([(turn, turn.taken.intersection(missing)) for turn, missing in missed])
+        self._wait(waiting)
 
     def _take(self, wanted: Sequence[_Keys]) -> None:
         for (turn, key), taken in self._locks("pg_try_advisory_lock(key)", wanted):
