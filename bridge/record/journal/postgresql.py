@@ -68,8 +68,8 @@ GIVE_WAY = 0.25
 """Seconds in which a bridge does not ask for a turn that it has had, and another waits for."""
 
 FORGOTTEN = 60.0
-"""Seconds after its call's time in which a bridge has said how a write came out, or never will: else
-it would be in the way of equal ones elsewhere as long as the bridge lives."""
+"""Seconds after its call's time in which a bridge has said how a write came out, or never will. It
+would be in the way of equal ones elsewhere as long as the bridge lives."""
 
 # A bridge's own session holds the lock of its life as long as it lives, or the server believes so.
 _LIVES_YET = f"""
