@@ -74,12 +74,15 @@ def _lasting_port() -> int:
 class BridgeProcess:
     """One bridge: life after life, on one port and with one journal."""
 
-    def __init__(self, directory: Path, upstream: str) -> None:
+    def __init__(self, directory: Path, upstream: str, *options: str) -> None:
+        """Keep its files in `directory`; of `options`, the last of a name counts."""
         self.journal = directory / "journal.sqlite"
         self.lines: list[Line] = []
         """All that it has logged."""
         self.port = _lasting_port()
+        self.admin_port = _lasting_port()
         self._upstream = upstream
+        self._options = options
         self._book = directory / "book.toml"
         self._smaller_book = directory / "smaller-book.toml"
         self._process: asyncio.subprocess.Process | None = None
@@ -102,9 +105,10 @@ class BridgeProcess:
             f"--journal={self.journal}",
             f"--database={self.journal.with_name('log.sqlite')}",
             f"--port={self.port}",
-            "--admin-port=0",
+            f"--admin-port={self.admin_port}",
             "--call-timeout=3",
             "--throttle-wait=2",
+            *self._options,
             env=_ENVIRONMENT,
             stderr=asyncio.subprocess.PIPE,
             limit=_LONGEST_LINE,
@@ -198,9 +202,11 @@ class BridgeProcess:
 
 
 @asynccontextmanager
-async def running_bridge_process(directory: Path, upstream: str) -> AsyncIterator[BridgeProcess]:
+async def running_bridge_process(
+    directory: Path, upstream: str, *options: str
+) -> AsyncIterator[BridgeProcess]:
     """Run a bridge to `upstream` which keeps its files in `directory`."""
-    bridge = BridgeProcess(directory, upstream)
+    bridge = BridgeProcess(directory, upstream, *options)
     try:
         await bridge.start()
         yield bridge
