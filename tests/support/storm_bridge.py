@@ -74,9 +74,15 @@ def _lasting_port() -> int:
 class BridgeProcess:
     """One bridge: life after life, on one port and with one journal."""
 
-    def __init__(self, directory: Path, upstream: str, *options: str) -> None:
-        """Keep its files in `directory`; of `options`, the last of a name counts."""
+    def __init__(
+        self, directory: Path, upstream: str, *options: str, database: str | None = None
+    ) -> None:
+        """With the URL of a `database`, it shares its journal with others; by default, it does not.
+
+        Those have one `directory`, and so one book and key. Of `options`, the last of a name counts.
+        """
         self.journal = directory / "journal.sqlite"
+        self.database = database
         self.lines: list[Line] = []
         """All that it has logged."""
         self.port = _lasting_port()
@@ -103,7 +109,8 @@ class BridgeProcess:
             "--contact=tests@example.com",
             f"--upstream={self._upstream}",
             f"--journal={self.journal}",
-            f"--database={self.journal.with_name('log.sqlite')}",
+            f"--database={self.database or self.journal.with_name('log.sqlite')}",
+            f"--database-key={self.journal.with_name('log.key')}",
             f"--port={self.port}",
             f"--admin-port={self.admin_port}",
             "--call-timeout=3",
@@ -172,7 +179,7 @@ class BridgeProcess:
         process = await asyncio.create_subprocess_exec(
             *_COMMAND,
             "journal",
-            f"--journal={self.journal}",
+            f"--database={self.database}" if self.database else f"--journal={self.journal}",
             *arguments,
             env=_ENVIRONMENT,
             stdout=asyncio.subprocess.PIPE,
