@@ -112,14 +112,20 @@ class FrontedStorm(Storm):
         await self.at_some_moment(dice)
         await self.bridges[place].kill()
         await self.at_some_moment(dice)
-        await self.bridges[place].start()
+        await self._bring_back(place)
 
     async def drain_a_bridge(self, place: int, dice: Random) -> None:
         """Have one stop at any moment, and start it again."""
         await self.at_some_moment(dice)
         assert await self.bridges[place].end(signal.SIGTERM) == 0
         await self.at_some_moment(dice)
-        await self.bridges[place].start()
+        await self._bring_back(place)
+
+    async def _bring_back(self, place: int) -> None:
+        """Start one, and wait until the front calls it: nobody should stop the other sooner."""
+        bridge = self.bridges[place]
+        await bridge.start()
+        await bridge.told(lambda line: line["event"] in {"legacy_call", "client_gone"})
 
     async def rage(
         self,
