@@ -147,6 +147,11 @@ class BridgeProcess:
         told.add_done_callback(lambda done: done.cancelled() or done.exception())
         return told
 
+    def tell(self, which: signal.Signals) -> None:
+        """Send it a signal that does not end it."""
+        assert self._process is not None
+        self._process.send_signal(which)
+
     async def end(self, how: signal.Signals) -> int:
         """Send it a signal and return its exit status when it has ended."""
         assert self._process is not None

@@ -169,8 +169,8 @@ _RECEIVE = """
         delivered, request_id, by_v2, touched_by_v2, moved_from
     )
     SELECT :account_id, :resource, :path, :fingerprint, :likeness, :intended_at, :touched_at,
-        :outcome, :made_id, CAST(:delivered AS boolean), :request_id, CAST(:by_v2 AS boolean),
-        CAST(:touched_by_v2 AS boolean), CAST(:id AS bigint)
+        :outcome, :made_id, :delivered, :request_id, :by_v2,
+        :touched_by_v2, CAST(:id AS bigint)
     WHERE NOT EXISTS (
         SELECT 1 FROM intents AS moved
         WHERE moved.account_id = :account_id AND moved.fingerprint = :fingerprint
@@ -493,7 +493,9 @@ class ServerStore(Store):
             number = 0
             for row in intents:
                 outcome = "unknown" if row["outcome"] == "open" else row["outcome"]
-                number += self.execute(_RECEIVE, {**row, "outcome": outcome}).rowcount
+                truths = {name: bool(row[name]) for name in ("delivered", "by_v2", "touched_by_v2")}
+                given = {**row, **truths, "outcome": outcome}
+                number += self.execute(_RECEIVE, given).rowcount
             for row in accepted:
                 self.execute(self._said.accept, {**row, "now": row["accepted_at"]})
         return number
