@@ -211,6 +211,26 @@ async def curl(front: TlsFront, path: str, *arguments: str) -> bytes:
     return said
 
 
+class TestSecondTries:
+    """A bridge that is about to stop says 503: a read may be served by the other, a write is not sent
+    again by a front."""
+
+    @pytest.mark.parametrize(
+        ("call", "again"), [(head(), True), (post(), False), (head("DELETE"), False)]
+    )
+    async def test_of_what_was_refused(self, fronted: Fronted, call: bytes, again: bool) -> None:
+        await fronted.v2.add_rule(fault="throttle", retry_after=60)
+
+        answer = await fronted.front.raw(call)
+
+        assert statuses(answer) == [503]
+        assert b"\r\nRetry-After: " in answer
+        assert_valid(answer.partition(b"\r\n\r\n")[2], "errors")
+        served = fronted.log.lines("legacy_call")
+        assert (len(served) > 1) is again
+        assert {line["status"] for line in served} == {503}
+
+
 class TestWhoCalls:
     async def test_what_a_client_says_of_itself_does_not_count(self, fronted: Fronted) -> None:
         forged = (
@@ -360,7 +380,7 @@ class TestABridgeGoes:
                 return told
 
             reading = [asyncio.create_task(read_on()) for _ in range(4)]
-            for place in (0, 1, 0):
+            for place in (0, 1):
                 assert await both.bridges[place].end(signal.SIGTERM) == 0
                 await both.bridges[place].start()
             over.set()
