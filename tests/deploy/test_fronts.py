@@ -212,11 +212,12 @@ async def curl(front: TlsFront, path: str, *arguments: str) -> bytes:
 
 
 class TestSecondTries:
-    """A bridge that is about to stop says 503: a read may be served by the other, a write is not sent
-    again by a front."""
+    """A bridge that is about to stop says 503: a read is asked for again, a write is not."""
 
     @pytest.mark.parametrize(
-        ("call", "again"), [(head(), True), (post(), False), (head("DELETE"), False)]
+        ("call", "again"),
+        [(head(), True), (post(), False), (head("DELETE"), False)],
+        ids=["GET", "POST", "DELETE"],
     )
     async def test_of_what_was_refused(self, fronted: Fronted, call: bytes, again: bool) -> None:
         await fronted.v2.add_rule(fault="throttle", retry_after=60)
