@@ -106,7 +106,7 @@ async def having_bridges(directory: Path, database: str | None, number: int) -> 
         pair = Pair(moments, sandbox)
         try:
             for _ in range(number):
-                pair.bridges.append(BridgeProcess(directory, sandbox.base_url, database))
+                pair.bridges.append(BridgeProcess(directory, sandbox.base_url, database=database))
             yield pair
         finally:
             for bridge in pair.bridges:
