@@ -381,13 +381,13 @@ class Journal:
         try:
             with store.transaction():
                 store.place(now)
-                store.refresh(now)
                 self._since_pruning += len(batch)
                 if self._since_pruning >= PRUNE_EVERY and now.by_v2:
                     store.prune(now.at - self._retention)
                     self._since_pruning = 0
                 for change in self._overdue:
                     self._attempt(change, store)
+                store.refresh(now)  # last: it takes what nobody has settled by then for forgotten
                 answers = self._do(store, batch)
                 if self._problem:
                     store.probe()
