@@ -1,6 +1,8 @@
 """schemas/README.md is true: its tables are the code's, and every citation of it leads somewhere."""
 
+import ast
 import re
+from collections.abc import Iterator
 from enum import StrEnum
 from importlib import import_module
 from pathlib import Path
@@ -36,6 +38,7 @@ REPOSITORY = Path(__file__).parent.parent
 CONTRACT = (REPOSITORY / "schemas" / "README.md").read_text()
 README = (REPOSITORY / "README.md").read_text()
 LOG = (REPOSITORY / "docs" / "log.md").read_text()
+LEVELS = {"info": "info", "warning": "warning", "error": "error", "exception": "error"}
 SOURCES = sorted([*REPOSITORY.glob("bridge/**/*.py"), *REPOSITORY.glob("tests/**/*.py")])
 
 
@@ -264,6 +267,30 @@ def test_the_statuses_of_outcomes() -> None:
     assert {status: outcome_of(status) for status in statuses} == told
     assert outcome_of(200) == outcome_of(201) == "served"
     assert outcome_of(None) == "gone"
+
+
+def events_that_are_logged() -> Iterator[tuple[str, str]]:
+    """Return each event that a logger is told, with its level."""
+    for path in REPOSITORY.glob("bridge/**/*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            match node:
+                case ast.Call(ast.Attribute(logger, method), [event, *_]) if (
+                    method in LEVELS and re.search(r"_log$|get_logger\(", ast.unparse(logger))
+                ):
+                    for each in ast.walk(event):
+                        if isinstance(each, ast.Constant):
+                            yield str(each.value), LEVELS[method]
+
+
+def test_the_other_lines_of_the_log() -> None:
+    told = {
+        (event, level)
+        for events, levels, _ in rows("event", "level", "meaning", within=LOG)
+        for event in events.split("`, `")
+        for level in levels.split(", ")
+    }
+
+    assert told == {*events_that_are_logged(), ("log_lines_lost", "warning")}
 
 
 def test_how_many_are_told_apart_in_a_day() -> None:
