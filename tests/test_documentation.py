@@ -270,7 +270,7 @@ def test_the_statuses_of_outcomes() -> None:
 
 
 def events_that_are_logged() -> Iterator[tuple[str, str]]:
-    """Return each event that a logger is told, with its level."""
+    """Yield each event that a logger is told, with its level."""
     for path in REPOSITORY.glob("bridge/**/*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             match node:
