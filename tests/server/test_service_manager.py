@@ -14,6 +14,7 @@ from uuid import uuid4
 
 import aiohttp
 import pytest
+import structlog
 
 from bridge.server.service_manager import Handed, ServiceManager, take_sockets
 from bridge.server.serving import CannotListen, accepting
@@ -264,5 +265,8 @@ class TestAServiceManager:
 
             assert told.recv(4096) == b"READY=1"
 
-    def test_that_is_gone_fails_nothing(self, tmp_path: Path) -> None:
-        ServiceManager({"NOTIFY_SOCKET": f"{tmp_path}/gone"}).ready()
+    def test_that_is_gone_is_a_warning_and_no_more(self, tmp_path: Path) -> None:
+        with structlog.testing.capture_logs() as logs:
+            ServiceManager({"NOTIFY_SOCKET": f"{tmp_path}/gone"}).ready()
+
+        assert [line["event"] for line in logs] == ["service_manager_not_told"]
