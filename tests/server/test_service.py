@@ -17,6 +17,7 @@ from bridge.identity.callers import Way
 from bridge.secret import Secret
 from bridge.server.service import READ_ONCE, Service
 from tests.support.books import enter, write_token
+from tests.support.certificates import put_in_place
 from tests.support.gateways import free_port
 from tests.support.held_upstream import running_held_upstream
 from tests.support.legacy import Answer, LegacyClient
@@ -32,11 +33,7 @@ PAGE = {"invoice_messages": [], "links": {"next": None}}
 def issue(folder: Path, days: int) -> tuple[Path, Path]:
     """Put a certificate that ends in so many days, and its key, into a folder."""
     issued = trustme.CA().issue_cert("localhost", not_after=NOW + timedelta(days=days, hours=1))
-    certificate, key = folder / "tls.crt", folder / "tls.key"
-    key.touch(0o600)
-    certificate.write_bytes(issued.cert_chain_pems[0].bytes())
-    key.write_bytes(issued.private_key_pem.bytes())
-    return certificate, key
+    return put_in_place(issued, folder)
 
 
 @pytest.fixture
