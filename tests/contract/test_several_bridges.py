@@ -92,7 +92,7 @@ async def running_pair(directory: Path, database: str, number: int = 2) -> Async
         pair = Pair(moments, sandbox, database)
         try:
             for _ in range(number):
-                pair.bridges.append(BridgeProcess(directory, sandbox.base_url, database))
+                pair.bridges.append(BridgeProcess(directory, sandbox.base_url, database=database))
             await asyncio.gather(*(bridge.start() for bridge in pair.bridges))
             yield pair
         finally:
