@@ -18,9 +18,10 @@ from typer.testing import CliRunner, Result
 
 from bridge.cli import app
 from bridge.cli import journal as journal_command
-from bridge.record.inspection import Inspection
 from bridge.record.journal import Journal, open_journal
-from bridge.record.store import Entry, JournalError, locked
+from bridge.record.journal.inspection import Inspection
+from bridge.record.journal.rules import Entry, JournalError
+from bridge.record.journal.sqlite import locked
 from bridge.resources import invoice_payments
 from bridge.resources.invoice_messages import likeness
 from bridge.sandbox.app import SANDBOX_ACCOUNT_ID, SANDBOX_TOKEN, create_sandbox

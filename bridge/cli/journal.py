@@ -14,8 +14,10 @@ import typer
 
 from bridge.cli.terminal import Given, fail, failing_at, print_table, with_settings
 from bridge.identity import book
-from bridge.record.inspection import Inspection, inspecting
-from bridge.record.store import Entry, JournalError, TakenUp
+from bridge.record.journal.inspection import Inspection, inspecting
+from bridge.record.journal import moving
+from bridge.record.journal.rules import Entry, JournalError, TakenUp
+from bridge.record.log.database import is_server
 from bridge.resources import RESOURCES
 from bridge.resources.flow import Settle, Step, find, run
 from bridge.secret import Secret
@@ -43,11 +45,15 @@ TRIES = 4
 
 
 @app.command()
-@with_settings("journal", "book", "upstream", "contact")
+@with_settings("journal", "database", "book", "upstream", "contact")
 def journal(
     given: Given,
     reconcile: Annotated[
         bool, typer.Option("--reconcile", help="Settle them, by looking at what v2 has.")
+    ] = False,
+    move: Annotated[
+        bool,
+        typer.Option("--move", help="Copy what the file of --journal knows to --database, once."),
     ] = False,
     token: Annotated[
         str | None,
@@ -62,24 +68,41 @@ def journal(
     A write is listed as open while it is being made, or when it was interrupted, and as unknown
     when its answer was lost and looking for what it made has failed.
 
+    They are those of all bridges where database is a URL, and no --journal is given. With --move,
+    what a file knows goes there: a bridge does not begin with the database before.
+
     With --reconcile each is looked for, but those that a running bridge is making. The exit status
     is then 1 if any is still unknown.
     """
     for_v2 = {"token": token, **given.flags}
     if not reconcile and any(for_v2[flag] for flag in ("token", "upstream", "contact")):
         fail("--token, --upstream and --contact go with --reconcile")
+    if move and reconcile:
+        fail("--move and --reconcile do not go together")
     files = given.load(FileSettings)
+    is_shared = is_server(files.database) and given.flags["journal"] is None
+    where = files.database if is_shared else files.journal
     with failing_at(book.BookError, book.WrongField, JournalError):
+        if move:
+            _move(files)
+            return
         if not reconcile:
-            with inspecting(files.journal) as inspection:
+            with inspecting(where) as inspection:
                 _show(inspection)
             return
         v2 = given.load(UpstreamSettings)
         tokens = _tokens(files.book, token)
-        with inspecting(files.journal, take=True) as inspection:
+        with inspecting(where, take=True) as inspection:
             settled = asyncio.run(_reconcile(inspection, v2, tokens))
     if not settled:
         raise typer.Exit(1)
+
+
+def _move(files: FileSettings) -> None:
+    if not is_server(files.database):
+        fail("--move needs --database, the URL of a server")
+    number, aside = moving.move(files.journal, files.database)
+    typer.echo(f"{number} writes are in the database; the file is {aside} from here on.")
 
 
 NOTHING = "Nothing is open or unknown."
@@ -90,12 +113,17 @@ def _show(inspection: Inspection) -> None:
     if not entries:
         typer.echo(NOTHING)
         return
-    open_ = "open (in flight)" if inspection.in_use else "open (interrupted)"
-    said = {Outcome.OPEN: open_, Outcome.UNKNOWN: "unknown"}
     print_table(
         ("id", "since", "account", "path", "outcome", "request"),
-        ((*_facts(each), said[each.intent.outcome], each.request_id) for each in entries),
+        ((*_facts(each), _said(each, inspection), each.request_id) for each in entries),
     )
+
+
+def _said(entry: Entry, inspection: Inspection) -> str:
+    if entry.intent.outcome is not Outcome.OPEN:
+        return entry.intent.outcome
+    how = "in flight" if inspection.is_in_flight(entry) else "interrupted"
+    return f"open ({how})" if entry.bridge is None else f"open ({how}: {entry.bridge})"
 
 
 def _facts(entry: Entry) -> tuple[str, str, str, str]:

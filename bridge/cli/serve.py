@@ -9,8 +9,8 @@ import typer
 from bridge.cli.loop import run
 from bridge.cli.terminal import Given, with_settings
 from bridge.identity.book import BookError
+from bridge.record.journal.rules import JournalError
 from bridge.record.log.database import LogError
-from bridge.record.store import JournalError
 from bridge.server import logs
 from bridge.server.admin.token import UnusableToken
 from bridge.server.service import CannotTrace, running

@@ -7,6 +7,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, closing
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
@@ -15,7 +16,9 @@ import structlog
 from bridge.identity.book_keeper import BookKeeper
 from bridge.identity.digests import Digests
 from bridge.record.journal import Journal, open_journal
+from bridge.record.journal.moving import require_moved
 from bridge.record.log.capture import READ_EVERY, Capture, keep
+from bridge.record.log.database import is_server
 from bridge.record.log.writer import LogWriter, open_log_writer
 from bridge.resources import RESOURCES
 from bridge.server import logs, readings
@@ -173,9 +176,11 @@ async def _open_parts(
 ) -> _Parts:
     clock = V2Clock()
     window = timedelta(seconds=settings.repeat_window)
-    journal = await stack.enter_async_context(
-        open_journal(settings.journal, window=window, clock=clock)
-    )
+    where: Path | str = settings.journal
+    if is_server(settings.database):
+        require_moved(settings.journal, window)
+        where = settings.database
+    journal = await stack.enter_async_context(open_journal(where, window=window, clock=clock))
     log = await stack.enter_async_context(
         open_log_writer(
             settings.database,
@@ -187,7 +192,7 @@ async def _open_parts(
     )
     capture = Capture()
     log.every(READ_EVERY, capture.read)
-    gateway = _open_gateway(settings, limits, clock, journal, stack)
+    gateway = await _open_gateway(settings, limits, clock, journal, stack)
     counts = CallCounts(RESOURCES)
     metrics = stack.enter_context(closing(Metrics(counts)))
     metrics.read(readings.of_what_is_kept(logs.lost, log, gateway, journal, files.tls))
@@ -196,7 +201,7 @@ async def _open_parts(
     return _Parts(files, clock, journal, log, capture, gateway, counts, metrics, failed)
 
 
-def _open_gateway(
+async def _open_gateway(
     settings: Settings, limits: Limits, clock: V2Clock, journal: Journal, stack: AsyncExitStack
 ) -> Gateway:
     upstream = replace(
@@ -212,7 +217,18 @@ def _open_gateway(
         calls=limits.upstream_connections,
         calls_per_account=limits.upstream_calls_per_account,
     )
-    return Gateway(client, policy, _acquaintances(journal))
+    if not journal.is_shared:
+        return Gateway(client, policy, _acquaintances(journal))
+    from bridge.record.throttles import hearing, said  # noqa: PLC0415 - psycopg
+
+    gateway = Gateway(
+        client,
+        policy,
+        _acquaintances(journal),
+        lambda key, seconds: journal.tell_others(said(key, seconds)),
+    )
+    await stack.enter_async_context(hearing(settings.database, gateway.throttled))
+    return gateway
 
 
 async def _readiness(settings: Settings, parts: _Parts, stack: AsyncExitStack) -> Readiness:
@@ -220,10 +236,11 @@ async def _readiness(settings: Settings, parts: _Parts, stack: AsyncExitStack) -
         aiohttp.ClientSession(headers={"User-Agent": settings.upstream_client().user_agent})
     )
     checks = {
-        "journal": parts.journal.check,
         "breakers": _at_once(parts.gateway.outage),
         "upstream": upstream_check(settings.upstream, session, parts.clock.heard),
     }
+    if not parts.journal.is_shared:
+        checks["journal"] = parts.journal.check
     if parts.files.book is not None:
         checks["book"] = _at_once(partial(_book_problem, parts.files.book))
     if parts.files.tls is not None:
@@ -395,5 +412,7 @@ def _warnings(settings: Settings, parts: _Parts) -> Mapping[str, str]:
         "capture": parts.capture.warning(),
         "log": logs.problem(),
         "database": parts.log.problem(),
+        # What all bridges suffer is no reason to send their reads elsewhere.
+        "journal": parts.journal.problem() if parts.journal.is_shared else None,
     }
     return {name: warning for name, warning in told.items() if warning}

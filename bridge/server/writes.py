@@ -4,14 +4,16 @@ The steps of a write, and what follows from an answer, are its flow's business.
 """
 
 import asyncio
+import hashlib
+import math
 from collections.abc import Hashable
 from time import perf_counter
 from typing import Any
 
 import structlog
 
-from bridge.record.journal import Journal
-from bridge.record.store import JournalError
+from bridge.record.journal import Journal, JournalError
+from bridge.record.journal.rules import Turn, UnderWay
 from bridge.resources.flow import Begin, Pause, Settle, Step
 from bridge.upstream.gateway import Errand, Gateway
 from bridge.upstream.places import Places
@@ -30,6 +32,26 @@ LEAST_SHARE = 1 / 6
 
 LAST_SHARE = 1 / 15
 """Of a call's time, what the last look for a write must have."""
+
+
+LONGEST_RETRY_AFTER = 3600
+"""Seconds: v1 clients sleep that many."""
+
+
+def _earlier_write(seconds: float = 1) -> Overloaded:
+    return Overloaded(
+        "An earlier write to the same is still under way: try again soon.",
+        retry_after=max(1, min(math.ceil(seconds), LONGEST_RETRY_AFTER)),
+    )
+
+
+def name_of_turn(key: Hashable) -> int:
+    """Return the number by which bridges that share a journal know what is written to, and whose.
+
+    `key` is made of numbers, texts and bytes.
+    """
+    digest = hashlib.blake2b(repr(key).encode(), digest_size=8, person=b"HB turn").digest()
+    return int.from_bytes(digest, signed=True)
 
 
 class Turns:
@@ -54,10 +76,7 @@ class Turns:
             if turn.free and self._taken.get(key) is turn:
                 del self._taken[key]
             if isinstance(error, TimeoutError):
-                raise Overloaded(
-                    "An earlier write to the same is still under way: try again soon.",
-                    retry_after=1,
-                ) from None
+                raise _earlier_write() from None
             raise
 
     def give_back(self, key: Hashable) -> None:
@@ -94,6 +113,8 @@ class Writing:
         self._what = what
         self._request_id = request_id
         self._held: list[Hashable] = []
+        self._shared = Turn()
+        """What is held of the turns that bridges share."""
         self._leave_by = errand.deadline - seconds * (LOOK_SHARE + LEAST_SHARE)
         """When a write must leave, by the event loop's clock."""
         self.intent: Intent | None = None
@@ -109,20 +130,34 @@ class Writing:
             Overloaded: the turn does not come in time.
         """
         credential = self._errand.credential
-        await self._take_turn(credential.key)
         if self._gateway.knows(credential):
-            await self._take_turn(credential.account_id)
+            await self._take_turns(credential.key, credential.account_id)
+        else:
+            self._shared.is_strangers = True
+            await self._take_turns(credential.key)
 
     def give_turns_back(self) -> None:
         """Let the next one write."""
+        if self._shared.keys:
+            self._journal.give_turn_back(self._shared)
         while self._held:
             self._turns.give_back(self._held.pop())
 
-    async def _take_turn(self, whose: Hashable) -> None:
-        key = (whose, self._what)
-        if key not in self._held:
-            await self._turns.take(key, self._leave_by)
-            self._held.append(key)
+    async def _take_turns(self, *those: Hashable) -> None:
+        """Take the turns of those that this call has not yet: here, then from other bridges."""
+        for whose in those:
+            key = (whose, self._what)
+            if key not in self._held:
+                await self._turns.take(key, self._leave_by)
+                self._held.append(key)
+        if not self._journal.is_shared:
+            return
+        self._shared.keys = [name_of_turn(key) for key in self._held]
+        try:
+            if not await self._journal.take_turn(self._shared, self._leave_by):
+                raise _earlier_write()
+        except JournalError as error:
+            raise _not_on_record(error) from error
 
     async def perform(self, step: Step) -> Any:  # noqa: ANN401 - what the step says
         """Carry out a step, and return the answer to it; raises what a flow has to know."""
@@ -153,25 +188,29 @@ class Writing:
     async def _begin(self, write: Write) -> Intent:
         try:
             self.intent = await self._put_on_record(write)
+        except UnderWay as error:
+            raise _earlier_write(error.seconds) from error
         except JournalError as error:
-            _log.error("not_on_record", error=str(error))
-            raise NotOnRecord(
-                "The bridge cannot keep its journal: nothing was sent.", retry_after=5
-            ) from error
+            raise _not_on_record(error) from error
         return self.intent
 
     async def _put_on_record(self, write: Write) -> Intent:
         credential = self._errand.credential
         account_id, request_id = credential.account_id, self._request_id
+        turn = self._shared
+        turn.seconds = max(0.0, self._errand.deadline - asyncio.get_running_loop().time())
         if not self._gateway.knows(credential):
             if intent := await self._journal.begin_new(
-                write, account_id=account_id, request_id=request_id
+                write, account_id=account_id, request_id=request_id, turn=turn
             ):
                 return intent
             # Somebody has asked for the same before. That is not for strangers to interfere with.
             require_status(await self._ask(V2Request("GET", write.request.path, "per_page=1")), 200)
-            await self._take_turn(account_id)
-        return await self._journal.begin(write, account_id=account_id, request_id=request_id)
+            await self._take_turns(account_id)
+            turn.is_strangers = False
+        return await self._journal.begin(
+            write, account_id=account_id, request_id=request_id, turn=turn
+        )
 
     async def _settle(self, step: Settle) -> bool:
         try:
@@ -200,3 +239,8 @@ class Writing:
             await self._journal.delivered(self.intent.id)
         except JournalError as error:
             _log.error("delivery_not_noted", intent=self.intent.id, error=str(error))
+
+
+def _not_on_record(error: JournalError) -> NotOnRecord:
+    _log.error("not_on_record", error=str(error))
+    return NotOnRecord("The bridge cannot keep its journal: nothing was sent.", retry_after=5)

@@ -156,16 +156,22 @@ class Gateway:
     """
 
     def __init__(
-        self, client: V2Client, policy: Policy, acquaintances: Acquaintances | None = None
+        self,
+        client: V2Client,
+        policy: Policy,
+        acquaintances: Acquaintances | None = None,
+        tell_throttled: Callable[[Key, float], None] = lambda _key, _seconds: None,
     ) -> None:
         """Make calls by `client`. Belongs to the event loop it is made in.
 
-        `acquaintances` are the credentials that v2 has accepted; by default, none yet.
+        `acquaintances` are the credentials that v2 has accepted; by default, none yet. When v2
+        tells a token to wait, `tell_throttled` is told for how many seconds.
         """
         self._client = client
         self._policy = policy
         self._clock = asyncio.get_running_loop().time
         self._throttle = Throttle(self._clock)
+        self._tell_throttled = tell_throttled
         self._recent = RecentCalls(self._clock, WINDOW)
         self._reach = {known: self._breaker("upstream", known) for known in (True, False)}
         self._lanes: dict[tuple[int, bool], _Lane] = {}
@@ -209,6 +215,10 @@ class Gateway:
         """Return how near the token is to v2's limit, as far as the bridge has seen."""
         key = credential.key
         return Rate(datetime.now(UTC), self._recent.of(key), self._throttle.left(key))
+
+    def throttled(self, key: Key, seconds: float) -> None:
+        """Note that v2 has told a token to wait, as another bridge says."""
+        self._throttle.told(key, seconds)
 
     def writes(self, account_id: int) -> int:
         """Return how many writes of the account have ended.
@@ -356,6 +366,7 @@ class Gateway:
                 return response
             wait = wait_after_429(response.retry_after)
             self._throttle.told(key, wait)
+            self._tell_throttled(key, wait)
             if not self._may_wait(wait, leave_by):
                 return response
 

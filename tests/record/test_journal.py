@@ -20,10 +20,11 @@ from typing import Any
 
 import pytest
 
-from bridge.record import journal as journal_module
-from bridge.record import store as store_module
 from bridge.record.journal import Journal, JournalError, open_journal
-from bridge.record.store import ACCEPTED_RETENTION, CLAIM_MARGIN
+from bridge.record.journal import keeping as journal_module
+from bridge.record.journal import rules as rules_module
+from bridge.record.journal import sqlite as store_module
+from bridge.record.journal.rules import ACCEPTED_RETENTION, CLAIM_MARGIN
 from bridge.v2.clock import V2Clock
 from bridge.v2.writes import Intent, Outcome
 from tests.record.support import NOON, WINDOW, Clock, a_write, as_of_version_1, begun, opened
@@ -1174,7 +1175,7 @@ class TestAccepted:
     async def test_only_the_latest_are_kept_where_there_are_many(
         self, path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(store_module, "MOST_ACCEPTED", 2)
+        monkeypatch.setattr(rules_module, "MOST_ACCEPTED", 2)
         async with opened(path, clock) as journal:
             for token in (b"a", b"b", b"c", b"a"):
                 journal.note_accepted(1, token)

@@ -22,7 +22,7 @@ from hypothesis.stateful import (
 )
 
 from bridge.record.journal import Journal
-from bridge.record.store import CLAIM_MARGIN
+from bridge.record.journal.rules import CLAIM_MARGIN
 from bridge.v2.writes import Intent, Outcome
 from tests.record.support import WINDOW, Clock, begun, opened
 

@@ -13,7 +13,7 @@ from typing import Any, cast
 import pytest
 
 from bridge.record.journal import Journal
-from bridge.record.store import JournalError
+from bridge.record.journal.rules import JournalError, Turn
 from bridge.resources.flow import Begin, Flow, Pause, Settle, Step, run
 from bridge.secret import Secret
 from bridge.server.writes import Turns, Writing
@@ -82,12 +82,16 @@ class Backstage:
     def knows(self, _credential: Credential) -> bool:
         return self.known
 
-    async def begin_new(self, write: Write, *, account_id: int, request_id: str) -> Intent | None:
+    is_shared = False
+
+    async def begin_new(
+        self, write: Write, *, account_id: int, request_id: str, turn: Turn
+    ) -> Intent | None:
         if self.asked_before:
             return None
-        return await self.begin(write, account_id=account_id, request_id=request_id)
+        return await self.begin(write, account_id=account_id, request_id=request_id, turn=turn)
 
-    async def begin(self, write: Write, *, account_id: int, request_id: str) -> Intent:
+    async def begin(self, write: Write, *, account_id: int, request_id: str, turn: Turn) -> Intent:
         self.fail_if_broken()
         assert request_id == "r-1"
         self.begun.append(account_id)

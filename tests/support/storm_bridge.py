@@ -74,8 +74,13 @@ def _lasting_port() -> int:
 class BridgeProcess:
     """One bridge: life after life, on one port and with one journal."""
 
-    def __init__(self, directory: Path, upstream: str) -> None:
+    def __init__(self, directory: Path, upstream: str, database: str | None = None) -> None:
+        """With the URL of a `database`, it shares its journal with others; by default, it does not.
+
+        Those have one `directory`, and so one book and key.
+        """
         self.journal = directory / "journal.sqlite"
+        self.database = database
         self.lines: list[Line] = []
         """All that it has logged."""
         self.port = _lasting_port()
@@ -100,7 +105,8 @@ class BridgeProcess:
             "--contact=tests@example.com",
             f"--upstream={self._upstream}",
             f"--journal={self.journal}",
-            f"--database={self.journal.with_name('log.sqlite')}",
+            f"--database={self.database or self.journal.with_name('log.sqlite')}",
+            f"--database-key={self.journal.with_name('log.key')}",
             f"--port={self.port}",
             "--admin-port=0",
             "--call-timeout=3",
@@ -136,6 +142,11 @@ class BridgeProcess:
         told.add_done_callback(lambda done: done.cancelled() or done.exception())
         return told
 
+    def tell(self, which: signal.Signals) -> None:
+        """Send it a signal that does not end it."""
+        assert self._process is not None
+        self._process.send_signal(which)
+
     async def end(self, how: signal.Signals) -> int:
         """Send it a signal and return its exit status when it has ended."""
         assert self._process is not None
@@ -168,7 +179,7 @@ class BridgeProcess:
         process = await asyncio.create_subprocess_exec(
             *_COMMAND,
             "journal",
-            f"--journal={self.journal}",
+            f"--database={self.database}" if self.database else f"--journal={self.journal}",
             *arguments,
             env=_ENVIRONMENT,
             stdout=asyncio.subprocess.PIPE,

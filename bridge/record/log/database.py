@@ -84,12 +84,12 @@ def shown(database: str) -> str:
     if not is_server(database):
         return database
     try:
-        return _url(database).set(query={}).render_as_string(hide_password=True)
+        return url_of(database).set(query={}).render_as_string(hide_password=True)
     except LogError:
         return "postgresql://…"
 
 
-def _url(database: str) -> URL:
+def url_of(database: str) -> URL:
     try:
         url = make_url(database)
     except (ArgumentError, ValueError):  # whose words have the password
@@ -252,7 +252,7 @@ def _engine(database: str) -> Engine:
     if is_server(database):
         from bridge.record.log.postgresql import server_engine  # noqa: PLC0415
 
-        return server_engine(_url(database))
+        return server_engine(url_of(database))
     # A file that is gone is not made again unnoticed.
     uri = f"{Path(database).resolve().as_uri()}?mode=rw"
     engine = create_engine(

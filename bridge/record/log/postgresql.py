@@ -12,7 +12,7 @@ from sqlalchemy import URL, Engine, create_engine, event
 
 # A server that has died without a word is noticed within some 15 seconds, and no statement holds
 # the writer for ever. libpq's names and units; what the URL says of these counts more.
-_DEFAULTS: dict[str, Any] = {
+DEFAULTS: dict[str, Any] = {
     "connect_timeout": 5,
     "keepalives_idle": 5,
     "keepalives_interval": 3,
@@ -25,7 +25,7 @@ _DEFAULTS: dict[str, Any] = {
 
 def server_engine(url: URL) -> Engine:
     """Return the connections to a server's database."""
-    defaults = {name: value for name, value in _DEFAULTS.items() if name not in url.query}
+    defaults = {name: value for name, value in DEFAULTS.items() if name not in url.query}
     engine = create_engine(
         url.set(drivername="postgresql+psycopg"),
         hide_parameters=True,

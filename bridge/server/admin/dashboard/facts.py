@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 import msgspec
 
 from bridge.record.journal import Journal
-from bridge.record.store import JournalError
+from bridge.record.journal.rules import JournalError
 from bridge.upstream.breaker import State
 from bridge.upstream.gateway import Gateway
 from bridge.v2.writes import Outcome

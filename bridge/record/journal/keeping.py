@@ -1,29 +1,30 @@
-"""The journal of a running bridge: its writes on durable record, before and after they are made.
+"""The journal of a running bridge: callers wait in the event loop, and one thread has the store.
 
-Callers wait in the event loop; one thread owns the file. What is in the file, and the rule of each
-change, is in `bridge.record.store`.
+The rule of each change is in `rules`, what keeps the rows in `sqlite` and `postgresql`.
 """
 
 import asyncio
 import queue
+import random
 import sqlite3
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, closing, contextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
+from itertools import count
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import structlog
 
-from bridge.record.store import LEAST_RETENTION, JournalError, Store, locked
+from bridge.record.journal.rules import LEAST_RETENTION, NO_TURN, JournalError, Store, Turn
+from bridge.record.journal.sqlite import opened_file
+from bridge.record.log.database import shown
 from bridge.v2.clock import V2Clock
 from bridge.v2.writes import Intent, Outcome, Write
-
-__all__ = ["Journal", "JournalError", "open_journal"]
 
 LINGER = 0.1
 """Seconds that word of a delivery may wait for a commit to ride along with."""
@@ -37,6 +38,13 @@ PRUNE_EVERY = 1000
 CHECKPOINT_EVERY = 200
 """Operations between two times that what is in the -wal, some 20 KiB each, gets to the file."""
 
+TICK = 3.0
+"""Seconds between two looks of a bridge that shares its journal at what others have left."""
+
+FIRST_PAUSE = 0.01
+LONGEST_PAUSE = 0.1
+"""Seconds between two tries for a turn that another bridge has."""
+
 AT_ONCE = 1000
 """Operations of one commit, at most: what came first does not wait for ever more."""
 
@@ -44,6 +52,7 @@ _log = structlog.get_logger("bridge.journal")
 
 _T = TypeVar("_T")
 _Change = Callable[[Store], Any]
+_Stage = Literal["before", "within", "after"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +64,8 @@ class _Operation:
     """What has to be done instead, before anything else, should it not be recorded."""
     answer: asyncio.Future[Any] | None = None
     """Who waits for what it returns; None: nobody does, and it may linger."""
+    stage: "_Stage" = "within"
+    """When it is done: within the transaction, or before or after it."""
 
 
 class Journal:
@@ -64,13 +75,17 @@ class Journal:
     own caller; the journal works again once the cause is gone.
     """
 
-    def __init__(self, path: Path, window: timedelta, clock: V2Clock) -> None:
-        self._path = path
+    def __init__(self, where: Path | str, window: timedelta, clock: V2Clock) -> None:
+        self.is_shared = isinstance(where, str)
+        """Whether other bridges may have it, too."""
+        self._where = where
+        self._name = shown(where) if isinstance(where, str) else where
         self._window = window
         self._clock = clock
         self._loop = asyncio.get_running_loop()
         self._retention = max(LEAST_RETENTION, 2 * window)
         self._queue: queue.SimpleQueue[_Operation | None] = queue.SimpleQueue()
+        self._nonces = count()
         self._closed = False
         self._problem: str | None = None
         self.accepted: frozenset[tuple[int, bytes]] = frozenset()
@@ -82,7 +97,9 @@ class Journal:
         self._since_pruning = 0
         self._since_checkpoint = 0
 
-    async def begin(self, write: Write, *, account_id: int, request_id: str) -> Intent:
+    async def begin(
+        self, write: Write, *, account_id: int, request_id: str, turn: Turn = NO_TURN
+    ) -> Intent:
         """Put the intent to make `write` on record: durably, when this returns.
 
         Where an earlier intent of the same write is unknown, absent, or done without its client
@@ -91,37 +108,54 @@ class Journal:
         that something else was done after is a thing of the past, and left alone.
 
         An intent that is still open is another call's that is being made, and never returned:
-        callers see to it that equal writes wait for each other.
+        callers see to it that equal writes wait for each other. If it is another bridge's, or the
+        `turn` of the call has been lost to one, that is `UnderWay`.
 
         A caller that is cancelled here has no intent: what was recorded meanwhile is undone.
         """
-        intent = await self._begin(write, account_id, request_id, take_up=True)
+        intent = await self._begin(write, account_id, request_id, turn, take_up=True)
         assert intent is not None  # noqa: S101 - there is one, earlier or new
         return intent
 
-    async def begin_new(self, write: Write, *, account_id: int, request_id: str) -> Intent | None:
+    async def begin_new(
+        self, write: Write, *, account_id: int, request_id: str, turn: Turn = NO_TURN
+    ) -> Intent | None:
         """Do as `begin`, unless that would take up an earlier one: then record nothing, None."""
-        return await self._begin(write, account_id, request_id, take_up=False)
+        return await self._begin(write, account_id, request_id, turn, take_up=False)
 
     async def _begin(
-        self, write: Write, account_id: int, request_id: str, *, take_up: bool
+        self, write: Write, account_id: int, request_id: str, turn: Turn, *, take_up: bool
     ) -> Intent | None:
-        now = self._clock.now()
+        now, nonce = self._clock.now(), next(self._nonces)
         begun: list[Intent] = []  # for `withdraw`
 
         def begin(store: Store) -> Intent | None:
-            intent = store.begin(write, account_id, request_id, now, self._window, take_up=take_up)
+            intent = store.begin(
+                write,
+                account_id,
+                request_id,
+                now,
+                self._window,
+                take_up=take_up,
+                turn=turn,
+                nonce=nonce,
+            )
             begun.extend([intent] if intent else [])
             return intent
 
         def withdraw(store: Store) -> None:
             for intent in begun:
                 known = Outcome.NOT_DONE if intent.outcome is Outcome.OPEN else intent.outcome
-                store.put_back(intent.id, known, now)
+                store.put_back(intent.id, known, now, nonce)
+
+        def forget(store: Store) -> None:
+            if store.may_have_recorded:
+                withdraw(store)
+            # The id that it would have had becomes another's.
+            begun.clear()
 
         try:
-            # Not recorded, it is forgotten: the id that it would have had becomes another's.
-            return await self._done(begin, otherwise=lambda _: begun.clear())
+            return await self._done(begin, otherwise=forget)
         except asyncio.CancelledError:
             self._queue.put(_Operation(withdraw, withdraw))
             raise
@@ -160,6 +194,28 @@ class Journal:
         deliver = partial(Store.deliver, intent_id=intent_id, now=self._clock.now())
         self._put(_Operation(deliver, deliver))
 
+    async def take_turn(self, turn: Turn, deadline: float) -> bool:
+        """Take `turn` from the other bridges; tell whether it was to be had before `deadline`.
+
+        That is by the event loop's clock. Give it back with `give_turn_back`, had or not.
+        """
+        pause = FIRST_PAUSE
+        while not await self._done(lambda store: store.take_turn(turn), stage="before"):
+            if (left := deadline - self._loop.time()) <= 0:
+                return False
+            await asyncio.sleep(min(left, random.uniform(pause / 2, pause)))  # noqa: S311
+            pause = min(2 * pause, LONGEST_PAUSE)
+        return True
+
+    def give_turn_back(self, turn: Turn) -> None:
+        """Let the next bridge have it, when what was asked for until now is done; waits not."""
+        self._queue.put(_Operation(lambda store: store.give_turn_back(turn), None, stage="after"))
+
+    def tell_others(self, told: str) -> None:
+        """Tell other bridges something that they can do without. Waits for nothing."""
+        if self.is_shared:
+            self._queue.put(_Operation(lambda store: store.tell(told), None, stage="after"))
+
     def note_accepted(self, account_id: int, token: bytes) -> None:
         """Note that v2 accepts the token with this digest. Waits for nothing, and may be lost."""
         accept = partial(Store.accept, account_id=account_id, token=token, now=self._clock.now().at)
@@ -173,7 +229,7 @@ class Journal:
     async def check(self) -> str | None:
         """Try whether something can be put on record, durably; return what is wrong, or None."""
         with suppress(JournalError):  # which is the problem
-            await self._done(Store.probe)
+            await self._done(lambda store: store.probe())
         return self._problem
 
     async def unsettled(self) -> tuple[Intent, ...]:
@@ -193,14 +249,19 @@ class Journal:
         self._closed = True
         self._queue.put(None)
 
-    async def _done(self, change: Callable[[Store], _T], otherwise: _Change | None = None) -> _T:
+    async def _done(
+        self,
+        change: Callable[[Store], _T],
+        otherwise: _Change | None = None,
+        stage: _Stage = "within",
+    ) -> _T:
         answer: asyncio.Future[_T] = self._loop.create_future()
-        self._put(_Operation(change, otherwise, answer))
+        self._put(_Operation(change, otherwise, answer, stage))
         return await answer
 
     def _put(self, operation: _Operation) -> None:
         if self._closed:
-            raise JournalError(self._path, "it has been closed")
+            raise JournalError(self._name, "it has been closed")
         self._queue.put(operation)
 
     # What follows runs in the thread, but for `_give`.
@@ -210,11 +271,16 @@ class Journal:
         serving = False
         try:
             with self._open() as store:
+                if store.problem_at_start is None:
+                    self.accepted = store.accepted()
+                    self.unsettled_count = store.count_unsettled()
+                else:
+                    self._fail(store.problem_at_start)
                 self._hand([(opened, None)])
                 serving, stopping = True, False
                 while not stopping:
                     batch, stopping = self._gather()
-                    if batch or self._problem:
+                    if batch or self._problem or self.is_shared:
                         self._carry_out(store, batch)
         except Exception as error:  # noqa: BLE001 - whoever opens has to hear of it
             if serving:  # and all that is left to do is to tell
@@ -224,29 +290,20 @@ class Journal:
         finally:
             self._hand([(closed, None)])
 
-    @contextmanager
-    def _open(self) -> Iterator[Store]:
-        # Before SQLite has it: of two that make a file at once, one would find the other in its way
-        # just when there is no waiting.
-        with locked(self._path) as free:
-            if not free:
-                raise JournalError(
-                    self._path,
-                    "it is in use by another bridge, or by `harvest-bridge journal --reconcile`",
-                )
-            with closing(Store(self._path, make=True)) as store:
-                now = self._clock.now()
-                store.begin_life(now, self._retention)
-                # What is old, nobody can say before v2 has told the time.
-                self._since_pruning = 0 if now.by_v2 else PRUNE_EVERY
-                self.accepted = store.accepted()
-                self.unsettled_count = store.count_unsettled()
-                yield store
+    def _open(self) -> AbstractContextManager[Store]:
+        now = self._clock.now()
+        # What is old, nobody can say before v2 has told the time.
+        self._since_pruning = 0 if now.by_v2 else PRUNE_EVERY
+        if isinstance(self._where, Path):
+            return opened_file(self._where, now, self._retention)
+        from bridge.record.journal.postgresql import opened_server  # noqa: PLC0415 - psycopg
+
+        return opened_server(self._where, now, self._retention)
 
     def _gather(self) -> tuple[list[_Operation], bool]:
         """Return what waits, and whether it is the last; nothing when it is time to try again."""
         batch: list[_Operation] = []
-        patience = RETRY if self._problem else None
+        patience = TICK if self.is_shared else RETRY if self._problem else None
         until = 0.0
         while len(batch) < AT_ONCE:
             try:
@@ -258,12 +315,28 @@ class Journal:
             if not batch:
                 until = time.monotonic() + LINGER
             batch.append(operation)
-            if operation.answer is not None:
+            if operation.answer is not None or operation.stage != "within":
                 until = 0.0
             patience = max(0.0, until - time.monotonic())
         return batch, False
 
     def _carry_out(self, store: Store, batch: Sequence[_Operation]) -> None:
+        """Do all of `batch`: what has to stand in a transaction, in one."""
+        self._do_outside(store, [each for each in batch if each.stage == "before"])
+        within = [each for each in batch if each.stage == "within"]
+        if within or not batch or self._problem:
+            self._record(store, within)
+        self._do_outside(store, [each for each in batch if each.stage == "after"])
+
+    def _do_outside(self, store: Store, operations: Sequence[_Operation]) -> None:
+        for each in operations:
+            try:
+                answer = self._attempt(each.change, store)
+            except Exception as error:  # noqa: BLE001 - as below
+                answer = self._fail(error)
+            self._hand([(each.answer, answer)])
+
+    def _record(self, store: Store, batch: Sequence[_Operation]) -> None:
         """Do all of `batch` in one transaction.
 
         A commit waits for the disk, a millisecond or so whatever is in it: on two cores and a
@@ -273,6 +346,7 @@ class Journal:
         try:
             with store.transaction():
                 store.place(now)
+                store.refresh(now)
                 self._since_pruning += len(batch)
                 if self._since_pruning >= PRUNE_EVERY and now.by_v2:
                     store.prune(now.at - self._retention)
@@ -284,11 +358,7 @@ class Journal:
                     store.probe()
                 unsettled_count = store.count_unsettled()
         except Exception as error:  # noqa: BLE001 - whatever it is, nobody is to wait for ever
-            failure = self._error(error)
-            if self._problem != str(failure):
-                _log.error("journal_failed", error=str(failure))
-            self._problem = str(failure)
-            answers = [failure] * len(batch)
+            answers = [self._fail(error)] * len(batch)
             self._overdue += [each.otherwise for each in batch if each.otherwise]
         else:
             if self._problem:
@@ -303,6 +373,13 @@ class Journal:
                 store.checkpoint()
                 self._since_checkpoint = 0
 
+    def _fail(self, error: Exception) -> JournalError:
+        failure = self._error(error)
+        if self._problem != str(failure):
+            _log.error("journal_failed", error=str(failure))
+        self._problem = str(failure)
+        return failure
+
     def _attempt(self, change: _Change, store: Store) -> Any:  # noqa: ANN401 - of any kind
         """Return what came of a change; what ails it alone is no other one's business."""
         try:
@@ -313,7 +390,7 @@ class Journal:
     def _error(self, error: Exception) -> JournalError:
         if isinstance(error, JournalError):
             return error
-        return JournalError(self._path, error if str(error) else type(error).__name__)
+        return JournalError(self._name, error if str(error) else type(error).__name__)
 
     def _hand(self, answers: Sequence[tuple[asyncio.Future[Any] | None, Any]]) -> None:
         with suppress(RuntimeError):  # the loop has been closed, and nobody waits
@@ -332,16 +409,18 @@ def _give(answers: Sequence[tuple[asyncio.Future[Any] | None, Any]]) -> None:
 
 @asynccontextmanager
 async def open_journal(
-    path: Path, *, window: timedelta, clock: V2Clock | None = None
+    where: Path | str, *, window: timedelta, clock: V2Clock | None = None
 ) -> AsyncIterator[Journal]:
-    """Open the journal at `path`, made if need be, and close it at the end of the block.
+    """Open a journal, made if need be, and close it at the end of the block.
 
-    The process holds it alone meanwhile. Intents that an earlier life left open are unknown, for
-    they were interrupted; settled ones older than a week, and than two windows, are deleted once
-    v2 has told the time. At the end, what was asked for is done first.
+    The process holds a file alone meanwhile; a server's database is shared by all bridges that have
+    it, and need not be there yet. Intents that an earlier life left open are unknown, for they were
+    interrupted; settled ones older than a week, and than two windows, are deleted once v2 has told
+    the time. At the end, what was asked for is done first.
 
     Args:
-        path: a file in a directory that exists; SQLite's and the lock's files lie beside it.
+        where: a file in a directory that exists, beside which lie SQLite's and the lock's files; or
+            the URL of a server's database.
         window: for how long a write that is repeated counts as the same one.
         clock: v2's, which is told the time as answers of v2 come; None: one that is told nothing.
 
@@ -349,7 +428,7 @@ async def open_journal(
         JournalError: it cannot be opened, read or written, is no journal, or is in use.
     """
     loop = asyncio.get_running_loop()
-    journal = Journal(path, window, clock or V2Clock())
+    journal = Journal(where, window, clock or V2Clock())
     opened, closed = loop.create_future(), loop.create_future()
     # Should the process end without closing, it is not to wait: what had to be durable is.
     threading.Thread(target=journal.run, args=(opened, closed), name="journal", daemon=True).start()

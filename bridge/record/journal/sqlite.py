@@ -1,7 +1,6 @@
-"""The journal as an SQLite file: whose it is, its rows, and the rule of each change.
+"""The journal as an SQLite file: whose it is, and that nobody else writes to it.
 
-For one thread, and one transaction at a time. The thread and who waits for it are in `journal`, a
-look from outside in `inspection`.
+The rule of each change is in `rules`.
 """
 
 import errno
@@ -9,36 +8,19 @@ import fcntl
 import os
 import sqlite3
 import struct
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager, suppress
+from datetime import timedelta
 from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 from zlib import crc32
 
+from bridge.record.journal.rules import Dialect, JournalError, Statements, Store
 from bridge.v2.clock import Moment
-from bridge.v2.writes import Intent, Outcome, Write
 
 BUSY_TIMEOUT = 5.0
 """Seconds to wait for another process that writes to the file."""
-
-CLAIM_MARGIN = timedelta(minutes=10)
-"""How much older than an intent a message may be and still be taken for what the intent made.
-
-A look allows for clocks that differ, so it may see what an equal write made shortly before. Beyond
-that it cannot, and the same id is another thing: a sandbox that starts afresh uses them again.
-"""
-
-ACCEPTED_RETENTION = timedelta(days=30)
-"""How long a credential is kept after v2 has accepted it last."""
-
-MOST_ACCEPTED = 10_000
-"""Credentials that are kept."""
-
-LEAST_RETENTION = timedelta(days=7)
-"""How long settled intents are kept, whatever the window, but for what was not done."""
 
 # Written into the file's header, so that no other program's database is taken for a journal.
 _APPLICATION_ID = int.from_bytes(b"HBjn", "big")
@@ -98,102 +80,29 @@ _STEPS = (_FIRST, _SECOND, _THIRD)
 
 _VERSION = len(_STEPS)
 
-_INSERT = """
-    INSERT INTO intents (
-        account_id, resource, path, fingerprint, likeness, intended_at, touched_at, outcome,
-        delivered, request_id, by_v2, touched_by_v2, intended_steady, touched_steady
-    ) VALUES (
-        :account_id, :resource, :path, :fingerprint, :likeness, :now, :now, 'open', 0, :request_id,
-        :by_v2, :by_v2, :steady, :steady
-    )
-"""
-# Times are compared by one clock only. Where there is none, an equal write is taken for a
-# repetition, and a claim for good: a look then finds out, and v2 uses no id twice.
-_FIND_EARLIER = """
-    SELECT * FROM intents
-    WHERE account_id = :account_id AND fingerprint = :fingerprint
-        AND CASE
-            WHEN touched_steady IS NOT NULL THEN touched_steady >= :steady - :window
-            WHEN touched_by_v2 AND :by_v2 THEN touched_at >= :since
-            ELSE TRUE
-        END
-        AND (outcome IN ('unknown', 'absent') OR (outcome = 'done' AND NOT delivered))
-        AND NOT (:sets_state AND EXISTS (
-            SELECT 1 FROM intents AS later
-            WHERE later.account_id = intents.account_id AND later.path = intents.path
-                AND later.id > intents.id AND later.outcome = 'done'
-        ))
-    ORDER BY id DESC LIMIT 1
-"""
-_FIND_CLAIM = """
-    SELECT 1 FROM intents AS other JOIN intents AS mine
-        ON other.account_id = mine.account_id AND other.resource = mine.resource
-    WHERE mine.id = :id AND other.id <> :id AND other.made_id = :made_id
-        AND (
-            other.touched_at > mine.intended_at - :margin
-            OR NOT (other.touched_by_v2 AND mine.by_v2)
-        )
-"""
-# What an earlier life touched may have been touched just before this one.
-_PLACE_TOUCHED = """
-    UPDATE intents SET touched_by_v2 = 1,
-        touched_at = :now - round((:steady - coalesce(touched_steady, :steady)) * 1e6)
-    WHERE NOT touched_by_v2
-"""
-_PLACE_INTENDED = """
-    UPDATE intents SET by_v2 = 1, intended_at = :now - round((:steady - intended_steady) * 1e6)
-    WHERE NOT by_v2 AND intended_steady IS NOT NULL
-"""
-# What an equal write has made must stay known for as long as a look might take it for another's.
-# What was not done is of no use to anybody, and strangers whom v2 refuses can cause much of it.
-_PRUNE = """
-    DELETE FROM intents
-    WHERE outcome = 'not-done' OR (
-        touched_by_v2 AND touched_at < :before AND outcome NOT IN ('open', 'unknown')
-        AND NOT EXISTS (
-            SELECT 1 FROM intents AS unsettled
-            WHERE unsettled.outcome IN ('open', 'unknown')
-                AND unsettled.account_id = intents.account_id
-                AND unsettled.path = intents.path
-                AND (unsettled.intended_at - :margin <= intents.touched_at OR NOT unsettled.by_v2)
-        )
-    )
-"""
-
-_ACCEPT = """
-    INSERT INTO accepted VALUES (:account_id, :token, :now)
-    ON CONFLICT DO UPDATE SET accepted_at = :now
-"""
-_PRUNE_ACCEPTED = """
-    DELETE FROM accepted WHERE accepted_at < :before OR (account_id, token) IN (
-        SELECT account_id, token FROM accepted ORDER BY accepted_at DESC LIMIT -1 OFFSET :most
-    )
-"""
-
-# What an intent has just as it is in its row.
-_KEPT = ("id", "account_id", "resource", "path", "likeness", "made_id")
+_FILES = Dialect(
+    # Counts of an earlier life are taken out of it when one begins.
+    touched_steady="touched_steady",
+    intended_steady="intended_steady",
+    is_placed_here="TRUE",
+    more_columns="",
+    more_values="",
+    open_elsewhere="FALSE",
+    more_touched="",
+    more_opened="",
+    is_mine="TRUE",
+    may_settle="TRUE",
+    is_interrupted="TRUE",
+    more_interrupted="",
+    prune_limit="",
+)
 
 _PIECE = 1024 * 1024
 """Bytes that are read at once."""
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
-
-
-class JournalError(Exception):
-    """The journal cannot be used, or an operation was not recorded.
-
-    `str()` is one line for the operator: the file and what is wrong with it.
-    """
-
-    def __init__(self, path: Path, what: object) -> None:
-        if isinstance(what, OSError):
-            what = what.strerror
-        super().__init__(f"the journal {path}: {' '.join(str(what).split())}")
-
 
 @contextmanager
-def reported(path: Path) -> Iterator[None]:
+def reported(path: Path | str) -> Iterator[None]:
     """Raise what goes wrong with the file at `path` in the block as `JournalError`."""
     try:
         yield
@@ -201,23 +110,12 @@ def reported(path: Path) -> Iterator[None]:
         raise JournalError(path, error) from None
 
 
-class TakenUp(Exception):
-    """An intent is no longer as it was listed: its client came again, or another has settled it."""
+class FileStore(Store):
+    """An open journal file."""
 
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """An intent that is open or unknown, as an operator sees it."""
-
-    intent: Intent
-    touched_at: datetime
-    """When something was last recorded of it, UTC."""
-    request_id: str
-    """That of the legacy call which intended it first, as in the log."""
-
-
-class Store:
-    """An open journal file. What changes it has to stand in a `transaction`."""
+    is_shared = False
+    may_have_recorded = False
+    _said = Statements(_FILES)
 
     def __init__(self, path: Path, *, make: bool = False, upgrade: bool = True) -> None:
         """Open the journal at `path`; an empty file becomes one, as with `make` does no file.
@@ -246,13 +144,11 @@ class Store:
         connection.row_factory = sqlite3.Row
         self._connection = connection
         self._execute = connection.execute
-        self._path = path
+        self._path = self.where = path
         self._files = path, _beside(path, "-wal")
         self._in_place = [*map(_identity, self._files)]
         self._reading: int | None = None
         """The file, for a bridge to read. To close it drops SQLite's locks, so that comes last."""
-        self._unplaced = True
-        """Whether there may be times that are not by v2's clock."""
         self._kept: _Kept | None = None
         """How the files of a bridge are while nobody else changes them."""
 
@@ -275,8 +171,7 @@ class Store:
             self.interrupt(now)
             self.place(now)
             self.prune(now.at - retention if now.by_v2 else None)
-            before = _microseconds(now.at - ACCEPTED_RETENTION)
-            self._execute(_PRUNE_ACCEPTED, {"before": before, "most": MOST_ACCEPTED})
+            self.prune_accepted(now)
             self.probe()
         # From here on, what is in the -wal gets to the file when `checkpoint` says so.
         self._reading = os.open(self._path, os.O_RDONLY)
@@ -319,130 +214,9 @@ class Store:
         """Write something that changes nothing, to learn whether that is possible."""
         self._execute(f"PRAGMA user_version = {_VERSION}")
 
-    def begin(  # noqa: PLR0913 - the facts of an intent
-        self,
-        write: Write,
-        account_id: int,
-        request_id: str,
-        now: Moment,
-        window: timedelta,
-        *,
-        take_up: bool,
-    ) -> Intent | None:
-        """Put the intent to make `write` on record, or take up an earlier one of the same write.
-
-        Which one, if any, and how it is from then on, is said at `Journal.begin`. Unless it may be
-        taken up, nothing is recorded where there is one: None.
-        """
-        given = {
-            "account_id": account_id,
-            "fingerprint": write.fingerprint,
-            **_given(now),
-            "since": _microseconds(now.at - window),
-            "window": window.total_seconds(),
-            "resource": write.resource,
-            "path": write.request.path,
-            "likeness": write.likeness,
-            "request_id": request_id,
-            "sets_state": write.sets_state,
-        }
-        row = self._execute(_FIND_EARLIER, given).fetchone() if window else None
-        if row is None:
-            self._unplaced |= not now.by_v2
-            made = self._execute(_INSERT, given).lastrowid
-            row = self._execute("SELECT * FROM intents WHERE id = ?", (made,)).fetchone()
-        elif not take_up:
-            return None
-        else:
-            outcome = Outcome.DONE if row["outcome"] == Outcome.DONE else Outcome.OPEN
-            self._update(now, "outcome = :outcome", "id = :id", outcome=outcome, id=row["id"])
-        return replace(_entry(row).intent, steady=row["intended_steady"])
-
-    def place(self, now: Moment) -> None:
-        """Record when things were by v2's clock, as soon as that is known.
-
-        When an earlier life intended something, only a look can ask.
-        """
-        if now.by_v2 and self._unplaced:
-            for statement in (_PLACE_TOUCHED, _PLACE_INTENDED):
-                self._execute(statement, _given(now))
-            self._unplaced = False
-
-    def put_back(self, intent_id: int, outcome: Outcome, now: Moment) -> None:
-        """Give an intent that is still open the outcome that it has without having been sent."""
-        still_open = "id = :id AND outcome = 'open'"
-        self._update(now, "outcome = :outcome", still_open, outcome=outcome, id=intent_id)
-
-    def interrupt(self, now: Moment) -> None:
-        """Make every open intent unknown."""
-        self._update(now, "outcome = 'unknown'", "outcome = 'open'")
-
-    def settle(
-        self, intent_id: int, outcome: Outcome, made_id: int | None, now: Moment, *, found: bool
-    ) -> bool:
-        """Do as `Journal.settle`; raises `JournalError` if there is no such intent."""
-        given = {"id": intent_id, "made_id": made_id, "margin": CLAIM_MARGIN // _MICROSECOND}
-        if found and self._execute(_FIND_CLAIM, given).fetchone():
-            return False
-        change = "outcome = :outcome, made_id = :made_id"
-        if not self._update(now, change, "id = :id", outcome=outcome, **given):
-            raise JournalError(self._path, f"it has no intent {intent_id}")
-        return True
-
-    def require_same(self, entry: Entry) -> None:
-        """Raise `TakenUp` if something has been recorded of an intent since it was listed."""
-        listed = (entry.intent.id, entry.intent.outcome, _microseconds(entry.touched_at))
-        same = "SELECT 1 FROM intents WHERE id = ? AND outcome = ? AND touched_at = ?"
-        if not self._execute(same, listed).fetchone():
-            raise TakenUp
-
-    def deliver(self, intent_id: int, now: Moment) -> None:
-        """Record that the client has been told what was made.
-
-        What it was told of an intent that is not done says nothing of what comes out later.
-        """
-        self._update(now, "delivered = 1", "id = :id AND outcome = 'done'", id=intent_id)
-
-    def accept(self, account_id: int, token: bytes, now: datetime) -> None:
-        """Record that v2 accepts the token with this digest for an account."""
-        given = {"account_id": account_id, "token": token, "now": _microseconds(now)}
-        self._execute(_ACCEPT, given)
-
-    def refuse(self, account_id: int, token: bytes) -> None:
-        """Record that v2 does not accept it any more."""
-        given = (account_id, token)
-        self._execute("DELETE FROM accepted WHERE account_id = ? AND token = ?", given)
-
-    def accepted(self) -> frozenset[tuple[int, bytes]]:
-        """Return the accounts and digests of the tokens that v2 accepts."""
-        rows = self._execute("SELECT account_id, token FROM accepted")
-        return frozenset((account_id, token) for account_id, token in rows)
-
-    def count_unsettled(self) -> int:
-        """Return how many are open or unknown."""
-        counted = "SELECT count(*) FROM intents WHERE outcome IN ('open', 'unknown')"
-        return int(self._execute(counted).fetchone()[0])
-
-    def unsettled(self) -> tuple[Entry, ...]:
-        """Return what is open or unknown, oldest first."""
-        unsettled = "SELECT * FROM intents WHERE outcome IN ('open', 'unknown') ORDER BY id"
-        return tuple(map(_entry, self._execute(unsettled)))
-
-    def prune(self, before: datetime | None) -> None:
-        """Delete what was settled and last touched before that time, and is of no more use.
-
-        Where nobody knows what time it is, that is only what is of no use at any time.
-        """
-        since = None if before is None else _microseconds(before)
-        given = {"before": since, "margin": CLAIM_MARGIN // _MICROSECOND}
-        self._execute(_PRUNE, given)
-
-    def _update(self, now: Moment, change: str, where: str, **given: object) -> int:
-        """Change the intents that are so, and return how many that was."""
-        self._unplaced |= not now.by_v2
-        touched = "touched_at = :now, touched_by_v2 = :by_v2, touched_steady = :steady"
-        statement = f"UPDATE intents SET {change}, {touched} WHERE {where}"  # noqa: S608
-        return self._execute(statement, {**_given(now), **given}).rowcount
+    def execute(self, statement: str, given: Mapping[str, object] = {}) -> sqlite3.Cursor:
+        """Do what a statement says; `given` are its named parameters."""
+        return self._execute(statement, given)
 
     def _require_in_place(self) -> None:
         # SQLite would go on writing to a file that nobody finds after a restart, or that is not
@@ -493,6 +267,21 @@ class _Kept(NamedTuple):
     """When the file was written to, in nanoseconds. A `touch` changes that, too."""
     checksum: int
     wal_size: int
+
+
+@contextmanager
+def opened_file(path: Path, now: Moment, retention: timedelta) -> Iterator[FileStore]:
+    """Open the journal at `path` as the one bridge that has it, until the end of the block."""
+    # Before SQLite has it: of two that make a file at once, one would find the other in its way
+    # just when there is no waiting.
+    with locked(path) as free:
+        if not free:
+            raise JournalError(
+                path, "it is in use by another bridge, or by `harvest-bridge journal --reconcile`"
+            )
+        with closing(FileStore(path, make=True)) as store:
+            store.begin_life(now, retention)
+            yield store
 
 
 def make_file(path: Path) -> None:
@@ -626,23 +415,3 @@ def _identity(path: Path) -> tuple[int, int] | None:
         status = path.stat()
         return status.st_dev, status.st_ino
     return None
-
-
-def _entry(row: sqlite3.Row) -> Entry:
-    kept = {name: row[name] for name in _KEPT}
-    outcome, intended_at = Outcome(row["outcome"]), _time(row["intended_at"])
-    by_v2 = bool(row["by_v2"])
-    intent = Intent(**kept, outcome=outcome, intended_at=intended_at, by_v2=by_v2)
-    return Entry(intent, _time(row["touched_at"]), row["request_id"])
-
-
-def _given(now: Moment) -> dict[str, object]:
-    return {"now": _microseconds(now.at), "by_v2": now.by_v2, "steady": now.steady}
-
-
-def _microseconds(time: datetime) -> int:
-    return (time - _EPOCH) // _MICROSECOND
-
-
-def _time(microseconds: int) -> datetime:
-    return _EPOCH + microseconds * _MICROSECOND

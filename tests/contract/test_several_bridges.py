@@ -1,0 +1,307 @@
+"""Several bridges with one database are one to their clients: no mail twice, and none lost.
+
+All of it is black box: two processes, PostgreSQL, and a sandbox that counts.
+"""
+
+import asyncio
+import signal
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import aiohttp
+import psycopg
+import pytest
+
+from bridge.record.journal.postgresql import JOURNAL_LOCK
+from bridge.sandbox.seeds import SANDBOX_ACCOUNT_ID
+from tests.support.legacy import Answer, LegacyClient, hang_up
+from tests.support.postgres import Server, running_server
+from tests.support.running import LOOPBACK
+from tests.support.storm_bridge import LOGINS, BridgeProcess
+from tests.support.storm_sandbox import (
+    Content,
+    Hold,
+    Moment,
+    Moments,
+    Occasion,
+    WatchedSandbox,
+    running_watched_sandbox,
+)
+
+LOGIN = LOGINS[SANDBOX_ACCOUNT_ID]
+AUTHORIZATION = aiohttp.encode_basic_auth(LOGIN.name, LOGIN.password)
+XML = "<invoice-message><body>Once</body><recipients>a@b.org</recipients></invoice-message>"
+RAW = (
+    f"POST /invoice/1420/messages HTTP/1.1\r\nHost: {LOGIN.subdomain}.harvestapp.com\r\n"
+    f"Authorization: {AUTHORIZATION}\r\nContent-Length: {len(XML)}\r\n\r\n{XML}"
+).encode()
+ONCE = Content(1420, None, "Once")
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    with running_server() as running:
+        yield running
+
+
+@dataclass
+class Pair:
+    """Two bridges of one database, and v2."""
+
+    moments: Moments
+    sandbox: WatchedSandbox
+    database: str
+    bridges: list[BridgeProcess] = field(default_factory=list)
+
+    @asynccontextmanager
+    async def client(self, number: int) -> AsyncIterator[LegacyClient]:
+        async with LegacyClient(LOOPBACK, self.bridges[number].port) as client:
+            yield client
+
+    async def send(self, number: int) -> Answer:
+        headers = {"Host": f"{LOGIN.subdomain}.harvestapp.com"}
+        async with self.client(number) as client:
+            return await client.call(
+                "POST",
+                "/invoice/1420/messages",
+                headers=headers,
+                authorization=AUTHORIZATION,
+                body=XML,
+            )
+
+    async def send_until_told(self, number: int) -> int:
+        """Send as a client does that goes on until it is told; the id that it is told."""
+        while (answer := await self.send(number)).status != 201:
+            assert answer.status in {502, 503, 504}, answer
+        return int(answer.texts("id")[0])
+
+    async def list(self, number: int) -> Answer:
+        headers = {"Host": f"{LOGIN.subdomain}.harvestapp.com"}
+        async with self.client(number) as client:
+            return await client.get(
+                "/invoice/1420/messages", headers=headers, authorization=AUTHORIZATION
+            )
+
+
+@asynccontextmanager
+async def running_pair(directory: Path, database: str, number: int = 2) -> AsyncIterator[Pair]:
+    moments = Moments()
+    async with running_watched_sandbox(moments) as sandbox:
+        pair = Pair(moments, sandbox, database)
+        try:
+            for _ in range(number):
+                pair.bridges.append(BridgeProcess(directory, sandbox.base_url, database))
+            await asyncio.gather(*(bridge.start() for bridge in pair.bridges))
+            yield pair
+        finally:
+            for bridge in pair.bridges:
+                await bridge.close()
+
+
+@pytest.fixture
+async def pair(tmp_path: Path, server: Server) -> AsyncIterator[Pair]:
+    async with running_pair(tmp_path, server.new_database()) as running:
+        yield running
+
+
+def posts(moment: Moment) -> Callable[[Occasion], bool]:
+    def wanted(occasion: Occasion) -> bool:
+        return occasion.moment is moment and occasion.method == "POST"
+
+    return wanted
+
+
+async def test_an_equal_write_waits_for_the_first_whichever_bridge_has_it(pair: Pair) -> None:
+    async with pair.moments.hold(posts(Moment.ARRIVED)) as arrived:
+        first = asyncio.create_task(pair.send(0))
+        await arrived.reached
+        second = await pair.send(1)
+        arrived.let_go()
+        assert (await first).status == 201
+
+    assert second.status == 503
+    assert int(second.headers["Retry-After"]) >= 1
+    assert len(pair.sandbox.made()[ONCE]) == 1
+
+
+async def test_writes_to_one_invoice_are_made_one_after_another(pair: Pair) -> None:
+    answers = await asyncio.gather(*(pair.send(number % 2) for number in range(10)))
+
+    assert {answer.status for answer in answers} <= {201, 503}
+    told = [int(answer.texts("id")[0]) for answer in answers if answer.status == 201]
+    assert sorted(told) == pair.sandbox.made()[ONCE]
+
+
+@pytest.mark.kill
+class TestKilled:
+    async def test_before_the_intent_is_on_record(self, pair: Pair) -> None:
+        with psycopg.connect(pair.database, autocommit=True) as other:
+            other.execute("SELECT pg_advisory_lock(%s)", [JOURNAL_LOCK])
+            lost = asyncio.create_task(pair.send(0))
+            await waiting_for_the_journal(pair.database)
+            await pair.bridges[0].kill()
+            await asyncio.wait([lost])
+            lost.exception()
+
+        assert [await pair.send_until_told(1)] == pair.sandbox.made()[ONCE]
+
+    @pytest.mark.parametrize("is_lost", [True, False])
+    async def test_with_a_post_that_has_left(self, pair: Pair, is_lost: bool) -> None:
+        async with pair.moments.hold(posts(Moment.ARRIVED)) as arrived:
+            await killed_at(pair, arrived)
+            arrived.let_go(lost=is_lost)
+            await pair.sandbox.quiet()
+
+        assert [await pair.send_until_told(1)] == pair.sandbox.made()[ONCE]
+
+    async def test_before_the_outcome_is_on_record(self, pair: Pair) -> None:
+        async with pair.moments.hold(posts(Moment.APPLIED)) as applied:
+            await killed_at(pair, applied)
+
+        assert [await pair.send_until_told(1)] == pair.sandbox.made()[ONCE]
+
+    async def test_before_the_client_is_told(self, pair: Pair) -> None:
+        bridge = pair.bridges[0]
+        async with pair.moments.hold(posts(Moment.APPLIED)) as applied:
+            _, writer = await asyncio.open_connection(LOOPBACK, bridge.port)
+            writer.write(RAW)
+            await applied.reached
+            noticed = bridge.told(lambda line: line["event"] == "client_left")
+            ended = bridge.told(lambda line: line["event"] == "client_gone")
+            hang_up(writer)
+            await noticed
+            applied.let_go()
+            await ended
+        await bridge.kill()
+
+        assert [await pair.send_until_told(1)] == pair.sandbox.made()[ONCE]
+
+    async def test_what_it_left_is_listed_and_settled_for_all(self, pair: Pair) -> None:
+        async with pair.moments.hold(posts(Moment.APPLIED)) as applied:
+            await killed_at(pair, applied)
+        while True:
+            status, told = await pair.bridges[1].reconcile()
+            if "in flight: the bridge is making it" not in told[0]:
+                break
+
+        assert status == 0
+        assert told[0][-1] == f"done, invoice-message {pair.sandbox.made()[ONCE][0]}"
+
+
+async def killed_at(pair: Pair, moment: Hold) -> None:
+    lost = asyncio.create_task(pair.send(0))
+    await moment.reached
+    await pair.bridges[0].kill()
+    await asyncio.wait([lost])
+    lost.exception()
+
+
+async def waiting_for_the_journal(database: str) -> None:
+    """Return when a bridge waits for its lock."""
+    asked = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+    async with await psycopg.AsyncConnection.connect(database, autocommit=True) as connection:
+        while True:
+            row = await (await connection.execute(asked)).fetchone()
+            if row is not None and row[0]:
+                return
+
+
+@pytest.mark.kill
+async def test_a_bridge_that_stands_still_holds_the_others_up_for_a_while_only(pair: Pair) -> None:
+    async with pair.moments.hold(posts(Moment.APPLIED)) as applied:
+        stopped = asyncio.create_task(pair.send(0))
+        await applied.reached
+        pair.bridges[0].tell(signal.SIGSTOP)
+
+    told = await pair.send_until_told(1)
+    pair.bridges[0].tell(signal.SIGCONT)
+    await stopped
+
+    assert pair.sandbox.made()[ONCE] == [told]
+
+
+class TestServerAway:
+    async def test_writes_are_refused_reads_go_on_and_it_mends_itself(
+        self, tmp_path: Path, server: Server
+    ) -> None:
+        async with running_pair(tmp_path, server.new_database(), 1) as pair:
+            server.stop("immediate")
+            try:
+                assert (await pair.send(0)).status == 503
+                assert (await pair.list(0)).status == 200
+            finally:
+                server.start()
+
+            assert [await pair.send_until_told(0)] == pair.sandbox.made()[ONCE]
+
+    async def test_it_may_be_away_at_the_start(self, tmp_path: Path, server: Server) -> None:
+        database = server.new_database()
+        server.stop("immediate")
+        try:
+            async with running_pair(tmp_path, database, 1) as pair:
+                assert (await pair.list(0)).status == 200
+                assert (await pair.send(0)).status == 503
+                server.start()
+
+                assert [await pair.send_until_told(0)] == pair.sandbox.made()[ONCE]
+        finally:
+            started(server)
+
+    async def test_in_the_middle_of_a_write(self, pair: Pair, server: Server) -> None:
+        async with pair.moments.hold(posts(Moment.APPLIED)) as applied:
+            first = asyncio.create_task(pair.send(0))
+            await applied.reached
+            server.stop("immediate")
+            server.start()
+            second = await pair.send(1)
+        answer = await first
+
+        assert second.status == 503
+        assert answer.status == 201
+        assert pair.sandbox.made()[ONCE] == [int(answer.texts("id")[0])]
+
+
+def started(server: Server) -> None:
+    """Have it running, whether or not it is."""
+    try:
+        psycopg.connect(server.url()).close()
+    except psycopg.OperationalError:
+        server.start()
+
+
+async def test_what_v2_tells_a_token_the_other_bridge_hears(pair: Pair) -> None:
+    await pair.sandbox.add_rule(fault="throttle", retry_after=60, method="GET", times=1)
+    assert (await pair.list(0)).status == 503
+    asked = len(pair.sandbox.calls)
+
+    while (answer := await pair.list(1)).status == 200:
+        asked = len(pair.sandbox.calls)
+
+    assert answer.status == 503
+    assert len(pair.sandbox.calls) == asked
+
+
+@pytest.mark.kill
+async def test_a_file_that_knows_of_writes_has_to_be_moved_first(
+    tmp_path: Path, server: Server
+) -> None:
+    async with running_pair(tmp_path, server.new_database(), 1) as pair:
+        database, (bridge,) = pair.database, pair.bridges
+        await bridge.end(signal.SIGTERM)
+        bridge.database = None
+        await bridge.start()
+        async with pair.moments.hold(posts(Moment.APPLIED)) as applied:
+            await killed_at(pair, applied)
+        bridge.database = database
+        with pytest.raises(ConnectionError):
+            await bridge.start()
+        assert any("journal --move" in str(line) for line in bridge.lines)
+
+        status, told = await bridge.journal_command("--move", f"--journal={bridge.journal}")
+        assert (status, told[0][0].split()[0]) == (0, "1")
+        assert not bridge.journal.exists()
+        await bridge.start()
+
+        assert [await pair.send_until_told(0)] == pair.sandbox.made()[ONCE]
