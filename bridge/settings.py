@@ -13,7 +13,7 @@ from difflib import get_close_matches
 from enum import StrEnum
 from ipaddress import ip_address
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, Self, TypeVar
 from urllib.parse import urlsplit
 
 from pydantic import (
@@ -30,6 +30,7 @@ from pydantic import (
 from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDict
 
 from bridge import __version__
+from bridge.identity.book import BookError, read_rows
 from bridge.identity.callers import Way
 from bridge.identity.hosts import LABEL
 from bridge.v1.dialects import Dialect
@@ -39,18 +40,14 @@ if TYPE_CHECKING:
 
 PREFIX = "HARVEST_BRIDGE_"
 
-WITHDRAWN = (
-    "bodies_limit", "body_timeout", "calls", "calls_per_address", "calls_per_login",
-    "connect_timeout", "head_timeout", "idle_timeout", "page_limit", "upstream_body_limit",
-    "upstream_calls_per_account", "upstream_connections",
-)  # fmt: skip
-"""Settings of old. Their variables are refused, as unknown keys of a file are, and variables that
-look like a slip of the pen; others with the prefix are not, for the tokens of a credential book may
-be in such."""
-
 
 class WrongSetting(Exception):
     """A setting is missing or makes no sense; `str()` is one line for the operator."""
+
+    def __init__(self, *complaints: str) -> None:
+        super().__init__("; ".join(complaints))
+        self.complaints = complaints
+        """One for each setting that is wrong."""
 
 
 def _base_url(text: str) -> str:
@@ -342,6 +339,11 @@ class Settings(LogSettings, FileSettings, UpstreamSettings):
         return self
 
     @property
+    def is_on_loopback(self) -> bool:
+        """Whether only this machine reaches the legacy side."""
+        return _is_loopback(self.host)
+
+    @property
     def admin_is_on_loopback(self) -> bool:
         """Whether only this machine reaches the admin side."""
         return _is_loopback(self.admin_host)
@@ -349,6 +351,17 @@ class Settings(LogSettings, FileSettings, UpstreamSettings):
     def sunset_time(self) -> datetime | None:
         """Return the end of the service: the first moment, UTC, of the day that was set."""
         return None if self.sunset is None else datetime.combine(self.sunset, time(), UTC)
+
+
+RELOADED = frozenset({
+    "body_limit", "call_timeout", "calls_kept_bytes", "calls_kept_days", "calls_per_account",
+    "dialect", "domains", "log_level", "stop_timeout", "subdomain", "sunset", "throttle_wait",
+    "trusted_proxies",
+})  # fmt: skip
+"""The settings whose new values a running bridge takes from the file; others take a restart.
+
+None of these makes sense only together with another, and none is a secret.
+"""
 
 
 Part = TypeVar("Part", bound=_Part)
@@ -363,23 +376,89 @@ def load(part: type[Part], flags: Mapping[str, Any], file: Path | None) -> Part:
     Raises:
         WrongSetting: one is missing, unknown or makes no sense, or the file cannot be read.
     """
-    given = {name: value for name, value in flags.items() if value is not None}
-    variables = list(_wrong_variables())
-    read: Mapping[str, Any] = {}
+    given, variables, read = _gather(flags, file)
+    gathered = {**read, **variables, **given}
+    unknown = list(_complaints_of_variables(part, gathered))
     try:
-        read = {} if file is None else _read(file)
-        settings = part(**{**read, **EnvSettingsSource(part)(), **given})
+        settings = part(**gathered)
     except ValidationError as error:
         wrong = (_complaint(each, file if each["loc"] else None) for each in error.errors())
-        raise WrongSetting("; ".join([*variables, *wrong])) from None
+        raise WrongSetting(*unknown, *wrong) from None
+    except ValueError as error:
+        raise WrongSetting(f"{file}: {error}") from None
+    if unknown:
+        raise WrongSetting(*unknown)
+    return settings
+
+
+Layer = Mapping[str, Any]
+"""What one source says, by setting."""
+
+
+def _gather(flags: Layer, file: Path | None) -> tuple[Layer, Layer, Layer]:
+    """Return what the flags, the environment and the file say, the strongest first."""
+    given = {name: value for name, value in flags.items() if value is not None}
+    variables = {
+        name: text
+        for name, text in EnvSettingsSource(Settings)().items()
+        if not _is_service_link(f"{PREFIX}{name.upper()}", str(text))
+    }
+    try:
+        return given, variables, {} if file is None else _read(file)
     except OSError as error:
         what = f"config: {file}: {error.strerror} (--config, or {PREFIX}CONFIG)"
         raise WrongSetting(what) from None
     except ValueError as error:
         raise WrongSetting(f"{file}: {error}") from None
-    if variables:
-        raise WrongSetting("; ".join(variables))
-    return settings
+
+
+class Kind(StrEnum):
+    """What a setting can come from."""
+
+    FLAG = "flag"
+    VARIABLE = "variable"
+    FILE = "file"
+    DEFAULT = "default"
+
+
+class Source(NamedTuple):
+    """Where a setting comes from."""
+
+    kind: Kind
+    place: str
+    """The flag's or the variable's name, or the file and the line; nothing for a default."""
+
+
+def sources(flags: Layer, file: Path | None) -> Mapping[str, Source]:
+    """Return where each setting comes from that `load` would gather of the same.
+
+    Raises:
+        WrongSetting: the file cannot be read.
+    """
+    given, variables, read = _gather(flags, file)
+    lines = {} if file is None else _lines(file.read_text("utf-8"))
+    names = {name.upper(): name for name in os.environ}
+    found = {}
+    for name in Settings.model_fields:
+        if name in given:
+            source = Source(Kind.FLAG, f"--{name.replace('_', '-')}")
+        elif name in variables:
+            source = Source(Kind.VARIABLE, names[f"{PREFIX}{name.upper()}"])
+        elif name in read:
+            source = Source(Kind.FILE, f"{file}:{lines[name]}" if name in lines else f"{file}")
+        else:
+            source = Source(Kind.DEFAULT, "")
+        found[name] = source
+    return found
+
+
+_KEY = re.compile(r"[ \t]*[\"']?([A-Za-z0-9_-]+)[\"']?[ \t]*=")
+
+
+def _lines(toml: str) -> Mapping[str, int]:
+    """Return the line of each key of a file without tables."""
+    keys = enumerate(map(_KEY.match, toml.split("\n")), 1)
+    return {found[1]: number for number, found in reversed([*keys]) if found is not None}
 
 
 PATHS = ("book", "journal", "database_key", "tls_certificate", "tls_key")
@@ -396,25 +475,81 @@ def _read(file: Path) -> dict[str, Any]:
     return read
 
 
-def unknown_variables() -> Iterator[str]:
+# What the environment holds besides.
+
+
+def _complaints_of_variables(part: type[_Part], gathered: Layer) -> Iterator[str]:
+    """Say which variables with the prefix are nobody's.
+
+    A bridge wants every one explained: a setting that was meant and is not heard may cost a mail. A
+    command that takes only some settings looks for slips in the names of those.
+    """
+    is_whole = issubclass(part, Settings)
+    unknown = sorted(_unknown_variables())
+    links = [name for name in unknown if _is_service_link(name, os.environ[name])]
+    if links and is_whole:
+        yield (
+            f"{', '.join(links)}: set by Kubernetes for a Service of that name: set "
+            "enableServiceLinks: false in the pod's spec, or call the Service something else"
+        )
+    others = [name for name in unknown if name not in links]
+    nearest = {
+        name: _nearest([*part.model_fields, "config"], name[len(PREFIX) :]) for name in others
+    }
+    if not (others if is_whole else any(nearest.values())):
+        return
+    named, is_complete = _variables_of_tokens(gathered)
+    for name in others:
+        what = f"{name}: there is no such setting"
+        if name in named:
+            continue
+        if near := nearest[name]:
+            yield f"{what}: did you mean {PREFIX}{near.upper()}?"
+        elif is_whole and is_complete:
+            yield f"{what}, and no env:{name} in the book or admin_bearer_token"
+
+
+def _unknown_variables() -> Iterator[str]:
     """Return the names of the variables that have the prefix, a value, and no setting."""
-    for name in os.environ:
+    for name, text in os.environ.items():
         setting = name.upper().removeprefix(PREFIX).lower()
-        is_ours = name.upper().startswith(PREFIX) and os.environ[name]
-        if is_ours and setting not in {*Settings.model_fields, "config"}:
+        is_known = setting in {*Settings.model_fields, "config"}
+        if (
+            name.upper().startswith(PREFIX)
+            and text
+            and (not is_known or _is_service_link(name, text))
+        ):
             yield name
 
 
-def _wrong_variables() -> Iterator[str]:
-    for name in unknown_variables():
-        setting = name[len(PREFIX) :].lower()
-        if setting in WITHDRAWN:
-            yield f"{name}: there is no such setting"
-        elif nearest := _nearest([*Settings.model_fields, "config"], setting):
-            yield (
-                f"{name}: there is no such setting: did you mean {PREFIX}{nearest.upper()}? "
-                "A token of the book may have any name that is less like a setting's"
-            )
+def _variables_of_tokens(gathered: Layer) -> tuple[frozenset[str], bool]:
+    """Return which variables hold tokens by the book and `admin_bearer_token`, and if that is all.
+
+    It may not be where the book cannot be read: what is wrong with that is told elsewhere.
+    """
+    references, is_complete = [gathered.get("admin_bearer_token")], True
+    if isinstance(book := gathered.get("book"), str | Path):
+        try:
+            references += [row.reference for row in read_rows(Path(book))]
+        except BookError:
+            is_complete = False
+    return frozenset(str(each).removeprefix("env:") for each in references), is_complete
+
+
+_LINK = re.compile(
+    r"(?:\w+_)?(?:SERVICE_HOST|SERVICE_PORT(?:_\w+)?|PORT_[0-9]+_(?:TCP|UDP|SCTP)(?:_\w+)?)"
+)
+"""The end of the names of variables by which Kubernetes tells a pod of the Services around it: one
+that is called `harvest-bridge` has our prefix."""
+
+_LINKED = re.compile("(?:tcp|udp|sctp)://.*")
+"""The value of the one that ends in `_PORT`."""
+
+
+def _is_service_link(name: str, text: str) -> bool:
+    rest = name.upper().removeprefix(PREFIX)
+    is_port = rest == "PORT" or rest.endswith("_PORT")
+    return _LINK.fullmatch(rest) is not None or (is_port and _LINKED.fullmatch(text) is not None)
 
 
 def _nearest(known: Iterable[str], name: str) -> str | None:

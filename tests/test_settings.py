@@ -17,8 +17,9 @@ from hypothesis import strategies as st
 from bridge import __version__, settings
 from bridge.cli.serve import app
 from bridge.identity.callers import Way
-from bridge.settings import PREFIX, WITHDRAWN, Settings, WrongSetting
+from bridge.settings import PREFIX, Settings, UpstreamSettings, WrongSetting
 from bridge.v1.dialects import Dialect
+from tests.support.books import enter
 
 load = partial(settings.load, Settings)
 
@@ -531,14 +532,15 @@ class TestComplaints:
             assert len(str(error).splitlines()) == 1  # noqa: PT017 - not every one is wrong
 
 
-@pytest.mark.parametrize("setting", WITHDRAWN)
+@pytest.mark.parametrize("setting", ["bodies_limit", "calls", "head_timeout", "page_limit"])
 class TestWithdrawn:
     """Whoever has set what can no longer be set is told so, not left in a belief."""
 
     def test_in_the_environment(self, setting: str, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv(f"{PREFIX}{setting.upper()}", "1")
 
-        assert complaint(NEEDED) == f"{PREFIX}{setting.upper()}: there is no such setting"
+        told = complaint(NEEDED)
+        assert told.startswith(f"{PREFIX}{setting.upper()}: there is no such setting")
 
     def test_in_the_file(self, setting: str, config: Path) -> None:
         config.write_text(f"{setting} = 1\n")
@@ -549,6 +551,8 @@ class TestWithdrawn:
 
 
 class TestVariables:
+    """Each with the prefix is a setting's or a token's: what is not heard is told."""
+
     @pytest.mark.parametrize(
         ("name", "nearest"),
         [("PRT", "PORT"), ("CONTACTS", "CONTACT"), ("CONFG", "CONFIG"), ("TLSKEY", "TLS_KEY")],
@@ -559,17 +563,109 @@ class TestVariables:
         monkeypatch.setenv(f"{PREFIX}{name}", "80")
         slip = f"{PREFIX}{name}: there is no such setting: did you mean {PREFIX}{nearest}?"
 
-        assert complaint(NEEDED).startswith(slip)
+        assert complaint(NEEDED) == slip
         both = complaint({**NEEDED, "port": "x"}).split("; ")
         assert [each.partition(":")[0] for each in both] == [f"{PREFIX}{name}", "port"]
 
-    @pytest.mark.parametrize("name", ["ACME_TOKEN", "TOKEN", "BOOK_TOKEN", "ACCOUNT_1000_TOKEN"])
-    def test_others_may_be_tokens(self, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-        before = load(NEEDED, None)
+    def test_so_is_every_other_that_is_nobodys(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv(f"{PREFIX}FRIDGE", "cold")
+        monkeypatch.setenv(f"{PREFIX}EMPTY", "")
+
+        assert complaint(NEEDED) == (
+            f"{PREFIX}FRIDGE: there is no such setting, and no env:{PREFIX}FRIDGE in the book or "
+            "admin_bearer_token"
+        )
+
+    @pytest.mark.parametrize("name", ["ACME_TOKEN", "TOKEN", "CONTACTS"])
+    def test_the_books_tokens_are_known(
+        self, name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        book = tmp_path / "book.toml"
+        enter(book, "acme", "jane@doe.org", "w", 1, f"env:{PREFIX}{name}")
         monkeypatch.setenv(f"{PREFIX}{name}", "t0ken")
 
-        assert load(NEEDED, None) == before
-        assert list(settings.unknown_variables()) == [f"{PREFIX}{name}"]
+        assert load({**NEEDED, "book": str(book)}, None).book == book
+        assert settings.load(UpstreamSettings, {**NEEDED, "book": str(book)}, None)
+
+    def test_where_the_book_cannot_be_read_that_is_what_there_is_to_tell(
+        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        monkeypatch.setenv(f"{PREFIX}ACME_TOKEN", "t0ken")
+
+        assert load({**NEEDED, "book": str(tmp_path / "none.toml")}, None)
+
+    def test_the_admin_sides_token_is_known(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv(f"{PREFIX}SECRET", "t0ken")
+
+        assert load({**NEEDED, "admin_bearer_token": f"env:{PREFIX}SECRET"}, None)
+
+    def test_what_kubernetes_sets_for_a_service_is_told_with_the_remedy(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """https://kubernetes.io/docs/tutorials/services/connect-applications-service/"""
+        links = {
+            "ADMIN_PORT": "tcp://10.0.0.2:8090",
+            "PORT": "tcp://10.0.0.1:8080",
+            "PORT_8080_TCP": "tcp://10.0.0.1:8080",
+            "PORT_8080_TCP_ADDR": "10.0.0.1",
+            "PORT_8080_TCP_PORT": "8080",
+            "PORT_8080_TCP_PROTO": "tcp",
+            "SERVICE_HOST": "10.0.0.1",
+            "SERVICE_PORT": "8080",
+            "SERVICE_PORT_HTTP": "8080",
+        }
+        for name, text in links.items():
+            monkeypatch.setenv(f"{PREFIX}{name}", text)
+
+        assert complaint(NEEDED) == (
+            f"{', '.join(f'{PREFIX}{name}' for name in links)}: set by Kubernetes for a Service of "
+            "that name: set enableServiceLinks: false in the pod's spec, or call the Service "
+            "something else"
+        )
+
+    @pytest.mark.parametrize("name", ["FRIDGE", "PRT", "SERVICE_HOST"])
+    def test_a_command_that_takes_some_settings_leaves_the_others_alone(
+        self, name: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv(f"{PREFIX}{name}", "cold")
+
+        assert settings.load(UpstreamSettings, NEEDED, None).contact == NEEDED["contact"]
+
+    def test_but_is_told_a_slip_in_the_name_of_its_own(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv(f"{PREFIX}UPSTEAM", "https://v2.acme.dev/v2")
+
+        with pytest.raises(WrongSetting, match="did you mean HARVEST_BRIDGE_UPSTREAM"):
+            settings.load(UpstreamSettings, NEEDED, None)
+
+
+class TestWhereASettingComesFrom:
+    def test_the_strongest_source_is_named_with_its_place(
+        self, monkeypatch: pytest.MonkeyPatch, config: Path
+    ) -> None:
+        config.write_text(
+            "# ours\nport = 1\n\n 'host' = 'a'\ndomains = [\n'b.org']\nsunset=2027-06-30\n"
+        )
+        monkeypatch.setenv(f"{PREFIX.lower()}host", "c")
+
+        found = settings.sources({"port": "2", "contact": None}, config)
+
+        assert {name: source for name, source in found.items() if source.place} == {
+            "domains": ("file", f"{config}:5"),
+            "host": ("variable", f"{PREFIX.lower()}host"),
+            "port": ("flag", "--port"),
+            "sunset": ("file", f"{config}:7"),
+        }
+        assert found["contact"] == ("default", "")
+
+    def test_a_file_that_cannot_be_read_has_none(self, config: Path) -> None:
+        with pytest.raises(WrongSetting, match="config: "):
+            settings.sources({}, config)
+
+
+def test_what_is_taken_at_a_reload_is_a_setting() -> None:
+    assert set(Settings.model_fields) > settings.RELOADED
 
 
 class TestFile:
@@ -637,6 +733,19 @@ class TestFile:
         monkeypatch.setenv(f"{PREFIX}{setting.upper()}", "../beside/it")
         assert getattr(load(others(setting), config), setting) == Path("../beside/it")
 
+    def test_a_database_file_starts_from_its_folder_and_a_url_does_not(self, config: Path) -> None:
+        config.write_text('database = "../calls.sqlite"\n')
+        assert load(NEEDED, config).database == f"{config.parent}/../calls.sqlite"
+
+        config.write_text('database = "postgresql://db/calls"\n')
+        assert load(NEEDED, config).database == "postgresql://db/calls"
+
+    def test_a_reference_has_no_path_that_could_start_from_somewhere(self, config: Path) -> None:
+        config.write_text('admin_bearer_token = "file:token"\n')
+
+        told = "admin_bearer_token: must be env:NAME or file:/absolute/path"
+        assert complaint(NEEDED, config).startswith(told)
+
     def test_every_setting_that_is_a_path_is_known_as_one(self) -> None:
         fields = Settings.model_fields.items()
 
@@ -666,13 +775,42 @@ class TestFlags:
         assert OPTIONS[setting].opts == ["--" + setting.replace("_", "-")]
 
     @pytest.mark.parametrize("setting", Settings.model_fields)
-    def test_its_help_says_what_it_means_and_its_variable(self, setting: str) -> None:
-        description = Settings.model_fields[setting].description
+    def test_its_help_says_what_it_means_its_variable_and_its_default(self, setting: str) -> None:
+        field = Settings.model_fields[setting]
         shown: str = getattr(OPTIONS[setting], "help")  # noqa: B009 - of options only
 
-        assert description is not None
-        assert re.fullmatch(r"[A-Z].{10,}\.", description)
-        assert shown == f"{description} [{PREFIX}{setting.upper()}]"
+        assert field.description is not None
+        assert re.fullmatch(r"[A-Z].{10,}\.", field.description)
+        meaning, _, facts = shown.removesuffix("]").partition(" [")
+        variable, *default = facts.split("; ")
+        assert (meaning, variable) == (field.description, f"{PREFIX}{setting.upper()}")
+        if field.is_required():
+            assert default == ["must be set"]
+        elif field.default in {None, ()}:
+            assert default == []
+        else:
+            given = default[0].removeprefix("default: ")
+            assert (
+                getattr(load({**others(setting), setting: given}, None), setting) == field.default
+            )
+
+    @pytest.mark.parametrize(
+        ("setting", "type_"),
+        [
+            ("account_id", "INTEGER"),
+            ("auth", "book|token-as-password|bearer,…"),
+            ("book", "PATH"),
+            ("call_timeout", "NUMBER"),
+            ("dialect", "classic|final"),
+            ("domains", "TEXT,…"),
+            ("host", "TEXT"),
+            ("log_level", "debug|info|warning|error"),
+            ("sunset", "DATE"),
+            ("trusted_proxies", "NETWORK,…"),
+        ],
+    )
+    def test_it_shows_what_it_takes(self, setting: str, type_: str) -> None:
+        assert OPTIONS[setting].metavar == type_
 
     def test_the_ways_of_calling_are_all_named(self) -> None:
         assert ", ".join(Way) in str(Settings.model_fields["auth"].description)

@@ -19,6 +19,11 @@ from bridge import __version__
 
 COMMANDS = {
     "serve": ("serve", "Answer legacy calls."),
+    "config": (
+        "config",
+        "Print the settings that a bridge would serve with, and where each comes from.",
+    ),
+    "check": ("check", "Look at all that a bridge needs, without serving, and say what to mend."),
     "credentials": ("credentials", "The credential book: which v2 token answers for a v1 login."),
     "journal": ("journal", "List the writes to v2 whose outcome is not known, and settle them."),
     "integrations": ("log", "List who still calls v1; or show one, and write down who it is."),
@@ -76,10 +81,11 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,
 )
 
 for _name, (_, _purpose) in COMMANDS.items():
-    app.command(_name, help=_purpose)(lambda: None)
+    app.command(_name, help=_purpose, short_help=_purpose)(lambda: None)  # which is not cut
 
 
 def main() -> None:

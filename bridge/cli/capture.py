@@ -14,7 +14,7 @@ from bridge.record.log.capture import ALL, Mode, Rule, UnusableRule, read_span
 from bridge.record.log.reports import Log
 from bridge.record.log.times import spelled
 
-app = typer.Typer()
+app = typer.Typer(rich_markup_mode=None)
 
 RAW = (
     "Raw: bodies are kept with the addresses, names and texts of people. "

@@ -8,27 +8,27 @@ import os
 import re
 import sys
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import msgspec
 import typer
-from aiohttp import ClientSession
 
+from bridge.checking.upstream import AT_ONCE, permission, reach
 from bridge.cli.terminal import Given, fail, failing_at, print_table, with_settings
 from bridge.identity import book_editing
 from bridge.identity.book import BookError, Row, WrongField, read_row, read_rows, read_token
 from bridge.identity.passwords import PASSWORD_LIMIT, hash_password
 from bridge.secret import Secret
-from bridge.server.admin.health import OK, Readiness, upstream_check
+from bridge.server.admin.health import OK
 from bridge.settings import FileSettings, UpstreamSettings, where
 from bridge.v2.client import Upstream, V2Client
-from bridge.v2.errors import UpstreamError
-from bridge.v2.wire import V2Request
 
 app = typer.Typer(
-    help="The credential book: which v2 token answers for a v1 login.", no_args_is_help=True
+    help="The credential book: which v2 token answers for a v1 login.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
 )
 
 Subdomain = Annotated[
@@ -156,38 +156,12 @@ def check(given: Given) -> None:
         raise typer.Exit(1)
 
 
-TRIAL = V2Request("GET", "/invoices", "per_page=1")
-"""The call that tries a token: v2's list of invoices, cut to one.
-
-It asks for the permission that legacy calls ask for, and needs no id. A v2 without such a list, as
-the sandbox, says 404 once it has judged the token.
-"""
-
-AT_ONCE = 8
-"""Trials; v2 takes 100 calls in 15 seconds."""
-
-PATIENCE = 15.0
-"""Seconds for one trial."""
-
-NOT_V2 = "no answer of v2's"
-RESULTS: Mapping[int, str] = {
-    401: "refused (401)",
-    403: "no permission for invoices (403)",
-    429: "throttled (429), try later",
-}
-"""What a status says of a token; 200 and 404 depend on the body."""
-
-
 async def _try_all(rows: Sequence[Row], upstream: Upstream) -> list[str]:
     """Return what came of each row's token; one that several share is tried once an account.
 
     None is sent to what is no v2.
     """
-    async with ClientSession(headers={"User-Agent": upstream.user_agent}) as session:
-        readiness = Readiness(
-            {"upstream": upstream_check(upstream.base_url, session)}, timeout=PATIENCE
-        )
-        said = (await readiness.results())["upstream"]
+    said, _ = await reach(upstream)
     client = V2Client(upstream)
     turns = asyncio.Semaphore(AT_ONCE)
 
@@ -199,7 +173,7 @@ async def _try_all(rows: Sequence[Row], upstream: Upstream) -> list[str]:
         if said != OK:
             return said
         async with turns:
-            return await _result(client, row.account_id, token)
+            return await permission(client, row.account_id, token)
 
     trials = {(row.account_id, row.reference): row for row in rows}
     try:
@@ -208,17 +182,3 @@ async def _try_all(rows: Sequence[Row], upstream: Upstream) -> list[str]:
         await client.close()
     results = dict(zip(trials, outcomes, strict=True))
     return [results[row.account_id, row.reference] for row in rows]
-
-
-async def _result(client: V2Client, account_id: int, token: Secret) -> str:
-    try:
-        response = await client.send(TRIAL, account_id=account_id, token=token, seconds=PATIENCE)
-    except UpstreamError as error:
-        return f"unreachable: {error}"
-    if response.status not in {200, 404}:
-        return RESULTS.get(response.status, f"failed ({response.status})")
-    try:
-        members = msgspec.json.decode(response.body, type=dict[str, msgspec.Raw])
-    except (ValueError, RecursionError):
-        return NOT_V2
-    return OK if response.status == 404 or "invoices" in members else NOT_V2

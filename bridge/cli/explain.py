@@ -10,7 +10,7 @@ from bridge.cli.terminal import JSON, fail, print_table, printable, to_json
 from bridge.guide.explaining import Explanation, Request, explain
 from bridge.v1.dialects import Dialect
 
-app = typer.Typer()
+app = typer.Typer(rich_markup_mode=None)
 
 
 @app.command("explain")

@@ -28,7 +28,7 @@ from bridge.v2.retry_after import wait_after_429
 from bridge.v2.wire import V2Request, V2Response
 from bridge.v2.writes import Outcome
 
-app = typer.Typer()
+app = typer.Typer(rich_markup_mode=None)
 
 PATIENCE = 30.0
 """Seconds for one call."""

@@ -33,7 +33,7 @@ from bridge.record.log.finding import Filter
 from bridge.record.log.reports import CallRow, Integration, Log, State
 from bridge.record.log.times import DAY, spelled
 
-app = typer.Typer()
+app = typer.Typer(rich_markup_mode=None)
 
 PAGE = 1000
 """Calls that are read at once."""

@@ -5,15 +5,13 @@ from collections.abc import Iterator, Sequence
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.markdown import Markdown
 
 from bridge.cli.asking import asking, time_option
 from bridge.cli.terminal import JSON, Given, fail, printable, to_json, with_settings
 from bridge.guide.plan import Change, Plan, Step, plan
 from bridge.record.log.times import spelled
 
-app = typer.Typer()
+app = typer.Typer(rich_markup_mode=None)
 
 
 @app.command("plan")
@@ -48,6 +46,9 @@ def show_plan(
     if markdown or not sys.stdout.isatty():
         typer.echo(text)
     else:
+        from rich.console import Console  # noqa: PLC0415 - large, and only for eyes
+        from rich.markdown import Markdown  # noqa: PLC0415
+
         Console().print(Markdown(text, hyperlinks=False))
 
 

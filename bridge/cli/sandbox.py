@@ -21,7 +21,7 @@ from bridge.server.service import running
 from bridge.server.serving import Signals, listening
 from bridge.settings import LogSettings, Settings
 
-app = typer.Typer()
+app = typer.Typer(rich_markup_mode=None)
 
 LOOPBACK = "127.0.0.1"
 

@@ -5,17 +5,16 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import date
+from enum import StrEnum
 from functools import update_wrapper
 from inspect import Parameter, signature
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple, NoReturn
+from typing import Annotated, Any, NamedTuple, NoReturn, get_args, get_origin
 
 import msgspec
 import typer
-from rich import box
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
+from pydantic import IPvAnyNetwork
 
 from bridge.record.log.ids import with_text_ids
 from bridge.settings import PREFIX, Part, Settings, WrongSetting, load
@@ -53,7 +52,12 @@ JSON = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 CONFIG = Annotated[
     Path | None,
     # Whoever reads it says which setting it is.
-    typer.Option(help="A TOML file with settings.", envvar=f"{PREFIX}CONFIG", readable=False),
+    typer.Option(
+        help="A TOML file with settings.",
+        envvar=f"{PREFIX}CONFIG",
+        metavar="PATH",
+        readable=False,
+    ),
 ]
 
 
@@ -75,9 +79,44 @@ def with_settings(*names: str) -> Callable[[Callable[..., None]], Callable[..., 
 
 
 def _flag(setting: str) -> Parameter:
-    told = f"{Settings.model_fields[setting].description} [{PREFIX}{setting.upper()}]"
-    option = typer.Option(None, "--" + setting.replace("_", "-"), help=told)
+    field = Settings.model_fields[setting]
+    facts = [f"{PREFIX}{setting.upper()}"]
+    if field.is_required():
+        facts.append("must be set")
+    elif field.default not in {None, ()}:
+        facts.append(f"default: {spelled_value(field.default)}")
+    option = typer.Option(
+        None,
+        "--" + setting.replace("_", "-"),
+        help=f"{field.description} [{'; '.join(facts)}]",
+        metavar=_spelled_type(field.annotation),
+    )
     return _keyword(setting, str | None, option)
+
+
+def spelled_value(value: object) -> str:
+    """Spell the value of a setting as a flag would have it; nothing for none."""
+    if isinstance(value, list | tuple):
+        return ",".join(map(str, value))
+    return "" if value is None else str(value)
+
+
+_TYPES: Mapping[object, str] = {
+    IPvAnyNetwork: "NETWORK",
+    Path: "PATH",
+    date: "DATE",
+    float: "NUMBER",
+    int: "INTEGER",
+}
+
+
+def _spelled_type(annotation: Any) -> str:  # noqa: ANN401 - whatever a setting can be
+    if inner := get_args(annotation):
+        is_list = get_origin(annotation) in {frozenset, tuple}  # else annotated, or that or None
+        return _spelled_type(inner[0]) + (",…" if is_list else "")
+    if issubclass(annotation, StrEnum):
+        return "|".join(annotation)
+    return _TYPES.get(annotation, "TEXT")
 
 
 def _keyword(name: str, annotation: Any, default: Any) -> Parameter:  # noqa: ANN401
@@ -110,6 +149,11 @@ def print_table(
         for row in rows:
             typer.echo("\t".join(map(printable, row)))
         return
+    from rich import box  # noqa: PLC0415 - large, and only for eyes
+    from rich.console import Console  # noqa: PLC0415
+    from rich.table import Table  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
+
     cells = [tuple(map(printable, row)) for row in rows]
     terminal = Console().size
     is_stacked = bool(stacks) and _least_width(head, cells) > terminal.width

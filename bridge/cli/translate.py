@@ -15,7 +15,7 @@ from bridge.v1.wire import V1Request
 from bridge.v2.decoding import decode
 from bridge.v2.errors import UpstreamFault
 
-app = typer.Typer()
+app = typer.Typer(rich_markup_mode=None)
 
 COLLECTIONS = {
     resource.name: resource.collection for resource in RESOURCES if resource.collection is not None

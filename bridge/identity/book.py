@@ -4,7 +4,6 @@ Here it is read, whole or not at all. Editing it is `bridge.identity.book_editin
 noticing that it has changed `book_keeper`'s, and judging a password that of `passwords`.
 """
 
-import os
 import re
 import tomllib
 import unicodedata
@@ -20,8 +19,10 @@ import msgspec
 from argon2 import extract_parameters
 
 from bridge.identity.credentials import TOKEN_LIMIT, is_token
-from bridge.identity.files import Signatures, exposure, signature
+from bridge.identity.files import Signatures, read_together, signature
 from bridge.identity.hosts import LABEL
+from bridge.private_file import UnusableFile
+from bridge.private_file import read_private as read_private_file
 from bridge.secret import Secret
 from bridge.v1.dialects import Dialect
 
@@ -262,44 +263,37 @@ class Book:
 
 
 def read_private(path: Path, limit: int, seen: Signatures | None = None) -> bytes:
-    """Return the bytes of a file that only its owner may read, at most `limit`.
+    """Return the bytes of a file with a secret, at most `limit`.
 
     What it looked like right before is put in `seen`.
 
     Raises:
-        BookError: it cannot be read, is too long, or changes meanwhile; or group or others may do
-            anything to it.
+        BookError: it cannot be read, is too long, or changes meanwhile; or others have access to it
+            (`bridge.private_file.exposure`).
     """
     if seen is not None:
         seen[path] = signature(path)
     try:
-        # Not to wait for a writer, should it be a pipe.
-        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
-        try:
-            before = os.fstat(handle)
-            if problem := exposure(path, before, "others than its owner have access to it"):
-                raise BookError(problem)
-            with os.fdopen(handle, "rb", closefd=False) as file:
-                octets = file.read(limit + 1)
-            after = os.fstat(handle)
-        finally:
-            os.close(handle)
+        return read_private_file(path, limit)
+    except UnusableFile as error:
+        raise BookError(str(error)) from None
     except OSError as error:
         raise BookError(f"{path}: {error.strerror}") from None
-    # Not the whole signature: being replaced by another file changes this one's status too.
-    if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
-        raise BookError(f"{path}: it changed while it was read")
-    if len(octets) > limit:
-        raise BookError(f"{path}: it has more than {limit} bytes")
-    return octets
 
 
 def load(path: Path, environ: Mapping[str, str], seen: Signatures | None = None) -> Book:
-    """Read the book at `path` and every token that it refers to; note the files in `seen`.
+    """Read the book at `path` and every token that it refers to, all of one time.
+
+    What the files looked like is put in `seen`.
 
     Raises:
         BookError: the book, a credential in it or a token cannot be used.
     """
+    files = {} if seen is None else seen
+    return read_together(lambda noted: _load(path, environ, noted), files, BookError)
+
+
+def _load(path: Path, environ: Mapping[str, str], seen: Signatures) -> Book:
     tokens: dict[str, Secret] = {}
     entries = []
     for position, row in enumerate(read_rows(path, seen), 1):

@@ -6,6 +6,7 @@ What a book may say is in `bridge.identity.book`, which also reads every edit be
 import fcntl
 import os
 import re
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -95,8 +96,8 @@ class _OpenBook:
     """A handle of the directory that it is in."""
     text: str = _HEADER
     rows: tuple[Row, ...] = ()
-    owner: tuple[int, int] | None = None
-    """User and group; None for a book that does not exist yet."""
+    status: os.stat_result | None = None
+    """Whose it is, and its mode; None for a book that does not exist yet."""
 
     def position(self, pair: tuple[str, str]) -> int | None:
         return next((index for index, row in enumerate(self.rows) if row.pair == pair), None)
@@ -119,9 +120,10 @@ class _OpenBook:
         handle, name = tempfile.mkstemp(prefix=f".{self.path.name}.", dir=self.path.parent)
         with os.fdopen(handle, "wb") as file, ExitStack() as cleaning:
             cleaning.callback(Path(name).unlink)
-            if self.owner is not None and self.owner[0] != os.geteuid():
-                # Whoever owns the book has to be able to read it again.
-                os.fchown(handle, *self.owner)
+            if self.status is not None:
+                # Whoever could read the book has to be able to read it again.
+                os.fchown(handle, self.status.st_uid, self.status.st_gid)
+                os.fchmod(handle, stat.S_IMODE(self.status.st_mode))
             file.write(octets)
             file.flush()
             os.fsync(handle)
@@ -145,8 +147,8 @@ def _editing(path: Path) -> Iterator[_OpenBook]:
             if real.exists():
                 status = real.stat()
                 octets = read_private(real, BOOK_LIMIT)
-                rows, owner = parse(real, octets), (status.st_uid, status.st_gid)
-                yield _OpenBook(real, directory, octets.decode("utf-8"), rows, owner)
+                rows = parse(real, octets)
+                yield _OpenBook(real, directory, octets.decode("utf-8"), rows, status)
             else:
                 yield _OpenBook(real, directory)
         finally:

@@ -1,17 +1,15 @@
-"""Files from the outside: who may use them, and whether they have changed.
+"""Files from the outside: whether they have changed, also while they are read.
 
-Both the credential book and the server's certificate are watched from here; what is in them is not
-known.
+The credential book, the server's certificate and the admin side's token are watched from here; what
+is in them is not known.
 """
 
 import asyncio
-import os
-import shlex
-import stat
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
 from operator import attrgetter
 from pathlib import Path
+from typing import TypeVar
 
 Signatures = dict[Path, object]
 """Of each file what changes when it does, None when there is none to be seen."""
@@ -33,16 +31,38 @@ def signatures(paths: Iterable[Path]) -> Signatures:
     return {path: signature(path) for path in paths}
 
 
-def exposure(path: Path, status: os.stat_result, complaint: str) -> str | None:
-    """Return what is wrong with a file that must be its owner's only, None when nothing is.
+Value = TypeVar("Value")
 
-    `complaint` is the words for one that group or others may do anything to.
+_READINGS = 5
+"""The most in a row, of files that change while they are read."""
+
+
+def read_together(
+    read: Callable[[Signatures], Value], seen: Signatures, unusable: type[Exception]
+) -> Value:
+    """Return what `read` makes of several files, all as they were at one time.
+
+    Kubernetes swaps all files of a secret at once, by a link. Who reads them one by one meanwhile
+    has some of before and some of after: then they are read again. What they look like is in `seen`
+    at the end, also of an error.
+
+    Args:
+        read: reads them; notes each in the signatures that it is given, before it is read.
+        seen: where these go.
+        unusable: what `read` raises if it cannot use them, and this does if they do not rest.
     """
-    if not stat.S_ISREG(status.st_mode):
-        return f"{path}: it is not a regular file"
-    if status.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
-        return f"{path}: {complaint}: chmod 600 {shlex.quote(str(path))}"
-    return None
+    for _ in range(_READINGS):
+        seen.clear()
+        try:
+            value = read(seen)
+        except unusable:
+            if signatures(seen) == seen:
+                raise
+        else:
+            if signatures(seen) == seen:
+                return value
+    changing = ", ".join(map(str, seen))
+    raise unusable(f"{changing}: changed each time while they were read")
 
 
 @asynccontextmanager

@@ -183,15 +183,18 @@ class Front(web.Server):
 
 
 @asynccontextmanager
-async def listening_front(
+async def listening_front(  # noqa: PLR0913 - where, how, and until when
     front: Front,
     host: str,
     port: int,
     *,
     tls: ssl.SSLContext | None = None,
     shutdown_timeout: float,
+    handed: Sequence[socket.socket] = (),
 ) -> AsyncIterator[tuple[int, Callable[[], None]]]:
     """Serve `front` on `host` and `port` (0 takes a free one), behind TLS if it is given.
+
+    If sockets were `handed` over, it is on those instead.
 
     Yields the port it got, and what takes no more connections but leaves those that are open; at
     the end, they have `shutdown_timeout` seconds, of which 0 would be for ever to aiohttp.
@@ -200,7 +203,7 @@ async def listening_front(
         OSError: the address cannot be listened on.
     """
     take = None if tls is None else partial(front.shake_hands, tls)
-    async with accepting(front, host, port, take) as (taken, stop_accepting):
+    async with accepting(front, host, port, take, handed) as (taken, stop_accepting):
 
         def stop() -> None:
             stop_accepting()

@@ -36,9 +36,10 @@ from bridge.server.leaving import Departure
 from bridge.server.limits import LIMITS, Limits, allow_connections
 from bridge.server.metrics import CallCounts, Metrics
 from bridge.server.records import Recorder
+from bridge.server.service_manager import Handed
 from bridge.server.serving import told_if_taken
 from bridge.server.tls import CertificateReloader
-from bridge.settings import Settings, Traces, unknown_variables, where
+from bridge.settings import Settings, Traces, where
 from bridge.upstream.acquaintances import Acquaintances
 from bridge.upstream.gateway import Gateway, Policy
 from bridge.v1.xsd import compile_all
@@ -52,6 +53,9 @@ _log = structlog.get_logger("bridge")
 
 PATIENCE_AFTER = 0.1
 """Seconds for what is left when all waiting is over; to aiohttp, 0 would be for ever."""
+
+
+NOTHING_HANDED = Handed()
 
 
 READ_ONCE = "settings and environment variables, tokens in them included: restart for those"
@@ -110,14 +114,18 @@ class _Parts:
     counts: CallCounts
     metrics: Metrics
     failed: FailedConnections
+    handed: Handed
 
 
 @asynccontextmanager
-async def running(settings: Settings, limits: Limits = LIMITS) -> AsyncIterator[Service]:
+async def running(
+    settings: Settings, limits: Limits = LIMITS, handed: Handed = NOTHING_HANDED
+) -> AsyncIterator[Service]:
     """Run a bridge until the end of the block; then it finishes what it has begun, and stops.
 
     Whatever can be wrong with its files shows before it listens. The admin side is there first and
-    goes last: it says when calls can be sent here, and when no longer.
+    goes last: it says when calls can be sent here, and when no longer. A side for which sockets
+    were `handed` over listens on those, and has their address in its settings.
 
     Raises:
         BookError: the credential book cannot be used.
@@ -137,8 +145,8 @@ async def running(settings: Settings, limits: Limits = LIMITS) -> AsyncIterator[
 
     async with AsyncExitStack() as stack:
         files = await _keep_files(settings, stack)
-        _tell_of_the_settings(settings, files)
-        parts = await _open_parts(settings, limits, files, stack)
+        _tell_of_the_settings(settings)
+        parts = await _open_parts(settings, limits, files, handed, stack)
         readiness = await _readiness(settings, parts, stack)
         admin_port = await _listen_to_admins(settings, parts, readiness, phase, stack)
         port = await _listen_to_clients(settings, limits, parts, departure, stack)
@@ -172,7 +180,7 @@ async def _keep_files(settings: Settings, stack: AsyncExitStack) -> _Files:
 
 
 async def _open_parts(
-    settings: Settings, limits: Limits, files: _Files, stack: AsyncExitStack
+    settings: Settings, limits: Limits, files: _Files, handed: Handed, stack: AsyncExitStack
 ) -> _Parts:
     clock = V2Clock()
     window = timedelta(seconds=settings.repeat_window)
@@ -198,7 +206,7 @@ async def _open_parts(
     metrics.read(readings.of_what_is_kept(logs.lost, log, gateway, journal, files.tls))
     failed = FailedConnections([logs.connection_log(), log.failed, counts.failed])
     stack.callback(failed.close)
-    return _Parts(files, clock, journal, log, capture, gateway, counts, metrics, failed)
+    return _Parts(files, clock, journal, log, capture, gateway, counts, metrics, failed, handed)
 
 
 async def _open_gateway(
@@ -269,10 +277,10 @@ async def _listen_to_admins(
         state=lambda: {"warnings": warnings(), "breakers": parts.gateway.breakers()},
     )
     tls = None if settings.admin_is_on_loopback else parts.files.tls
+    context = None if tls is None else tls.context
+    address = settings.admin_host, settings.admin_port
     return await stack.enter_async_context(
-        listening_admin(
-            admin, settings.admin_host, settings.admin_port, None if tls is None else tls.context
-        )
+        listening_admin(admin, *address, context, parts.handed.admin)
     )
 
 
@@ -305,6 +313,7 @@ async def _listen_to_clients(
         settings.port,
         tls=None if tls is None else tls.context,
         shutdown_timeout=PATIENCE_AFTER,
+        handed=parts.handed.legacy,
     )
     with told_if_taken(settings.host, settings.port):
         port, stop_listening = await stack.enter_async_context(listens_on)
@@ -370,11 +379,10 @@ def _guard(settings: Settings, parts: _Parts) -> Guard:
     )
 
 
-def _tell_of_the_settings(settings: Settings, files: _Files) -> None:
+def _tell_of_the_settings(settings: Settings) -> None:
     """Log what is odd about them, and may yet be meant so."""
     if in_the_clear := settings.upstream_warning():
         _log.warning("upstream_in_the_clear", reason=in_the_clear)
-    _tell_of_unknown_variables(files.book)
     _tell_of_the_admin_sides_protection(settings)
 
 
@@ -392,13 +400,6 @@ def _tell_of_the_admin_sides_protection(settings: Settings) -> None:
 def _book_problem(keeper: BookKeeper) -> str | None:
     # An older book still serves, which `_warnings` tells.
     return None if keeper.book.entries or not keeper.state.error else "no book in force"
-
-
-def _tell_of_unknown_variables(keeper: BookKeeper | None) -> None:
-    entries = keeper.book.entries if keeper is not None else ()
-    known = {entry.reference.removeprefix("env:") for entry in entries}
-    if unknown := sorted(set(unknown_variables()) - known):
-        _log.warning("unknown_variables", names=unknown)
 
 
 def _warnings(settings: Settings, parts: _Parts) -> Mapping[str, str]:

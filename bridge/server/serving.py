@@ -5,8 +5,9 @@ import errno
 import os
 import signal
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
+from typing import Any
 
 import structlog
 from aiohttp import web
@@ -83,9 +84,16 @@ Take = Callable[[socket.socket, str], None]
 
 @asynccontextmanager
 async def accepting(
-    protocols: Callable[[], asyncio.BaseProtocol], host: str, port: int, take: Take | None
+    protocols: Callable[[], asyncio.BaseProtocol],
+    host: str,
+    port: int,
+    take: Take | None,
+    handed: Sequence[socket.socket] = (),
 ) -> AsyncIterator[tuple[int, Callable[[], None]]]:
     """Listen on `host` and `port` (0 takes a free one) with a long queue of connections.
+
+    If sockets were `handed` over, it is on those instead. Who handed them over may hold them, too:
+    what comes when no more is taken waits there for the next process.
 
     Each gets one of `protocols`, or is handed to `take`, which has to begin it: asyncio's own
     server tells of a connection only after its handshake. Yields the port it got, and what takes no
@@ -95,13 +103,15 @@ async def accepting(
         OSError: the address cannot be listened on.
     """
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(
-        protocols, host, port, backlog=_BACKLOG, start_serving=take is None
-    )
+    options: Any = {"backlog": _BACKLOG, "start_serving": take is None}
+    servers = [await loop.create_server(protocols, sock=each, **options) for each in handed]
+    if not handed:
+        servers = [await loop.create_server(protocols, host, port, **options)]
+    bound = [each for server in servers for each in server.sockets]
     listeners: list[socket.socket] = []
     tasks: list[asyncio.Task[None]] = []
     if take is not None:
-        for each in server.sockets:
+        for each in bound:
             listener = socket.socket(fileno=os.dup(each.fileno()))
             listener.setblocking(False)
             listener.listen(_BACKLOG)
@@ -113,10 +123,11 @@ async def accepting(
             task.cancel()
         for listener in listeners:
             listener.close()
-        server.close()
+        for server in servers:
+            server.close()
 
     try:
-        yield server.sockets[0].getsockname()[1], stop
+        yield bound[0].getsockname()[1], stop
     finally:
         stop()
         await asyncio.gather(*tasks, return_exceptions=True)

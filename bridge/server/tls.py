@@ -14,7 +14,8 @@ from typing import NamedTuple, NoReturn
 
 import structlog
 
-from bridge.identity.files import exposure, signatures, watching
+from bridge.identity.files import Signatures, read_together, signatures, watching
+from bridge.private_file import exposure
 
 _log = structlog.get_logger("bridge.tls")
 
@@ -38,7 +39,7 @@ def server_context(certificate: Path, key: Path) -> ssl.SSLContext:
 
     Raises:
         UnusableCertificate: a file cannot be read or holds something else, the two do not belong
-            together, or others than its owner may read the key.
+            together, or others have access to the key.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
@@ -50,7 +51,7 @@ def server_context(certificate: Path, key: Path) -> ssl.SSLContext:
         status = key.stat()
         # What a file holds tells more than its mode, which is right for a certificate.
         problem = stat.S_ISREG(status.st_mode) and _swapped(certificate, key)
-        if problem := problem or exposure(key, status, "others may use this private key"):
+        if problem := problem or exposure(key):
             raise UnusableCertificate(problem)
         # The error of what follows would not say which of the two cannot be read.
         certificate.open("rb").close()
@@ -195,6 +196,7 @@ class CertificateReloader:
         self._now = now
         self._not_renewed: str | None = None
         """What is wrong with the files as they are now; None when they are in force."""
+        self._seen: Signatures = {}
         self._digest = b""
         """Of what the files held when they were loaded."""
         self._load()
@@ -212,14 +214,8 @@ class CertificateReloader:
         Raises:
             UnusableCertificate: as the constructor does; the pair before stays.
         """
-        self._seen = signatures(self._files)
+        newest, valid, digest = read_together(self._read, self._seen, UnusableCertificate)
         certificate = self._files[0]
-        newest = server_context(*self._files)
-        try:
-            valid = validity(certificate)
-            digest = b"".join(sha256(file.read_bytes()).digest() for file in self._files)
-        except OSError as error:
-            raise UnusableCertificate(f"{error.filename}: {error.strerror}") from None
         now = self._now()
         if valid is not None and (problem := valid.problem(now)):
             raise UnusableCertificate(f"{certificate}: {problem}")
@@ -228,6 +224,17 @@ class CertificateReloader:
         if valid is not None and (warning := valid.warning(now)):
             _log.warning("certificate_expires_soon", certificate=str(certificate), reason=warning)
         return changed
+
+    def _read(self, seen: Signatures) -> tuple[ssl.SSLContext, Validity | None, bytes]:
+        """Return what the files make, how long it is valid, and the digest of what they hold."""
+        seen.update(signatures(self._files))
+        context = server_context(*self._files)
+        try:
+            valid = validity(self._files[0])
+            digest = b"".join(sha256(file.read_bytes()).digest() for file in self._files)
+        except OSError as error:
+            raise UnusableCertificate(f"{error.filename}: {error.strerror}") from None
+        return context, valid, digest
 
     def problem(self) -> str | None:
         """Return why clients refuse the certificate in force, None if they do not."""

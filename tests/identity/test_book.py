@@ -300,7 +300,7 @@ class TestComplaints:
 
 
 OPEN = [
-    pytest.param(mode, id=oct(mode)) for mode in (0o640, 0o604, 0o620, 0o602, 0o610, 0o644, 0o777)
+    pytest.param(mode, id=oct(mode)) for mode in (0o660, 0o604, 0o620, 0o602, 0o610, 0o644, 0o777)
 ]
 
 
@@ -643,6 +643,14 @@ class TestEditing:
 
         status = path.stat()
         assert (status.st_uid, status.st_gid, stat.S_IMODE(status.st_mode)) == (12345, 54321, 0o600)
+
+    @pytest.mark.parametrize("mode", [0o640, 0o400])
+    def test_who_can_read_the_book_can_read_it_afterwards(self, path: Path, mode: int) -> None:
+        write(path, block(), mode)
+
+        add(path, row(login="bob"))
+
+        assert stat.S_IMODE(path.stat().st_mode) == mode
 
     def test_processes_that_add_at_once_lose_nothing(self, path: Path) -> None:
         write(path, COMMENTED)

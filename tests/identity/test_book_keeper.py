@@ -15,9 +15,10 @@ from structlog.typing import EventDict
 
 from bridge.identity import book as book_module
 from bridge.identity import book_keeper, files
-from bridge.identity.book import BookError, read_row
+from bridge.identity.book import BookError, load, read_row
 from bridge.identity.book_editing import add
 from bridge.identity.book_keeper import BookKeeper
+from tests.support.kubernetes import SecretVolume
 
 HASH = "$argon2id$v=19$m=8,t=1,p=1$c29tZXNhbHRzb21lc2FsdA$x3TWcLmAr0PAoR1p7ByMnQ"
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -252,6 +253,53 @@ class TestChanges:
             assert keeper.book.entries[0].token.reveal() == "new-one"
 
 
+class TestAKubernetesSecret:
+    """The book and a token, mounted together."""
+
+    async def test_that_is_swapped_is_read_again(self, tmp_path: Path, interval: Interval) -> None:
+        text = book("jane", token=f"file:{tmp_path}/mounted/token")
+        secret = SecretVolume(tmp_path / "mounted", book=text, token="old-one")
+        async with keeping(secret / "book", interval) as keeper:
+            secret.swap({"book": text, "token": "new-one"})
+            await looks(interval)
+
+            assert keeper.book.entries[0].token.reveal() == "new-one"
+
+    def test_that_is_swapped_while_it_is_read_is_read_as_it_is_afterwards(
+        self, tmp_path: Path
+    ) -> None:
+        """The first credential's token is between the reading of the book and that of the file."""
+
+        def text(name: str) -> str:
+            return book(f"{name}-env") + book(name, token=f"file:{tmp_path}/mounted/token")
+
+        secret = SecretVolume(tmp_path / "mounted", book=text("jane"), token="janes-token")
+
+        class Swapping(dict[str, str]):
+            def get(self, name: str, default: Any = None) -> Any:
+                if not swapped:
+                    swapped.append(name)
+                    secret.swap({"book": text("bob"), "token": "bobs-token"})
+                return super().get(name, default)
+
+        swapped: list[str] = []
+        read = load(secret / "book", Swapping(TOKEN="t0ken"))
+
+        found = [(entry.login, entry.token.reveal()) for entry in read.entries]
+        assert found == [("bob-env", "t0ken"), ("bob", "bobs-token")]
+
+    def test_that_never_rests_is_refused(self, tmp_path: Path) -> None:
+        secret = SecretVolume(tmp_path / "mounted", book=book("jane"))
+
+        class Swapping(dict[str, str]):
+            def get(self, name: str, default: Any = None) -> Any:
+                secret.swap({"book": book("jane")})
+                return super().get(name, default)
+
+        with pytest.raises(BookError, match="changed each time while they were read"):
+            load(secret / "book", Swapping(TOKEN="t0ken"))
+
+
 def _truncate(path: Path) -> None:
     os.truncate(path, 0)
 
@@ -261,7 +309,7 @@ def _cut(path: Path) -> None:
 
 
 def _open(path: Path) -> None:
-    path.chmod(0o640)
+    path.chmod(0o644)
 
 
 def _close(path: Path) -> None:

@@ -240,7 +240,7 @@ class TestTheKey:
 
     def test_that_others_can_read_is_refused(self, tmp_path: Path) -> None:
         load_key("log", tmp_path / "key")
-        (tmp_path / "key").chmod(0o640)
+        (tmp_path / "key").chmod(0o644)
 
         with pytest.raises(WrongKey, match="chmod 600"):
             load_key("log", tmp_path / "key")

@@ -187,20 +187,6 @@ class TestStart:
         assert [line["reason"] for line in log.lines("upstream_in_the_clear")] == [warning]
         assert (status, told["warnings"]) == (200, {"upstream": warning})
 
-    async def test_names_variables_that_are_neither_settings_nor_tokens(
-        self, sandbox: str, tmp_path: Path, log: Logged, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        for name in ("LISTEN", "ACME_TOKEN"):
-            monkeypatch.setenv(f"HARVEST_BRIDGE_{name}", "t0ken")
-        book = tmp_path / "book.toml"
-        enter(book, "acme", "jane@doe.org", "word", 1, "env:HARVEST_BRIDGE_ACME_TOKEN")
-
-        async with running_service(sandbox, auth={Way.BOOK}, book=book):
-            pass
-
-        (line,) = log.lines("unknown_variables")
-        assert line["names"] == ["HARVEST_BRIDGE_LISTEN"]
-
     async def test_says_that_the_upstream_is_a_web_server(self, log: Logged) -> None:
         async with (
             running_app(aiohttp.web.Application()) as url,

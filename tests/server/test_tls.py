@@ -328,8 +328,12 @@ MISTAKES = [
     pytest.param(_other_key, "{pair.key}: the private key is not that of {pair.certificate}", id="another's key"),
     pytest.param(_encrypt, "{pair.key}: the private key is encrypted: decrypt it first", id="an encrypted key"),
     *(
-        pytest.param(lambda pair, _, mode=mode: pair.key.chmod(mode), "{pair.key}: others may use this private key: chmod 600 {pair.key}", id=f"mode {mode:o}")
-        for mode in (0o640, 0o604, 0o644, 0o620)
+        pytest.param(lambda pair, _, mode=mode: pair.key.chmod(mode), f"{{pair.key}}: {problem}: chmod 600 {{pair.key}}", id=f"mode {mode:o}")
+        for mode, problem in (
+            (0o604, "everybody on this machine has access to it"),
+            (0o644, "everybody on this machine has access to it"),
+            (0o620, f"group {os.getegid()} may do more to it than read"),
+        )
     ),
 ]  # fmt: skip
 

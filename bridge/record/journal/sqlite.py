@@ -327,8 +327,11 @@ _HELD: set[tuple[int, int]] = set()
 
 _OFD_SETLK: int | None = getattr(fcntl, "F_OFD_SETLK", None)
 
-_LAST_BYTE = struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, 2**63 - 2, 1, 0)
-"""A `struct flock`. SQLite's own locks are on other bytes: neither is in the other's way."""
+LOCKED_BYTE = 2**63 - 2
+"""The last one. SQLite's own locks are on other bytes: neither is in the other's way."""
+
+_LAST_BYTE = struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, LOCKED_BYTE, 1, 0)
+"""A `struct flock`."""
 
 
 @contextmanager
@@ -402,6 +405,20 @@ def _prepare(connection: sqlite3.Connection, path: Path, *, upgrade: bool) -> No
         if version < _VERSION:
             connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
             connection.execute(f"PRAGMA user_version = {_VERSION}")
+
+
+def require_readable(connection: sqlite3.Connection, path: Path) -> None:
+    """Raise `JournalError` unless what is open is a journal that a bridge would open."""
+    if (names := path.stat().st_nlink) > 1:
+        raise JournalError(path, f"it has {names} names (hard links): leave one")
+    (application,) = connection.execute("PRAGMA application_id").fetchone()
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    if application != _APPLICATION_ID:
+        raise JournalError(path, "it is a database, but not a journal")
+    if version > _VERSION:
+        raise JournalError(
+            path, f"it is of version {version}, and this bridge knows {_VERSION} only"
+        )
 
 
 def _beside(path: Path, suffix: str) -> Path:

@@ -8,12 +8,12 @@ import logging
 import os
 import secrets
 import sqlite3
-import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from hashlib import blake2b
 from pathlib import Path
+from typing import NamedTuple
 
 from sqlalchemy import (
     URL,
@@ -34,9 +34,11 @@ from sqlalchemy.exc import (
     IntegrityError,
     SQLAlchemyError,
 )
-from sqlalchemy.pool import QueuePool
+from sqlalchemy.pool import NullPool, QueuePool
 
-from bridge.record.log.tables import INSTALLATION, REVISION
+from bridge.private_file import UnusableFile, read_private
+from bridge.record.log.tables import INSTALLATION, METADATA, REVISION
+from bridge.record.looking import read_only
 
 BUSY_TIMEOUT = 5.0
 """Seconds to wait for another process that writes to the SQLite file."""
@@ -127,12 +129,21 @@ def load_key(database: str, file: Path | None) -> bytes:
         raise WrongKey(f"{path}: {error.strerror}") from None
 
 
+def existing_key(path: Path) -> bytes | None:
+    """Return the key of digests in a file, None if there is no such file; raises as `load_key`."""
+    try:
+        return _read_key(path)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise WrongKey(f"{path}: {error.strerror}") from None
+
+
 def _read_key(path: Path) -> bytes:
-    with path.open("rb") as file:
-        status = os.fstat(file.fileno())
-        read = file.read(4 * KEY_LENGTH)
-    if status.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
-        raise WrongKey(f"{path}: others can read this key of digests: chmod 600 {path}")
+    try:
+        read = read_private(path, 4 * KEY_LENGTH)
+    except UnusableFile as error:
+        raise WrongKey(str(error)) from None
     with suppress(ValueError):
         if len(key := bytes.fromhex(read.decode("ascii"))) == KEY_LENGTH:
             return key
@@ -200,6 +211,80 @@ def open_existing(database: str) -> Engine:
             engine.dispose()
             raise
         return engine
+
+
+class Glance(NamedTuple):
+    """What is seen of a database without touching it."""
+
+    revision: str | None
+    """Of its tables; None: it has none yet."""
+    is_latest: bool
+    key_check: str | None
+    size: int
+    """Bytes that its tables take."""
+    lacking: Sequence[str]
+    """Tables of a server's that this user may not read and write, or `CREATE`."""
+
+
+def glance(database: str) -> Glance:
+    """Look at a database that bridges may be writing to, and leave it as it is.
+
+    Raises:
+        UnreachableLog: the server does not answer.
+        LogError: it cannot be read, is none of a translation log, or a newer bridge has had it.
+    """
+    with reported(database):
+        engine = (
+            _engine(database)
+            if is_server(database)
+            else create_engine(
+                "sqlite://", creator=lambda: read_only(Path(database)), poolclass=NullPool
+            )
+        )
+        try:
+            with engine.connect() as connection:
+                if is_server(database):
+                    connection.execute(text("SET TRANSACTION READ ONLY"))
+                return _glance(connection, database)
+        finally:
+            engine.dispose()
+
+
+def _glance(connection: Connection, database: str) -> Glance:
+    revision = _revision(connection)
+    if revision is not None:
+        _refuse_newer(revision, database)
+    check = connection.execute(select(INSTALLATION.c.key_check)).scalar() if revision else None
+    if not is_server(database):
+        if revision is None and inspect(connection).get_table_names():
+            raise LogError(f"{database}: it is another program's database, no translation log")
+        pages, free, page = (
+            connection.exec_driver_sql(f"PRAGMA {name}").scalar_one()
+            for name in ("page_count", "freelist_count", "page_size")
+        )
+        return Glance(revision, revision == REVISION, check, (pages - free) * page, ())
+    size = connection.execute(
+        text(
+            "SELECT coalesce(sum(pg_total_relation_size(oid)), 0)::bigint FROM pg_class "
+            "WHERE relkind = 'r' AND relnamespace = current_schema()::regnamespace"
+        )
+    ).scalar_one()
+    lacking = [
+        table.name
+        for table in METADATA.sorted_tables
+        if revision == REVISION
+        and not all(
+            connection.execute(
+                text("SELECT has_table_privilege(:name, :right)"),
+                {"name": table.name, "right": right},
+            ).scalar()
+            for right in ("SELECT", "INSERT", "UPDATE", "DELETE")
+        )
+    ]
+    if revision != REVISION:  # then tables are made, or changed
+        may = text("SELECT has_schema_privilege(current_schema(), 'CREATE')")
+        lacking += [] if connection.execute(may).scalar() else ["CREATE"]
+    return Glance(revision, revision == REVISION, check, int(size), lacking)
 
 
 @contextmanager

@@ -8,7 +8,7 @@ import ipaddress
 import re
 import socket
 import ssl
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
 from itertools import chain
@@ -255,9 +255,15 @@ class AdminSide(web.Server):
 
 @asynccontextmanager
 async def listening_admin(
-    admin: AdminSide, host: str, port: int, tls: ssl.SSLContext | None = None
+    admin: AdminSide,
+    host: str,
+    port: int,
+    tls: ssl.SSLContext | None = None,
+    handed: Sequence[socket.socket] = (),
 ) -> AsyncIterator[int]:
     """Serve it on `host` and `port` (0 takes a free one), and yield the port it got.
+
+    If sockets were `handed` over, it is on those instead.
 
     Raises:
         CannotListen: the address cannot be listened on.
@@ -265,7 +271,8 @@ async def listening_admin(
     take = None if tls is None else partial(admin.shake_hands, tls)
     async with AsyncExitStack() as stack:
         with told_if_taken(host, port, "admin_port"):
-            taken, stop = await stack.enter_async_context(accepting(admin, host, port, take))
+            listens_on = accepting(admin, host, port, take, handed)
+            taken, stop = await stack.enter_async_context(listens_on)
         try:
             yield taken
         finally:

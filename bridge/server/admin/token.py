@@ -35,7 +35,7 @@ class TokenKeeper:
         """Read the token that `reference`, `env:NAME` or `file:/path`, leads to.
 
         Raises:
-            UnusableToken: there is none, it is too short, or others than its owner may read it.
+            UnusableToken: there is none, it is too short, or others have access to its file.
         """
         self._reference = reference
         self._error: str | None = None
