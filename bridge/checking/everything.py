@@ -26,7 +26,7 @@ def check_everything(settings: Settings, *, offline: bool) -> Iterator[Finding]:
     if not offline:
         yield from asyncio.run(check_upstream(settings, rows))
     yield from check_database(settings)
-    yield from check_journal(settings.journal)
+    yield from check_journal(settings)
     yield from check_ports(settings)
     yield check_open_files(settings.connections)
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from bridge.checking.findings import Finding, ok, warning, wrong
-from bridge.record.journal.inspection import glance as glance_at_journal
+from bridge.record.journal.glance import Glance, glance_at_file, glance_at_server
 from bridge.record.journal.rules import JournalError
 from bridge.record.log.database import (
     LogError,
@@ -25,28 +25,51 @@ FULL = 0.9
 MAKE_WRITABLE = "give this user the folder: chown, or mount it writable"
 
 
-def check_journal(path: Path) -> Iterator[Finding]:
+def check_journal(settings: Settings) -> Iterator[Finding]:
     """Tell whether the journal can be used, whether a bridge does, and what is not settled."""
-    name = "journal"
+    if is_server(settings.database):
+        yield from _check_shared_journal(settings.database)
+        return
+    name, path = "journal", settings.journal
     try:
-        seen = glance_at_journal(path) if path.exists() else None
+        seen = glance_at_file(path) if path.exists() else None
     except JournalError as error:
         yield wrong(name, str(error), f"put it right {where('journal')}")
         return
     if not is_writable(path):
         yield wrong(name, f"{path}: this user cannot write to it", MAKE_WRITABLE)
+    elif seen is None:
+        yield ok(name, f"{path}: is made at the first start")
+    else:
+        yield from _unsettled(str(path), seen)
+        if seen.bridges:
+            told = f"{path}: a bridge runs with it"
+            mend = "if that is not the one that you mean: each has its own journal"
+            yield warning(name, told, mend)
+        elif not seen.unsettled:
+            yield ok(name, f"{path}: can be used; all writes are settled")
+
+
+def _check_shared_journal(database: str) -> Iterator[Finding]:
+    try:
+        seen = glance_at_server(database)
+    except LogError as error:
+        yield wrong("journal", str(error), f"see to the server {where('database')}")
         return
     if seen is None:
-        yield ok(name, f"{path}: is made at the first start")
-        return
-    if unsettled := seen.unknown + seen.interrupted:
-        told = f"{path}: writes whose outcome is not known: {unsettled}"
-        yield warning(name, told, "settle them: `harvest-bridge journal --reconcile`")
-    if seen.in_use:
-        told = f"{path}: a bridge runs with it"
-        yield warning(name, told, "if that is not the one that you mean: each has its own journal")
-    elif not unsettled:
-        yield ok(name, f"{path}: can be used; all writes are settled")
+        yield ok("journal", f"{shown(database)}: is made at the first start")
+    elif seen.lacking:
+        told = f"{shown(database)}: this user lacks rights: {', '.join(seen.lacking)}"
+        yield wrong("journal", told, GRANT)
+    else:
+        yield from _unsettled(shown(database), seen)
+        yield ok("journal", f"{shown(database)}: can be used; bridges that do: {seen.bridges}")
+
+
+def _unsettled(journal: str, seen: Glance) -> Iterator[Finding]:
+    if seen.unsettled:
+        told = f"{journal}: writes whose outcome is not known: {seen.unsettled}"
+        yield warning("journal", told, "settle them: `harvest-bridge journal --reconcile`")
 
 
 def check_database(settings: Settings) -> Iterator[Finding]:

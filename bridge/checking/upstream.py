@@ -158,6 +158,6 @@ async def _check_token(client: V2Client, reference: str, account_id: int, token:
     said = await permission(client, account_id, token)
     if said == OK:
         return ok(name, f"{what}: v2 takes it, invoices too")
-    if mend := _PERMISSION.get(said):
-        return wrong(name, f"{what}: {said}", mend)
+    if said in _PERMISSION:
+        return wrong(name, f"{what}: {said}", _PERMISSION[said])
     return warning(name, f"{what}: {said}", TRY_LATER)

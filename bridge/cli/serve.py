@@ -1,9 +1,11 @@
 """`harvest-bridge serve`: its flags. What it does then is in `serving`."""
 
+from functools import partial
+
 import typer
 
 from bridge.cli.terminal import Given, with_settings
-from bridge.settings import Settings
+from bridge.settings import Settings, load
 
 app = typer.Typer(rich_markup_mode=None)
 
@@ -15,4 +17,4 @@ def serve(given: Given) -> None:
     settings = given.load(Settings)
     from bridge.cli.serving import serve_until_stopped  # noqa: PLC0415 - all of the bridge
 
-    serve_until_stopped(settings)
+    serve_until_stopped(settings, partial(load, Settings, given.flags, given.config))

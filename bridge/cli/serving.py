@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack, contextmanager
 
 from bridge.cli.loop import run
@@ -18,10 +18,13 @@ from bridge.server.tls import UnusableCertificate
 from bridge.settings import PATHS, Settings, where
 
 
-def serve_until_stopped(settings: Settings) -> None:
-    """Serve; what is wrong with the files that the settings name ends the command."""
+def serve_until_stopped(settings: Settings, read_again: Callable[[], Settings]) -> None:
+    """Serve; what is wrong with the files that the settings name ends the command.
+
+    `read_again` gathers the settings anew, for a reload.
+    """
     logs.configure(form=settings.log_format, level=settings.log_level)
-    run(_serve(settings), WrongFile)
+    run(_serve(settings, read_again), WrongFile)
 
 
 class WrongFile(Exception):
@@ -43,14 +46,18 @@ def _told_with_its_setting(settings: Settings) -> Iterator[None]:
         raise WrongFile(told if name is None else f"{name}: {told} {where(name)}") from None
 
 
-async def _serve(settings: Settings) -> None:
+async def _serve(settings: Settings, read_again: Callable[[], Settings]) -> None:
     signals, manager = Signals(), ServiceManager(os.environ)
     handed = take_sockets(os.environ)
     settings = handed.in_place_of(settings)
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(manager.watching())
         with _told_with_its_setting(settings):
-            service = await stack.enter_async_context(running(settings, handed=handed))
+            service = await stack.enter_async_context(
+                running(
+                    settings, handed=handed, read_again=lambda: handed.in_place_of(read_again())
+                )
+            )
         logs.started("bridge", settings.host, service.port, upstream=settings.upstream)
         logs.started("admin", settings.admin_host, service.admin_port)
         telling = asyncio.create_task(service.say_what_is_wrong())

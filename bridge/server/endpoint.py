@@ -190,7 +190,6 @@ class Endpoint:
         tracer: "Tracer | None" = None,
     ) -> None:
         """Serve calls with these parts; `recorder` is told of every call that has ended."""
-        self._settings = settings
         self._page_limit = limits.page_limit
         self._gateway = gateway
         self._journal = journal
@@ -210,27 +209,27 @@ class Endpoint:
             {
                 Share.LOGIN: limits.calls_per_login,
                 Share.ADDRESS: limits.calls_per_address,
-                Share.ACCOUNT: settings.calls_per_account,
             },
         )
         """The places of calls under way."""
-        longest = settings.body_limit
-        self.bodies = Budget(
-            "bodies",
-            limits.bodies_limit,
-            {
-                Share.LOGIN: max(limits.bodies_per_login, longest),
-                Share.ADDRESS: max(limits.bodies_per_address, longest),
-                Share.ACCOUNT: limits.bodies_limit,
-            },
-        )
+        self.bodies = Budget("bodies", limits.bodies_limit, {Share.ACCOUNT: limits.bodies_limit})
         """The bytes of bodies that are held."""
-        self._body_limits = BodyLimits(settings.body_limit, limits.body_timeout)
         self._reads: Sharing[tuple[V1Response, Notes]] = Sharing()
         self.reuse = Reuse(REUSE)
         self._turns = Turns()
         self._translators = ThreadPoolExecutor(TRANSLATORS, "translator")
         self._under_way: set[Call] = set()
+        self._limits = limits
+        self.go_by(settings)
+
+    def go_by(self, settings: Settings) -> None:
+        """Take these settings for what begins from now on, but for those that take a restart."""
+        limits, longest = self._limits, settings.body_limit
+        self._settings = settings
+        self.calls.allow(Share.ACCOUNT, settings.calls_per_account)
+        self.bodies.allow(Share.LOGIN, max(limits.bodies_per_login, longest))
+        self.bodies.allow(Share.ADDRESS, max(limits.bodies_per_address, longest))
+        self._body_limits = BodyLimits(longest, limits.body_timeout)
         sunset = settings.sunset_time()
         self._sunset = None if sunset is None else format_datetime(sunset, usegmt=True)
 

@@ -22,6 +22,7 @@ from bridge.server.connection import VERSIONS, Connection
 from bridge.server.failed_connections import FailedConnections
 from bridge.server.limits import Budget, ConnectionLimits, Key, Share
 from bridge.server.serving import accepting, has_begun
+from bridge.settings import Settings
 
 _AT_LEAST = 0.001
 """Seconds of a handshake that has begun in the last moment: to asyncio, none would be an error."""
@@ -78,6 +79,10 @@ class Front(web.Server):
         """Between two requests, or with at most a part of a head."""
         self.unknown: dict[Connection, None] = {}
         """With a request under way whose caller's credential is not known to be right."""
+
+    def go_by(self, settings: Settings) -> None:
+        """Trust other proxies from now on."""
+        self._proxies = settings.trusted_proxies
 
     @property
     def open(self) -> int:

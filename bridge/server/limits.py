@@ -244,6 +244,10 @@ class Budget:
             else:
                 self._used[key] -= count
 
+    def allow(self, share: Share, count: int) -> None:
+        """Allow each such key as many from now on; who has more keeps what it has."""
+        self._shares = {**self._shares, share: count}
+
     def is_used_up(self, keys: Sequence[Key]) -> bool:
         """Tell whether one of these keys has its whole share in use."""
         return any(self._used.get(key, 0) >= self._shares[key[0]] for key in keys)

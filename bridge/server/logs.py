@@ -120,6 +120,16 @@ _LEVELS: Mapping[str, int] = {
 }
 
 
+def set_level(level: LogLevel) -> None:
+    """Write lines from this level on, if `configure` has said where they go."""
+    destination = structlog.get_config()["logger_factory"]
+    if not isinstance(destination, _Destination):
+        return
+    destination.least = _LEVELS[level]
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(destination.least))
+    logging.getLogger().setLevel(max(destination.least, logging.INFO))
+
+
 def _octets(text: str) -> bytes:
     return text.encode("utf-8", "backslashreplace")
 
@@ -174,14 +184,14 @@ def call_log() -> Sink:
     factory = structlog.get_config()["logger_factory"]
     if not isinstance(factory, _Destination):
         return _through(factory())
-    lines, least, console = factory.lines, factory.least, factory.console
+    lines, console = factory.lines, factory.console
 
     def log_calls(calls: Sequence[Ended]) -> None:
         lines.many(
             [
                 ended.line if console is None else _octets(console.call(ended.call))
                 for ended in calls
-                if _LEVELS[ended.call.level] >= least
+                if _LEVELS[ended.call.level] >= factory.least
             ]
         )
 

@@ -38,6 +38,7 @@ from bridge.server.metrics import CallCounts, Metrics
 from bridge.server.records import Recorder
 from bridge.server.service_manager import Handed
 from bridge.server.serving import told_if_taken
+from bridge.server.settings_keeper import SettingsKeeper
 from bridge.server.tls import CertificateReloader
 from bridge.settings import Settings, Traces, where
 from bridge.upstream.acquaintances import Acquaintances
@@ -58,7 +59,7 @@ PATIENCE_AFTER = 0.1
 NOTHING_HANDED = Handed()
 
 
-READ_ONCE = "settings and environment variables, tokens in them included: restart for those"
+READ_ONCE = "flags and environment variables, tokens in them included: restart for those"
 """What a reload leaves as it is."""
 
 
@@ -73,7 +74,8 @@ class Service:
     port: int
     admin_port: int
     reload: Callable[[], Awaitable[None]]
-    """Reads the credential book and the certificate again, and logs what came of it."""
+    """Reads the settings, the book, the certificate and the admin token again, and logs what came
+    of it."""
     say_what_is_wrong: Callable[[], Coroutine[Any, Any, None]]
     """Logs what keeps it from being ready, if anything does."""
     hurry: Callable[[], None]
@@ -87,9 +89,10 @@ class _Files:
     book: BookKeeper | None
     tls: CertificateReloader | None
     admin_token: TokenKeeper | None
+    settings: SettingsKeeper
 
     async def reload(self) -> None:
-        said = {}
+        said = {**await self.settings.reload()}
         if self.book is not None:
             before, state = self.book.book, await self.book.reload()
             same = self.book.book == before
@@ -119,9 +122,14 @@ class _Parts:
 
 @asynccontextmanager
 async def running(
-    settings: Settings, limits: Limits = LIMITS, handed: Handed = NOTHING_HANDED
+    settings: Settings,
+    limits: Limits = LIMITS,
+    handed: Handed = NOTHING_HANDED,
+    read_again: Callable[[], Settings] | None = None,
 ) -> AsyncIterator[Service]:
     """Run a bridge until the end of the block; then it finishes what it has begun, and stops.
+
+    `read_again` gathers the settings anew, for a reload, and may raise `WrongSetting`.
 
     Whatever can be wrong with its files shows before it listens. The admin side is there first and
     goes last: it says when calls can be sent here, and when no longer. A side for which sockets
@@ -144,7 +152,7 @@ async def running(
         return "stopping" if departure.begun else OK if listens.is_set() else "starting"
 
     async with AsyncExitStack() as stack:
-        files = await _keep_files(settings, stack)
+        files = await _keep_files(settings, read_again, stack)
         _tell_of_the_settings(settings)
         parts = await _open_parts(settings, limits, files, handed, stack)
         readiness = await _readiness(settings, parts, stack)
@@ -165,7 +173,9 @@ async def running(
         )
 
 
-async def _keep_files(settings: Settings, stack: AsyncExitStack) -> _Files:
+async def _keep_files(
+    settings: Settings, read_again: Callable[[], Settings] | None, stack: AsyncExitStack
+) -> _Files:
     """Read them, and look at them again and again."""
     book = tls = token = None
     if settings.book is not None:
@@ -176,7 +186,9 @@ async def _keep_files(settings: Settings, stack: AsyncExitStack) -> _Files:
     if settings.admin_bearer_token is not None:
         token = TokenKeeper(settings.admin_bearer_token)
         await stack.enter_async_context(token.watching())
-    return _Files(book, tls, token)
+    keeper = SettingsKeeper(settings, read_again)
+    keeper.tell(lambda changed: logs.set_level(changed.log_level))
+    return _Files(book, tls, token, keeper)
 
 
 async def _open_parts(
@@ -197,6 +209,10 @@ async def _open_parts(
             size=settings.calls_kept_bytes,
             keep=keep,
         )
+    )
+    files.settings.tell(
+        lambda changed: log.keep_calls(days=changed.calls_kept_days, size=changed.calls_kept_bytes),
+        lambda changed: gateway.wait_at_most(changed.throttle_wait),
     )
     capture = Capture()
     log.every(READ_EVERY, capture.read)
@@ -276,6 +292,7 @@ async def _listen_to_admins(
         phase=phase,
         state=lambda: {"warnings": warnings(), "breakers": parts.gateway.breakers()},
     )
+    parts.files.settings.tell(admin.guard.go_by)
     tls = None if settings.admin_is_on_loopback else parts.files.tls
     context = None if tls is None else tls.context
     address = settings.admin_host, settings.admin_port
@@ -306,6 +323,7 @@ async def _listen_to_clients(
         limits, connections=connections, connections_per_address=max(1, connections // 2)
     )
     front = Front(endpoint, of_connections, parts.failed, settings.trusted_proxies)
+    parts.files.settings.tell(endpoint.go_by, front.go_by)
     parts.metrics.read(readings.of_the_legacy_side(endpoint, front))
     listens_on = listening_front(
         front,
@@ -317,7 +335,7 @@ async def _listen_to_clients(
     )
     with told_if_taken(settings.host, settings.port):
         port, stop_listening = await stack.enter_async_context(listens_on)
-    stack.push_async_callback(_leave, stop_listening, departure, endpoint, settings.stop_timeout)
+    stack.push_async_callback(_leave, stop_listening, departure, endpoint, parts.files.settings)
     return port
 
 
@@ -328,9 +346,13 @@ async def _say_what_is_wrong(readiness: Readiness) -> None:
 
 
 async def _leave(
-    stop_listening: Callable[[], None], departure: Departure, endpoint: Endpoint, seconds: float
+    stop_listening: Callable[[], None],
+    departure: Departure,
+    endpoint: Endpoint,
+    keeper: SettingsKeeper,
 ) -> None:
     """Finish the calls under way; meanwhile new ones are refused, where they still get through."""
+    seconds = keeper.settings.stop_timeout
     departure.begin()
     _log.info("stopping", seconds=seconds)
     stop_listening()
@@ -406,6 +428,7 @@ def _warnings(settings: Settings, parts: _Parts) -> Mapping[str, str]:
     """Return what serves yet, but not for long, not safely, or not after the next start."""
     book, tls, admin_token = parts.files.book, parts.files.tls, parts.files.admin_token
     told = {
+        "settings": parts.files.settings.warning(),
         "upstream": settings.upstream_warning(),
         "book": book and book.warning(),
         "certificate": tls and tls.warning(),

@@ -4,6 +4,7 @@ Meant to be shared by every legacy call of a process; how one v2 call travels is
 """
 
 import asyncio
+import dataclasses
 import random
 from collections import Counter
 from collections.abc import Callable, Hashable, Mapping
@@ -180,6 +181,10 @@ class Gateway:
         self._accepted = acquaintances or Acquaintances(self._clock)
         few = max(1, policy.calls // STRANGERS)
         self._places = {True: Places(max(1, policy.calls - few)), False: Places(few)}
+
+    def wait_at_most(self, seconds: float) -> None:
+        """Let calls wait for so long where v2 has told their token to, from now on."""
+        self._policy = dataclasses.replace(self._policy, throttle_wait=seconds)
 
     def knows(self, credential: Credential) -> bool:
         """Tell whether the credential is no invention: v2 has accepted it, or the operator has.

@@ -243,3 +243,20 @@ def test_nothing_to_remove_is_looked_for_now_and_then(
 
     assert (first, retention.step(engine)) == (False, False)
     assert count(engine, tables.CALLS) == 50
+
+
+def test_what_is_kept_can_change_while_it_runs(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bridge.record.log.retention.LOOK_EVERY", 3600.0)
+    retention = Retention(days=36_500, size=EVER, clock=lambda: NOW)
+    fill(engine, 50, days=20)
+    while retention.step(engine):
+        pass
+    before = count(engine, tables.CALLS)
+
+    retention.keep(days=1, size=EVER)
+    while retention.step(engine):
+        pass
+
+    assert (before, count(engine, tables.CALLS) < 50) == (50, True)

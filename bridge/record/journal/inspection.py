@@ -9,15 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bridge.record.journal.rules import Entry, JournalError, Store
-from bridge.record.journal.sqlite import (
-    LOCKED_BYTE,
-    FileStore,
-    is_locked,
-    locked,
-    reported,
-    require_readable,
-)
-from bridge.record.looking import is_held, read_only
+from bridge.record.journal.sqlite import FileStore, is_locked, locked, reported
 from bridge.v2.clock import V2Clock
 from bridge.v2.writes import Outcome
 
@@ -95,34 +87,3 @@ def _inspected_server(database: str, take: bool, stack: ExitStack) -> Inspection
         if take:
             store.interrupt(V2Clock().now())
     return Inspection(store.where, store, in_use=True)
-
-
-@dataclass(frozen=True, slots=True)
-class Glance:
-    """What is seen of a journal without touching it."""
-
-    in_use: bool
-    """Whether a bridge runs with it."""
-    unknown: int
-    """Writes whose outcome is not known."""
-    interrupted: int
-    """Writes that were being made when their bridge ended."""
-
-
-def glance(path: Path) -> Glance:
-    """Look at the journal at `path`, which a bridge may be using, and leave it as it is.
-
-    Raises:
-        JournalError: it cannot be read, or is no journal that this bridge knows.
-    """
-    with reported(path):
-        in_use = is_held(path, LOCKED_BYTE)
-        with closing(read_only(path)) as connection:
-            require_readable(connection, path)
-            counts = dict(
-                connection.execute(
-                    "SELECT outcome, count(*) FROM intents WHERE outcome IN ('open', 'unknown') "
-                    "GROUP BY outcome"
-                ).fetchall()
-            )
-    return Glance(in_use, counts.get("unknown", 0), 0 if in_use else counts.get("open", 0))

@@ -233,6 +233,13 @@ def glance(database: str) -> Glance:
         UnreachableLog: the server does not answer.
         LogError: it cannot be read, is none of a translation log, or a newer bridge has had it.
     """
+    with looking_at(database) as connection:
+        return _glance(connection, database)
+
+
+@contextmanager
+def looking_at(database: str) -> Iterator[Connection]:
+    """Open a database for the block, to read only; what goes wrong in it is a `LogError`."""
     with reported(database):
         engine = (
             _engine(database)
@@ -245,9 +252,25 @@ def glance(database: str) -> Glance:
             with engine.connect() as connection:
                 if is_server(database):
                     connection.execute(text("SET TRANSACTION READ ONLY"))
-                return _glance(connection, database)
+                yield connection
         finally:
             engine.dispose()
+
+
+def lacking_rights(connection: Connection, tables: Sequence[str]) -> Sequence[str]:
+    """Return which of a server's tables this user may not read and write."""
+    lacking = text(
+        "SELECT name FROM unnest(CAST(:names AS text[])) AS name WHERE EXISTS ("
+        "SELECT 1 FROM unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']) AS one "
+        "WHERE NOT has_table_privilege(name, one))"
+    )
+    return connection.execute(lacking, {"names": list(tables)}).scalars().all()
+
+
+def may_make_tables(connection: Connection) -> bool:
+    """Tell whether this user may make tables in a server's schema."""
+    may = text("SELECT has_schema_privilege(current_schema(), 'CREATE')")
+    return bool(connection.execute(may).scalar())
 
 
 def _glance(connection: Connection, database: str) -> Glance:
@@ -269,21 +292,10 @@ def _glance(connection: Connection, database: str) -> Glance:
             "WHERE relkind = 'r' AND relnamespace = current_schema()::regnamespace"
         )
     ).scalar_one()
-    lacking = [
-        table.name
-        for table in METADATA.sorted_tables
-        if revision == REVISION
-        and not all(
-            connection.execute(
-                text("SELECT has_table_privilege(:name, :right)"),
-                {"name": table.name, "right": right},
-            ).scalar()
-            for right in ("SELECT", "INSERT", "UPDATE", "DELETE")
-        )
-    ]
-    if revision != REVISION:  # then tables are made, or changed
-        may = text("SELECT has_schema_privilege(current_schema(), 'CREATE')")
-        lacking += [] if connection.execute(may).scalar() else ["CREATE"]
+    if revision == REVISION:
+        lacking = lacking_rights(connection, [table.name for table in METADATA.sorted_tables])
+    else:  # then tables are made, or changed
+        lacking = () if may_make_tables(connection) else ("CREATE",)
     return Glance(revision, revision == REVISION, check, int(size), lacking)
 
 

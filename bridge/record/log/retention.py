@@ -73,6 +73,10 @@ class Retention:
         None: it is not made. What is removed shows in the next estimate only after a while.
         """
 
+    def keep(self, *, days: int, size: int) -> None:
+        """Keep calls for so many days and bytes from now on, and look soon."""
+        self._days, self._size, self._next = days, size, 0.0
+
     def problem(self) -> str | None:
         """Return, in a few words, that calls go before their time; None: they do not."""
         if time.monotonic() >= self._cut_until:

@@ -192,6 +192,10 @@ class LogWriter:
         waiting = len(self._calls) + len(self._batch)
         return State(waiting, self._written, self._dropped + self._refused, self._failing_since)
 
+    def keep_calls(self, *, days: int, size: int) -> None:
+        """Keep calls for so many days and bytes from now on (`Retention`)."""
+        self._retention.keep(days=days, size=size)
+
     def problem(self) -> str | None:
         """Return, in a few words, what keeps calls from being recorded; None: nothing."""
         state, now = self.state(), time.monotonic()

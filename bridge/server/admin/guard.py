@@ -20,6 +20,7 @@ from bridge.identity.hosts import Network
 from bridge.secret import Secret
 from bridge.server.admin.pages import render
 from bridge.server.admin.requests import AdminRequest, Protection, Refused, Route, own_path
+from bridge.settings import Settings
 
 _log = structlog.get_logger("bridge.admin")
 
@@ -72,7 +73,7 @@ class Guard:
         """Ask `token` for the one in force; `tell_refused` gets the network and a code."""
         self._token = token
         self._is_loopback = is_loopback
-        self.proxies = proxies
+        self.proxies: Sequence[Network] = proxies
         self._tell_refused = tell_refused
         self._clock = clock
         self._sessions: dict[bytes, _Session] = {}
@@ -80,6 +81,10 @@ class Guard:
         self._wrong: TTLCache[str, int] = TTLCache(_NETWORKS, PAUSE, timer=clock)
         """How many wrong tokens came from each network."""
         self._key = secrets.token_bytes(32)
+
+    def go_by(self, settings: Settings) -> None:
+        """Trust other proxies from now on."""
+        self.proxies = settings.trusted_proxies
 
     @property
     def wants_token(self) -> bool:
