@@ -218,8 +218,8 @@ async def test_a_read_that_joins_another_makes_no_task_of_its_own(held: HeldUpst
         assert cost.tasks == TASKS_OF_A_REQUEST
 
 
-TASKS_OF_A_REQUEST = 1 if sys.version_info < (3, 12) else 0
-"""aiohttp's own; where tasks start eagerly, it does not ask the loop to make them."""
+TASKS_OF_A_REQUEST = 0 if (3, 12) <= sys.version_info < (3, 14) else 1
+"""aiohttp's own; to start them eagerly it does not ask the loop to make them, until it could."""
 
 
 async def until_joined(cost: Cost) -> None:

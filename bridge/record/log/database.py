@@ -367,11 +367,15 @@ def _connect(uri: str) -> sqlite3.Connection:
     connection = sqlite3.connect(
         uri, uri=True, timeout=BUSY_TIMEOUT, isolation_level=None, check_same_thread=False
     )
-    # In WAL mode, NORMAL can lose the latest calls by a power cut, and damages nothing.
-    connection.execute("PRAGMA synchronous = NORMAL")
-    connection.execute("PRAGMA temp_store = MEMORY")
-    connection.execute("PRAGMA cache_size = -16384")
-    connection.execute("PRAGMA journal_size_limit = 16777216")
+    try:
+        # In WAL mode, NORMAL can lose the latest calls by a power cut, and damages nothing.
+        connection.execute("PRAGMA synchronous = NORMAL")
+        connection.execute("PRAGMA temp_store = MEMORY")
+        connection.execute("PRAGMA cache_size = -16384")
+        connection.execute("PRAGMA journal_size_limit = 16777216")
+    except sqlite3.Error:
+        connection.close()
+        raise
     return connection
 
 
