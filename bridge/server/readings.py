@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from bridge import __version__
 from bridge.record.journal import Journal
 from bridge.record.log.writer import LogWriter
+from bridge.server.admin.health import OK, Readiness
 from bridge.server.endpoint import Endpoint
 from bridge.server.front import Front
 from bridge.server.metrics import Reading, Value
@@ -39,6 +40,19 @@ def of_what_is_kept(
 def of_the_legacy_side(endpoint: Endpoint, front: Front) -> Sequence[Reading]:
     """Return what there is to read of calls under way, and of connections."""
     return [*_of_endpoint(endpoint), *_of_front(front)]
+
+
+def of_readiness(readiness: Readiness) -> Sequence[Reading]:
+    """Return what the checks of `/readyz` have said last."""
+    return [
+        Reading(
+            "gauge",
+            "check_failing",
+            "1 if this check of /readyz fails: calls are better sent elsewhere.",
+            lambda: [((name,), said != OK) for name, said in readiness.latest.items()],
+            ("check",),
+        )
+    ]
 
 
 def _always(read: Callable[[], float]) -> Callable[[], Iterable[Value]]:

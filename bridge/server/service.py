@@ -156,6 +156,7 @@ async def running(
         _tell_of_the_settings(settings)
         parts = await _open_parts(settings, limits, files, handed, stack)
         readiness = await _readiness(settings, parts, stack)
+        parts.metrics.read(readings.of_readiness(readiness))
         admin_port = await _listen_to_admins(settings, parts, readiness, phase, stack)
         port = await _listen_to_clients(settings, limits, parts, departure, stack)
         # What is there now stays: the garbage collector need not look at it again and again.
@@ -285,7 +286,7 @@ async def _listen_to_admins(
     dashboard = stack.enter_context(closing(Dashboard(settings.database, facts)))
     admin = AdminSide(
         readiness,
-        routes=[*dashboard.routes(), *metrics_routes(parts.metrics)],
+        routes=[*dashboard.routes(), *metrics_routes(parts.metrics, readiness.results)],
         guard=_guard(settings, parts),
         names=[settings.admin_host],
         failed=parts.failed,

@@ -121,6 +121,39 @@ async def test_readiness_knows_at_once_where_the_bridge_stands(
     assert told == [(503, "starting"), (200, "ok"), (503, "stopping")]
 
 
+@pytest.mark.parametrize(
+    ("query", "status"),
+    [
+        ("", 503),
+        ("?exclude=upstream", 503),
+        ("?exclude=upstream&exclude=journal", 200),
+        ("?exclude=upstream&exclude=journal&exclude=unheard-of", 200),
+    ],
+)
+async def test_checks_that_are_excluded_are_shown_and_do_not_count(
+    session: aiohttp.ClientSession, query: str, status: int
+) -> None:
+    checks = {"upstream": bad, "journal": bad, "book": good}
+    answered, told = await asked(session, checks, f"/readyz{query}")
+
+    assert answered == status
+    assert told["checks"] == {
+        "phase": "ok",
+        "upstream": "no book",
+        "journal": "no book",
+        "book": "ok",
+    }
+
+
+async def test_the_end_of_a_bridge_cannot_be_excluded(session: aiohttp.ClientSession) -> None:
+    admin = AdminSide(Readiness({}), phase=lambda: "stopping")
+    async with (
+        running_admin(admin) as url,
+        session.get(f"{url}/readyz?exclude=phase") as response,
+    ):
+        assert response.status == 503
+
+
 async def test_readiness_shows_what_else_is_to_be_known(session: aiohttp.ClientSession) -> None:
     admin = AdminSide(Readiness({}), state=lambda: {"breakers": {"upstream": "closed"}})
     async with running_admin(admin) as url, session.get(url + "/readyz") as response:

@@ -31,7 +31,7 @@ from bridge.resources import RESOURCES
 from bridge.server.metrics import COUNTED_AT_ONCE, PREFIX, CallCounts, Metrics
 from bridge.v1.dialects import Dialect
 from tests.support.running import LOOPBACK, running_service
-from tests.support.upstream import ScriptedUpstream, page
+from tests.support.upstream import Reply, ScriptedUpstream, page
 from tests.support.writing import SEND, hello
 
 DOCUMENTED = (Path(__file__).parents[2] / "docs" / "metrics.md").read_text()
@@ -250,24 +250,6 @@ needs_promtool = pytest.mark.skipif(
 )
 
 
-@needs_promtool
-def test_the_alerts_that_are_shown_are_rules(tmp_path: Path) -> None:
-    rules = tmp_path / "rules.yaml"
-    rules.write_text(re.findall(r"```yaml\n(groups:.*?)```", DOCUMENTED, re.DOTALL)[0])
-
-    command = ("promtool", "check", "rules", rules)
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert "3 rules found" in done.stdout
-
-
-def test_the_alerts_that_are_shown_ask_for_metrics_that_there_are() -> None:
-    alerts = DOCUMENTED.partition("### Alerts")[2].partition("## ")[0]
-    names = re.findall(rf"{PREFIX}\w+", alerts)
-    assert names
-    assert all(f"| `{name}` |" in DOCUMENTED for name in names)
-
-
 async def scraped(port: int, accept: str = "") -> str:
     """Return what the admin side at `port` tells Prometheus."""
     async with (
@@ -329,6 +311,20 @@ class TestABridge:
             for sample in found[name.strip("`")].samples:
                 names = {label for label in sample.labels if label != "le"}
                 assert names == set(re.findall(r"`(\w+)`", labels)), name
+
+    async def test_tells_which_checks_fail_though_nobody_has_asked_for_readiness(
+        self, upstream: ScriptedUpstream
+    ) -> None:
+        upstream.says(Reply(status=404))
+        async with running_service(upstream.base_url, account_id=1000) as (service, _):
+            found = ours(prometheus(await scraped(service.admin_port)))
+
+        failing = found[f"{PREFIX}check_failing"].samples
+        assert {sample.labels["check"]: sample.value for sample in failing} == {
+            "journal": 0,
+            "breakers": 0,
+            "upstream": 1,
+        }
 
     @needs_promtool
     async def test_tells_what_promtool_finds_no_fault_with(
