@@ -17,7 +17,7 @@ from typer.main import get_group
 from typer.testing import CliRunner
 
 from bridge.cli import COMMANDS, app
-from bridge.settings import Settings, WrongSetting, load
+from bridge.settings import RELOADED, Settings, WrongSetting, load
 from bridge.v1.xsd import schema_directory
 from tests.support.legacy import LegacyClient
 
@@ -51,10 +51,15 @@ def default_of(field: FieldInfo) -> str:
 
 
 def test_the_table_of_settings() -> None:
-    told = re.findall(r"^\| `(\w+)` \| (.+?) \| (.+) \|$", CONFIGURATION, re.MULTILINE)
+    told = re.findall(r"^\| `(\w+)` \| (.+?) \| (\w+) \| (.+) \|$", CONFIGURATION, re.MULTILINE)
 
     assert told == [
-        (name, default_of(field), field.description)
+        (
+            name,
+            default_of(field),
+            "reload" if name in RELOADED else "restart",
+            field.description,
+        )
         for name, field in Settings.model_fields.items()
     ]
 

@@ -585,19 +585,25 @@ class TestVariables:
         monkeypatch.setenv(f"{PREFIX}{name}", "t0ken")
 
         assert load({**NEEDED, "book": str(book)}, None).book == book
-        assert settings.load(UpstreamSettings, {**NEEDED, "book": str(book)}, None)
+        some = settings.load(UpstreamSettings, {**NEEDED, "book": str(book)}, None)
+        assert some.contact == NEEDED["contact"]
 
     def test_where_the_book_cannot_be_read_that_is_what_there_is_to_tell(
         self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     ) -> None:
         monkeypatch.setenv(f"{PREFIX}ACME_TOKEN", "t0ken")
 
-        assert load({**NEEDED, "book": str(tmp_path / "none.toml")}, None)
+        book = tmp_path / "none.toml"
+
+        assert load({**NEEDED, "book": str(book)}, None).book == book
 
     def test_the_admin_sides_token_is_known(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv(f"{PREFIX}SECRET", "t0ken")
 
-        assert load({**NEEDED, "admin_bearer_token": f"env:{PREFIX}SECRET"}, None)
+        reference = f"env:{PREFIX}SECRET"
+
+        given = {**NEEDED, "admin_bearer_token": reference}
+        assert load(given, None).admin_bearer_token == reference
 
     def test_what_kubernetes_sets_for_a_service_is_told_with_the_remedy(
         self, monkeypatch: pytest.MonkeyPatch

@@ -22,7 +22,7 @@ from bridge.settings import Settings, where
 FULL = 0.9
 """Of `calls_kept_bytes`, what is soon all of it."""
 
-MAKE_WRITABLE = "give this user the folder: chown, or mount it writable"
+MAKE_WRITABLE = "give this user a folder to write to: mkdir, chown, or mount it writable"
 
 
 def check_journal(settings: Settings) -> Iterator[Finding]:
@@ -36,8 +36,8 @@ def check_journal(settings: Settings) -> Iterator[Finding]:
     except JournalError as error:
         yield wrong(name, str(error), f"put it right {where('journal')}")
         return
-    if not is_writable(path):
-        yield wrong(name, f"{path}: this user cannot write to it", MAKE_WRITABLE)
+    if why := _why_not_writable(path):
+        yield wrong(name, why, MAKE_WRITABLE)
     elif seen is None:
         yield ok(name, f"{path}: is made at the first start")
     else:
@@ -48,6 +48,12 @@ def check_journal(settings: Settings) -> Iterator[Finding]:
             yield warning(name, told, mend)
         elif not seen.unsettled:
             yield ok(name, f"{path}: can be used; all writes are settled")
+
+
+def _why_not_writable(path: Path) -> str | None:
+    if not path.parent.is_dir():
+        return f"{path}: there is no folder {path.parent}"
+    return None if is_writable(path) else f"{path}: this user cannot write to it"
 
 
 def _check_shared_journal(database: str) -> Iterator[Finding]:
@@ -85,8 +91,8 @@ def check_database(settings: Settings) -> Iterator[Finding]:
     except LogError as error:
         yield wrong(name, str(error), f"put it right {where(error.setting)}")
         return
-    if not is_server(database) and not is_writable(Path(database)):
-        yield wrong(name, f"{database}: this user cannot write to it", MAKE_WRITABLE)
+    if not is_server(database) and (why := _why_not_writable(Path(database))):
+        yield wrong(name, why, MAKE_WRITABLE)
         return
     if key is None and not is_writable(key_path):
         yield wrong(name, f"{key_path}: no such key, and none can be made", MAKE_WRITABLE)

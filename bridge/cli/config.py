@@ -1,6 +1,7 @@
 """`harvest-bridge config`: the settings that a bridge would serve with, and whence each comes."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import typer
 
@@ -48,11 +49,10 @@ def config(given: Given, json: JSON = False) -> None:
 
 def shown_values(settings: Settings) -> Mapping[str, object]:
     """Return each setting's value as it may be told, as JSON has it."""
-    values = settings.model_dump(mode="json")
+    values: dict[str, Any] = settings.model_dump(mode="json")
     if "://" in settings.database:
         from bridge.record.log.database import shown  # noqa: PLC0415 - large, and a file is itself
 
         values["database"] = shown(settings.database)
-    return {
-        name: sorted(value) if isinstance(value, list) else value for name, value in values.items()
-    }
+    values["auth"].sort()  # a set has no order
+    return values

@@ -14,8 +14,8 @@ import typer
 
 from bridge.cli.terminal import Given, fail, failing_at, print_table, with_settings
 from bridge.identity import book
-from bridge.record.journal.inspection import Inspection, inspecting
 from bridge.record.journal import moving
+from bridge.record.journal.inspection import Inspection, inspecting
 from bridge.record.journal.rules import Entry, JournalError, TakenUp
 from bridge.record.log.database import is_server
 from bridge.resources import RESOURCES

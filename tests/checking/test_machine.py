@@ -3,6 +3,7 @@
 import resource
 import socket
 from collections.abc import Mapping
+from typing import Any
 
 import pytest
 
@@ -12,9 +13,9 @@ from tests.support.gateways import free_port
 from tests.support.running import LOOPBACK
 
 
-def ports(**given: object) -> Mapping[str, str]:
-    needed = {"contact": "ops@acme.dev", "auth": "bearer", "account_id": 1, "port": 0}
-    made = Settings(**{**needed, "admin_port": 0, **given})
+def ports(**given: Any) -> Mapping[str, str]:
+    needed: dict[str, Any] = {"contact": "ops@acme.dev", "auth": "bearer", "account_id": 1}
+    made = Settings(**{**needed, "port": 0, "admin_port": 0, **given})
     return {each.check: each.verdict for each in check_ports(made)}
 
 
