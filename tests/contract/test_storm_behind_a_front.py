@@ -7,17 +7,14 @@ storms, and PostgreSQL restarted in them.
 
 import asyncio
 import os
-import signal
 from pathlib import Path
 from random import Random
 
 import pytest
 
-from bridge.cli.journal import NOTHING
-from bridge.sandbox.app import SANDBOX_ACCOUNT_ID
 from tests.support.postgres import Server
-from tests.support.storm_fronted import FrontedStorm, brewing_fronted_storm
-from tests.support.storm_sandbox import LONE_INVOICE, UNEASY, Moment
+from tests.support.storm_fronted import RULES, brewing_fronted_storm
+from tests.support.storm_sandbox import LONE_INVOICE, Moment
 from tests.support.tls_fronts import need
 
 SEED = int(os.environ.get("STORM_SEED", "20080409"))
@@ -25,18 +22,6 @@ WRITES = int(os.environ.get("STORM_WRITES", "150"))
 PATIENCE = 150 + WRITES // 5
 
 pytestmark = [pytest.mark.timeout(PATIENCE + 30), pytest.mark.storm, pytest.mark.kill]
-
-RULES = [{**rule, "account_id": SANDBOX_ACCOUNT_ID} for rule in UNEASY]
-"""What befalls the writers; the readers, of another account, have no excuse to be refused."""
-
-
-async def everything_is_settled(storm: FrontedStorm) -> None:
-    """The bridges stop, and a reconcile leaves nothing."""
-    for bridge in storm.bridges:
-        assert await bridge.end(signal.SIGTERM) == 0
-    status, told = await storm.bridge.reconcile()
-    assert status == 0, told
-    assert await storm.bridge.journal_command() == (0, [[NOTHING]])
 
 
 @pytest.mark.parametrize("kind", ["haproxy", "nginx"])
@@ -47,11 +32,13 @@ async def test_killed_and_drained_in_turn_they_lose_none_and_make_none_twice(
     database = postgres_server.new_database()
     shared = (database, database)
     async with brewing_fronted_storm(kind, tmp_path, SEED, RULES, shared) as storm:
-        await storm.within(PATIENCE, lambda: storm.rage(1, WRITES, Random(SEED), None))
+        await storm.within(
+            PATIENCE, lambda: storm.rage(Random(SEED), lambda: storm.acknowledged >= WRITES)
+        )
 
         await storm.check()
         assert set(storm.read) == {"200"}
-        await everything_is_settled(storm)
+        await storm.settle()
 
 
 async def test_with_a_journal_each_a_write_is_made_twice(tmp_path: Path) -> None:

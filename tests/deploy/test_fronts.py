@@ -5,7 +5,7 @@ import base64
 import re
 import signal
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager
 from itertools import chain
 from pathlib import Path
 
@@ -15,9 +15,10 @@ from tests.support.clocks import until
 from tests.support.held_upstream import HeldCall, running_held_upstream
 from tests.support.legacy import assert_valid
 from tests.support.storm_bridge import LOGINS, BridgeProcess, running_bridge_process
-from tests.support.storm_sandbox import Content, Moments, WatchedSandbox, running_watched_sandbox
+from tests.support.storm_sandbox import Content, Moments, running_watched_sandbox
 from tests.support.tls_fronts import (
     FRONTS,
+    HOSTS,
     NAME,
     Backend,
     Fronted,
@@ -135,7 +136,10 @@ class TestOldClients:
         names, _, body = post().partition(b"\r\n\r\n")
         request, _, fields = names.partition(b"\r\n")
         for spell in (bytes.lower, bytes.upper):
-            spelled = re.sub(rb"(?m)^[\w-]+:", lambda name: spell(name[0]), fields)
+            spelled = b"\r\n".join(
+                spell(name) + b":" + text
+                for name, _, text in (each.partition(b":") for each in fields.split(b"\r\n"))
+            )
             answer = await fronted.front.raw(request + b"\r\n" + spelled + b"\r\n\r\n" + body)
 
             assert statuses(answer) == [201]
@@ -151,7 +155,7 @@ class TestOldClients:
             answer = await fronted.front.raw(call)
             told = set(re.findall(r"(?m)^([\w-]+):", answer.partition(b"\r\n\r\n")[0].decode()))
             if fronted.front.name == "caddy":  # as its file says
-                more = {name.replace("WWW", "Www") for name in more}
+                told = {name.replace("Www", "WWW") for name in told}
             assert names | more <= told
 
     @pytest.mark.parametrize("method", ["GET", "POST"])
@@ -261,16 +265,20 @@ class Halves:
 @asynccontextmanager
 async def running_processes(kind: str, folder: Path, upstream: str) -> AsyncIterator[Halves]:
     async with AsyncExitStack() as stack:
-        bridges = []
-        for contact in CONTACTS:
+        bridges: list[BridgeProcess] = []
+        for contact, host in zip(CONTACTS, HOSTS, strict=True):
             own = folder / contact
             own.mkdir()
             running = running_bridge_process(
-                *(own, upstream, f"--contact={contact}"),
+                *(own, upstream, f"--contact={contact}", f"--host={host}", f"--admin-host={host}"),
                 *("--trusted-proxies=127.0.0.1", "--call-timeout=30"),
+                *(f"--admin-port={each.admin_port}" for each in bridges),
             )
             bridges.append(await stack.enter_async_context(running))
-        places = [Backend(each.port, each.admin_port) for each in bridges]
+        admin_port = bridges[0].admin_port
+        places = [
+            Backend(each.port, admin_port, host) for each, host in zip(bridges, HOSTS, strict=True)
+        ]
         front = await stack.enter_async_context(running_tls_front(kind, folder / "front", places))
         yield Halves(bridges, front)
 
@@ -328,7 +336,9 @@ class TestABridgeGoes:
             await both.bridges[0].kill()
             for number in range(4):
                 body = XML % str(number).encode()
-                assert statuses(await both.front.raw(of_the_book(post(body)))) == [201]
+                write = of_the_book(post(body))
+                while (answer := statuses(await both.front.raw(write))) != [201]:
+                    assert (kind, answer) == ("caddy", [502])  # as its file says
                 assert statuses(await both.front.raw(of_the_book(head()))) == [200]
             assert len(v2.made()) == 4
 

@@ -7,27 +7,32 @@ import asyncio
 import signal
 import ssl
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
 from random import Random
 
+from bridge.cli.journal import NOTHING
+from bridge.sandbox.app import SANDBOX_ACCOUNT_ID
 from tests.support.legacy import Answer
-from tests.support.postgres import Server
 from tests.support.running import LOOPBACK
 from tests.support.storm import Storm, plans_of
 from tests.support.storm_bridge import BridgeProcess, Line
 from tests.support.storm_clients import Client, Habits, Plan
 from tests.support.storm_sandbox import (
     LONE_INVOICE,
+    UNEASY,
     Moments,
     Rule,
     WatchedSandbox,
     running_watched_sandbox,
 )
 from tests.support.tls_fronts import NAME, Backend, TlsFront, running_tls_front
+
+RULES: tuple[Rule, ...] = tuple({**rule, "account_id": SANDBOX_ACCOUNT_ID} for rule in UNEASY)
+"""What befalls the writers; the readers, of another account, have no excuse to be refused."""
 
 TRUSTING = f"--trusted-proxies={LOOPBACK}"
 
@@ -84,6 +89,8 @@ class FrontedStorm(Storm):
     front: TlsFront = field(kw_only=True)
     bridges: Sequence[BridgeProcess] = field(kw_only=True)
     readers: Sequence[Reader] = field(kw_only=True)
+    turns: int = 0
+    """In how many turns a bridge was killed and one was told to stop."""
 
     @property
     def lines(self) -> list[Line]:
@@ -105,39 +112,55 @@ class FrontedStorm(Storm):
         await self.at_some_moment(dice)
         await self.bridges[place].kill()
         await self.at_some_moment(dice)
-        await self.bridges[place].start()
+        await self._bring_back(place)
 
     async def drain_a_bridge(self, place: int, dice: Random) -> None:
         """Have one stop at any moment, and start it again."""
         await self.at_some_moment(dice)
         assert await self.bridges[place].end(signal.SIGTERM) == 0
         await self.at_some_moment(dice)
-        await self.bridges[place].start()
+        await self._bring_back(place)
 
-    async def rage(self, turns: int, writes: int, dice: Random, server: Server | None) -> None:
-        """Lose and drain bridges for so many turns at least, and until so many writes are made.
+    async def _bring_back(self, place: int) -> None:
+        """Start one, and wait until the front calls it: nobody should stop the other sooner."""
+        bridge = self.bridges[place]
+        await bridge.start()
+        await bridge.told(lambda line: line["event"] in {"legacy_call", "client_gone"})
 
-        With a `server` of PostgreSQL, it is restarted after a third of them, and after two.
+    async def rage(
+        self,
+        dice: Random,
+        enough: Callable[[], bool],
+        between: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
+        """Lose and drain bridges in turn until it is `enough`, while clients write and read.
+
+        What happens `between` happens after each turn.
         """
         over = asyncio.Event()
-        restarts = [] if server is None else [writes // 3, 2 * writes // 3]
         async with asyncio.TaskGroup() as reading:
             for reader in self.readers:
                 reading.create_task(reader.read_on(over))
             try:
                 async with self.sending():
                     for turn in count():
-                        done = self.acknowledged
-                        if turn >= turns and done >= writes and not restarts:
-                            break
                         await self.lose_a_bridge(turn % 2, dice)
                         await self.drain_a_bridge((turn + 1 + turn // 2) % 2, dice)
-                        if server is not None and restarts and done >= restarts[0]:
-                            restarts.pop(0)
-                            await asyncio.to_thread(server.stop, "fast")
-                            await asyncio.to_thread(server.start)
+                        self.turns += 1
+                        if between is not None:
+                            await between()
+                        if enough():
+                            break
             finally:
                 over.set()
+
+    async def settle(self) -> None:
+        """Have the bridges stop, and make sure that a reconcile leaves nothing open."""
+        for bridge in self.bridges:
+            assert await bridge.end(signal.SIGTERM) == 0
+        status, told = await self.bridge.reconcile()
+        assert status == 0, told
+        assert await self.bridge.journal_command() == (0, [[NOTHING]])
 
     @property
     def acknowledged(self) -> int:

@@ -31,6 +31,11 @@ class Backend(NamedTuple):
 
     port: int
     admin_port: int
+    host: str = LOOPBACK
+
+    @property
+    def place(self) -> str:
+        return f"{self.host}:{self.port}"
 
 
 class Certificate(NamedTuple):
@@ -89,6 +94,9 @@ class TlsFront:
             return answer
 
 
+HOSTS = (LOOPBACK, "127.0.0.2")
+"""Where bridges listen, which have one admin port: so each has a machine of its own."""
+
 NAME = "acme.harvestapp.com"
 """Whom clients call."""
 
@@ -126,8 +134,8 @@ def _haproxy(folder: Path, port: int, shown: Certificate, bridges: Sequence[Back
         text = re.sub(r"(?m)^.*(BRIDGE|ADMIN)_2\".*\n", "", text)
     values = {"FRONT": f"{LOOPBACK}:{port}", "CERTIFICATE": str(shown.both), "LOG": "fd@1"}
     for number, bridge in enumerate(bridges, 1):
-        values[f"BRIDGE_{number}"] = f"{LOOPBACK}:{bridge.port}"
-        values[f"ADMIN_{number}"] = f"{LOOPBACK}:{bridge.admin_port}"
+        values[f"BRIDGE_{number}"] = bridge.place
+        values[f"ADMIN_{number}"] = f"{bridge.host}:{bridge.admin_port}"
     file = folder / "haproxy.cfg"
     file.write_text(text)
     return ["haproxy", "-db", "-f", file], values
@@ -139,7 +147,7 @@ def _nginx(folder: Path, port: int, shown: Certificate, bridges: Sequence[Backen
         "    listen [::]:443 ssl default_server;\n": "",
         "listen 443 ": f"listen {LOOPBACK}:{port} ",
         servers.format(11) + servers.format(12): "".join(
-            f"    server {LOOPBACK}:{bridge.port} max_fails=0;\n" for bridge in bridges
+            f"    server {bridge.place} max_fails=0;\n" for bridge in bridges
         ),
         "/etc/nginx/harvest-bridge.crt": str(shown.chain),
         "/etc/nginx/harvest-bridge.key": str(shown.key),
@@ -168,7 +176,8 @@ def _caddy(folder: Path, port: int, shown: Certificate, bridges: Sequence[Backen
         "CERTIFICATE": str(shown.chain),
         "CERTIFICATE_KEY": str(shown.key),
         "CERTIFICATE_NAME": NAME,
-        "BRIDGES": " ".join(f"{LOOPBACK}:{bridge.port}" for bridge in bridges),
+        "BRIDGES": " ".join(bridge.place for bridge in bridges),
+        "ADMIN_PORT": str(bridges[0].admin_port),
         "HOME": str(folder),  # where it would keep what it gets by ACME
     }
     deployed = DEPLOYED / "caddy" / "Caddyfile"
@@ -231,11 +240,13 @@ async def fronted_bridges(name: str, folder: Path, **settings: Any) -> AsyncIter
     async with AsyncExitStack() as stack:
         v2 = await stack.enter_async_context(running_watched_sandbox(Moments()))
         log = stack.enter_context(logging())
-        bridges = [
-            (await stack.enter_async_context(running_service(v2.base_url, **settings)))[0]
-            for _ in range(2)
-        ]
-        places = [Backend(each.port, each.admin_port) for each in bridges]
+        places: list[Backend] = []
+        for host in HOSTS:
+            admin_port = places[0].admin_port if places else 0
+            own = {**settings, "host": host, "admin_host": host, "admin_port": admin_port}
+            running = running_service(v2.base_url, **own)
+            bridge, _ = await stack.enter_async_context(running)
+            places.append(Backend(bridge.port, bridge.admin_port, host))
         front = await stack.enter_async_context(running_tls_front(name, folder, places))
         yield Fronted(front, v2, log)
 
@@ -246,7 +257,7 @@ async def running_tls_front(
 ) -> AsyncIterator[TlsFront]:
     """Run a front before bridges until the end of the block."""
     need(name)
-    folder.mkdir(exist_ok=True)
+    await asyncio.to_thread(folder.mkdir, exist_ok=True)
     front = TlsFront(name, free_port(), certificate(folder), folder)
     command, values = _MADE[name](folder, front.port, front.certificate, bridges)
     with (folder / "output").open("wb") as output:
