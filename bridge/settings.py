@@ -254,7 +254,7 @@ class FileSettings(_Part):
     book: Path | None = None
     """The credential book, a TOML file."""
     journal: Path = Path("harvest-bridge-journal.sqlite")
-    """The file that keeps what is known of writes, an SQLite database."""
+    """The file that keeps what is known of writes, an SQLite database, unless database is a URL."""
     database: Annotated[str, StringConstraints(strip_whitespace=True), _DATABASE] = (
         "harvest-bridge.sqlite"
     )

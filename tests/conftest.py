@@ -34,6 +34,8 @@ SLOW = {
     "test_real_clients.py",
     "test_reports_page.py",
     "test_secrets.py",
+    "test_several_bridges.py",
+    "test_shared_journal.py",
     "test_tls.py",
 }
 """Whole files of processes, of waits, and of hundreds of variants: a third of all the time."""

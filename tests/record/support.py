@@ -42,7 +42,7 @@ def a_write(text: str = "Dear Customer", *, invoice_id: int = 1420) -> Write:
 
 
 def opened(
-    path: Path, clock: Clock, window: timedelta = WINDOW
+    path: Path | str, clock: Clock, window: timedelta = WINDOW
 ) -> AbstractAsyncContextManager[Journal]:
     return open_journal(path, window=window, clock=Told(clock))
 

@@ -10,6 +10,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import psycopg
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -25,6 +26,7 @@ from bridge.record.journal import Journal
 from bridge.record.journal.rules import CLAIM_MARGIN
 from bridge.v2.writes import Intent, Outcome
 from tests.record.support import WINDOW, Clock, begun, opened
+from tests.support.postgres import Server, running_server
 
 TEXTS = st.sampled_from(["Dear Customer", "Reminder"])
 ACCOUNTS = st.sampled_from([1000, 7])
@@ -174,8 +176,7 @@ class JournalMachine(RuleBasedStateMachine):
             if row.intent.outcome is Outcome.OPEN:
                 row.intent = replace(row.intent, outcome=Outcome.UNKNOWN)
                 row.touched = self.clock.now
-        with closing(sqlite3.connect(self.path)) as connection:
-            kept = dict(connection.execute("SELECT id, outcome FROM intents"))
+        kept = self.kept()
         for id_ in self.model.keys() - kept.keys():
             row = self.model.pop(id_)
             assert row.intent.outcome not in {Outcome.OPEN, Outcome.UNKNOWN}
@@ -184,6 +185,10 @@ class JournalMachine(RuleBasedStateMachine):
                 or self.clock.now - row.touched > timedelta(days=7)
             )
         assert kept == {id_: row.intent.outcome for id_, row in self.model.items()}
+
+    def kept(self) -> dict[int, str]:
+        with closing(sqlite3.connect(self.path)) as connection:
+            return dict(connection.execute("SELECT id, outcome FROM intents"))
 
     def note(self, intent_id: int, outcome: Outcome, made_id: int | None) -> None:
         row = self.model[intent_id]
@@ -195,6 +200,49 @@ class JournalMachine(RuleBasedStateMachine):
             self.close()
             self.runner.close()
             shutil.rmtree(self.directory)
+
+
+class SharedJournalMachine(JournalMachine):
+    """The same, in PostgreSQL: a bridge that is cut off loses nothing, and one that ends leaves all."""
+
+    server: Server
+
+    @initialize()
+    def start(self) -> None:
+        self.database = self.server.new_database()
+        super().start()
+
+    def open(self, directory: Path) -> None:
+        del directory
+        self.path = Path("nowhere")
+        self.context = opened(self.database, self.clock)
+        self.journal = self.runner.run(self.context.__aenter__())
+
+    @rule()
+    def crash(self) -> None:
+        """Be cut off."""
+        with psycopg.connect(self.database, autocommit=True) as connection:
+            connection.execute(
+                "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity "
+                "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            )
+
+    def kept(self) -> dict[int, str]:
+        with psycopg.connect(self.database) as connection:
+            return dict(connection.execute("SELECT id, outcome FROM intents").fetchall())
+
+
+class TestSharedJournalMachine(SharedJournalMachine.TestCase):  # type: ignore[name-defined, misc]
+    settings = settings(max_examples=10, stateful_step_count=20, deadline=None)
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        cls.running = running_server()
+        SharedJournalMachine.server = cls.running.__enter__()
+
+    @classmethod
+    def tearDownClass(cls) -> None:
+        cls.running.__exit__(None, None, None)
 
 
 TestJournalMachine = JournalMachine.TestCase

@@ -9,7 +9,7 @@ import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
 from datetime import timedelta
-from typing import Any
+from typing import Any, Self
 
 import psycopg
 import pytest
@@ -117,7 +117,7 @@ class Crashed:
             text=True,
         )
 
-    def __enter__(self) -> "Crashed":
+    def __enter__(self) -> Self:
         assert self._process.stdout is not None
         assert self._process.stdout.readline() == "ready\n"
         return self
@@ -357,7 +357,7 @@ class TestTurns:
 
         await works(second)
         assert not await second.take_turn(Turn([3]), at_once())
-        assert await begun(first, turn=turn)
+        assert (await begun(first, turn=turn)).outcome is Outcome.OPEN
 
 
 def _lock(connection: psycopg.Connection[Any], key: int) -> None:

@@ -94,6 +94,7 @@ class Backstage:
     async def begin(self, write: Write, *, account_id: int, request_id: str, turn: Turn) -> Intent:
         self.fail_if_broken()
         assert request_id == "r-1"
+        assert not turn.keys
         self.begun.append(account_id)
         return Intent(
             len(self.begun),

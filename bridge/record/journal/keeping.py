@@ -282,6 +282,7 @@ class Journal:
                     batch, stopping = self._gather()
                     if batch or self._problem or self.is_shared:
                         self._carry_out(store, batch)
+                store.end_life(self._clock.now())
         except Exception as error:  # noqa: BLE001 - whoever opens has to hear of it
             if serving:  # and all that is left to do is to tell
                 _log.error("journal_not_closed", error=str(self._error(error)))

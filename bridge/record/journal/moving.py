@@ -50,8 +50,8 @@ def require_moved(path: Path, window: timedelta) -> None:
 def move(path: Path, database: str) -> tuple[int, Path]:
     """Copy what the journal at `path` knows to a server, in one transaction, and rename the file.
 
-    Returns how many writes were copied, and the file's new name. Should the command be killed before
-    the file has it, the next one copies nothing twice.
+    Returns how many writes were copied, and the file's new name. Should the command be killed
+    before the file has it, the next one copies nothing twice.
 
     Raises:
         JournalError: a bridge has the file, it cannot be read, or the server not be written to.

@@ -79,6 +79,12 @@ _LIVES_YET = f"""
 """  # noqa: S608 - of constants
 _NOW = "CAST(extract(epoch FROM clock_timestamp()) AS double precision)"
 
+_FORGET_LIVES = f"""
+    DELETE FROM lives WHERE id <> :life AND began_at < now() - interval '1 day'
+        AND NOT {_LIVES_YET.format("lives.id")}
+        AND NOT EXISTS (SELECT 1 FROM intents WHERE outcome = 'open' AND intents.life = lives.id)
+"""  # noqa: S608 - of constants
+
 _SERVERS = Dialect(
     touched_steady="(CASE WHEN touched_life = :life THEN touched_steady END)",
     intended_steady="(CASE WHEN intended_life = :life THEN intended_steady END)",
@@ -165,8 +171,8 @@ _FIRST = (
 # try to move it.
 _RECEIVE = """
     INSERT INTO intents (
-        account_id, resource, path, fingerprint, likeness, intended_at, touched_at, outcome, made_id,
-        delivered, request_id, by_v2, touched_by_v2, moved_from
+        account_id, resource, path, fingerprint, likeness, intended_at, touched_at, outcome,
+        made_id, delivered, request_id, by_v2, touched_by_v2, moved_from
     )
     SELECT :account_id, :resource, :path, :fingerprint, :likeness, :intended_at, :touched_at,
         :outcome, :made_id, :delivered, :request_id, :by_v2,
@@ -370,12 +376,7 @@ class ServerStore(Store):
             self.place(now)
             self.prune(now.at - self._retention if now.by_v2 else None)
             self.prune_accepted(now)
-            self.execute(
-                "DELETE FROM lives WHERE id <> :life AND began_at < now() - interval '1 day' "
-                f"AND NOT {_LIVES_YET.format('lives.id')} AND NOT EXISTS ("
-                "SELECT 1 FROM intents WHERE outcome = 'open' AND intents.life = lives.id)",
-                self.identity(),
-            )
+            self.execute(_FORGET_LIVES, self.identity())
 
     def refresh(self, now: Moment) -> None:
         """Make unknown, now and then, what bridges that are gone have left open."""
@@ -439,7 +440,7 @@ class ServerStore(Store):
     def _locks(self, function: LiteralString, keys: Sequence[int]) -> Mapping[int, Any]:
         if not keys:
             return {}
-        asked = f"SELECT key, {function} AS said FROM unnest(CAST(:keys AS bigint[])) AS key"
+        asked = f"SELECT key, {function} AS said FROM unnest(CAST(:keys AS bigint[])) AS key"  # noqa: S608
         rows = self.execute(asked, {"keys": list(keys)}).fetchall()
         return {row["key"]: row["said"] for row in rows}
 
@@ -500,15 +501,14 @@ class ServerStore(Store):
                 self.execute(self._said.accept, {**row, "now": row["accepted_at"]})
         return number
 
-    def close(self) -> None:
-        """Leave nothing open that this bridge will not make any more, and go."""
+    def end_life(self, now: Moment) -> None:
+        """Make unknown what this bridge was cut off in, so that nobody waits for it."""
         if self._connection is not None and not self._connection.closed:
             with suppress(JournalError), self.transaction():
-                self.execute(
-                    "UPDATE intents SET outcome = 'unknown', life = NULL "
-                    "WHERE outcome = 'open' AND life = :life",
-                    self.identity(),
-                )
+                self._touch(self._said.give_up, now, nonce=None)
+
+    def close(self) -> None:
+        """Let go of the session, and with it of all that it holds."""
         self._disconnect()
 
 

@@ -152,11 +152,11 @@ class Statements:
         is taken for a repetition, and a claim for good: a look then finds out, and v2 uses no id
         twice.
         """
-        parts = vars(dialect)
         touched = (
             "touched_at = :now, touched_by_v2 = :by_v2, touched_steady = :steady"
             f"{dialect.more_touched}"
         )
+        parts = {**vars(dialect), "touched": touched}
         self.insert = """
             INSERT INTO intents (
                 account_id, resource, path, fingerprint, likeness, intended_at, touched_at, outcome,
@@ -227,24 +227,28 @@ class Statements:
                 {prune_limit}
             )
         """.format_map(parts)
-        self.reopen = (
-            f"UPDATE intents SET outcome = :outcome, {touched}{dialect.more_opened} WHERE id = :id"
-        )
-        self.put_back = (
-            f"UPDATE intents SET outcome = :outcome, {touched} "
-            f"WHERE id = :id AND outcome = 'open' AND {dialect.is_mine}"
-        )
-        self.interrupt = (
-            f"UPDATE intents SET outcome = 'unknown', {touched}{dialect.more_interrupted} "
-            f"WHERE outcome = 'open' AND {dialect.is_interrupted}"
-        )
-        self.settle = (
-            f"UPDATE intents SET outcome = :outcome, made_id = :made_id, {touched} "
-            f"WHERE id = :id AND {dialect.may_settle}"
-        )
-        self.deliver = (
-            f"UPDATE intents SET delivered = TRUE, {touched} WHERE id = :id AND outcome = 'done'"
-        )
+        self.reopen = """
+            UPDATE intents SET outcome = :outcome, {touched}{more_opened} WHERE id = :id
+        """.format_map(parts)
+        self.put_back = """
+            UPDATE intents SET outcome = :outcome, {touched}
+            WHERE id = :id AND outcome = 'open' AND {is_mine}
+        """.format_map(parts)
+        self.interrupt = """
+            UPDATE intents SET outcome = 'unknown', {touched}{more_interrupted}
+            WHERE outcome = 'open' AND {is_interrupted}
+        """.format_map(parts)
+        self.give_up = """
+            UPDATE intents SET outcome = 'unknown', {touched}{more_interrupted}
+            WHERE outcome = 'open' AND {is_mine}
+        """.format_map(parts)
+        self.settle = """
+            UPDATE intents SET outcome = :outcome, made_id = :made_id, {touched}
+            WHERE id = :id AND {may_settle}
+        """.format_map(parts)
+        self.deliver = """
+            UPDATE intents SET delivered = TRUE, {touched} WHERE id = :id AND outcome = 'done'
+        """.format_map(parts)
         self.accept = """
             INSERT INTO accepted VALUES (:account_id, :token, :now)
             ON CONFLICT (account_id, token) DO UPDATE SET accepted_at = :now
@@ -298,20 +302,23 @@ class Store(ABC):
     def close(self) -> None:
         """Let go of it."""
 
-    def refresh(self, now: Moment) -> None:
+    def refresh(self, now: Moment) -> None:  # noqa: B027 - a file needs none of it
         """Make what nobody makes any more unknown, where several bridges have the journal."""
 
-    def checkpoint(self) -> None:
+    def checkpoint(self) -> None:  # noqa: B027 - a file needs none of it
         """Do what need not be done with each transaction."""
 
-    def take_turn(self, turn: Turn) -> bool:
+    def end_life(self, now: Moment) -> None:  # noqa: B027 - a file needs none of it
+        """Leave nothing open that this bridge will not make any more, where others would wait."""
+
+    def take_turn(self, turn: Turn) -> bool:  # noqa: ARG002 - a file has one bridge
         """Take a turn, outside of transactions, unless another bridge has it; tell which."""
         return True
 
-    def give_turn_back(self, turn: Turn) -> None:
+    def give_turn_back(self, turn: Turn) -> None:  # noqa: B027 - a file needs none of it
         """Let others have a turn, or stop to wait for it."""
 
-    def tell(self, told: str) -> None:
+    def tell(self, told: str) -> None:  # noqa: B027 - a file needs none of it
         """Tell those who listen, at all bridges that share the journal."""
 
     def begin(  # noqa: PLR0913 - the facts of an intent
@@ -377,10 +384,10 @@ class Store(ABC):
         """Return what names this bridge among those that share the journal."""
         return {}
 
-    def require_turn(self, turn: Turn) -> None:
+    def require_turn(self, turn: Turn) -> None:  # noqa: B027 - a file needs none of it
         """Raise `UnderWay` unless a turn is still held."""
 
-    def require_interrupted(self, row: Any) -> None:  # noqa: ANN401 - a row
+    def require_interrupted(self, row: Any) -> None:  # noqa: ANN401, B027 - a row, and a file needs none of it
         """Raise `UnderWay` unless whoever has an intent open is gone."""
 
     def steady_of(self, row: Any) -> float | None:  # noqa: ANN401 - a row
