@@ -34,7 +34,7 @@ def read_private(path: Path, limit: int) -> bytes:
     handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     try:
         before = os.fstat(handle)
-        if problem := exposure(path, handle):
+        if problem := _exposure(path, handle, before):
             raise UnusableFile(problem)
         with os.fdopen(handle, "rb", closefd=False) as file:
             octets = file.read(limit + 1)
@@ -49,7 +49,7 @@ def read_private(path: Path, limit: int) -> bytes:
     return octets
 
 
-def exposure(path: Path, handle: int | None = None) -> str | None:
+def exposure(path: Path) -> str | None:
     """Return who else has access to a file with a secret, and the command that ends it; else None.
 
     It may belong to this process's user or to root. Besides these, it may be read, and no more, by
@@ -59,17 +59,17 @@ def exposure(path: Path, handle: int | None = None) -> str | None:
     (acl(5)), so the list itself is looked at. To root it does not matter whose the file is: its
     commands read books of others.
 
-    Args:
-        path: where the file is.
-        handle: the open file, if it is open.
-
     Raises:
         OSError: it cannot be looked at.
     """
-    status = path.stat() if handle is None else os.fstat(handle)
+    return _exposure(path, path, path.stat())
+
+
+def _exposure(path: Path, file: int | Path, status: os.stat_result) -> str | None:
+    """Judge a file, open or not, whose status has been looked at."""
     if not stat.S_ISREG(status.st_mode):
         return f"{path}: it is not a regular file"
-    entries = tuple(_access_control_list(path if handle is None else handle))
+    entries = tuple(_access_control_list(file))
     user = os.geteuid()
     if status.st_mode & stat.S_IRWXO:
         problem = "everybody on this machine has access to it"

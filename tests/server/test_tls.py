@@ -24,9 +24,11 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
+from bridge.server import tls
 from bridge.server.tls import CertificateReloader, UnusableCertificate, server_context
 from tests.support.clocks import until
 from tests.support.fronts import running_front
+from tests.support.kubernetes import SecretVolume
 from tests.support.logged import logging
 from tests.support.running import LOOPBACK, running_service
 
@@ -393,6 +395,31 @@ class TestRenewal:
                 (tmp_path / "next").symlink_to("new")
                 (tmp_path / "next").replace(current)
                 await _logged(logs, "certificate_renewed")
+
+            assert await shown(port, bundle) != before
+
+    async def test_one_in_the_middle_of_a_reading_is_read_whole(
+        self, authority: trustme.CA, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def issued() -> dict[str, str]:
+            fresh = authority.issue_cert(*NAMES)
+            chain = b"".join(blob.bytes() for blob in fresh.cert_chain_pems)
+            return {"tls.crt": chain.decode(), "tls.key": fresh.private_key_pem.bytes().decode()}
+
+        secret, renewed = SecretVolume(tmp_path / "mounted", **issued()), [issued()]
+        reloader = CertificateReloader(secret / "tls.crt", secret / "tls.key")
+        load = tls.server_context
+
+        def load_and_swap(*files: Path) -> ssl.SSLContext:
+            context = load(*files)
+            if renewed:
+                secret.swap(renewed.pop())
+            return context
+
+        async with running(reloader.context) as port:
+            before = await shown(port, bundle)
+            monkeypatch.setattr(tls, "server_context", load_and_swap)
+            assert reloader.reload() == "renewed"
 
             assert await shown(port, bundle) != before
 
