@@ -414,6 +414,26 @@ class TestServe:
         assert told["checks"]["upstream"].startswith(f"no v2: {wrong}/users/me answered 404 ")
         assert status == 0
 
+    async def test_at_sighup_it_reads_its_file_again(
+        self, needed: tuple[str, ...], sandbox: str, tmp_path: Path
+    ) -> None:
+        config = tmp_path / "bridge.toml"
+        config.write_text("")
+        flags = ("--port=0", "--admin-port=0", f"--upstream={sandbox}", f"--config={config}")
+        async with running("serve", *needed, *flags) as process:
+            assert process.stderr is not None
+            await listening_port(process)
+            config.write_text("sunset = 2027-06-30\nconnections = 5\n")
+            process.send_signal(signal.SIGHUP)
+            async for line in process.stderr:
+                told = json.loads(line)
+                if told["event"] == "reloaded":
+                    break
+            status, _ = await told_to_stop(process)
+
+        assert told["changed"] == {"sunset": {"from": None, "to": "2027-06-30"}}
+        assert (told["needs_restart"], status) == (["connections"], 0)
+
     async def test_it_answers_until_it_is_interrupted(
         self, needed: tuple[str, ...], sandbox: str
     ) -> None:

@@ -76,6 +76,34 @@ async def permission(client: V2Client, account_id: int, token: Secret) -> str:
     return OK if response.status == 404 or "invoices" in members else NOT_V2
 
 
+async def try_all(rows: Sequence[Row], upstream: Upstream) -> list[str]:
+    """Return what came of each row's token; one that several share is tried once an account.
+
+    None is sent to what is no v2.
+    """
+    said, _ = await reach(upstream)
+    client = V2Client(upstream)
+    turns = asyncio.Semaphore(AT_ONCE)
+
+    async def try_one(row: Row) -> str:
+        try:
+            token = read_token(row.reference, os.environ)
+        except BookError as error:
+            return str(error)
+        if said != OK:
+            return said
+        async with turns:
+            return await permission(client, row.account_id, token)
+
+    trials = {(row.account_id, row.reference): row for row in rows}
+    try:
+        outcomes = await asyncio.gather(*map(try_one, trials.values()))
+    finally:
+        await client.close()
+    results = dict(zip(trials, outcomes, strict=True))
+    return [results[row.account_id, row.reference] for row in rows]
+
+
 async def check_upstream(settings: UpstreamSettings, rows: Collection[Row]) -> Sequence[Finding]:
     """Reach v2, compare the clocks, and try each token of the book with each of its accounts."""
     upstream = settings.upstream_client()

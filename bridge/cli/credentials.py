@@ -4,26 +4,21 @@ What a book may say, and how it is written, is in `bridge.identity.book`.
 """
 
 import asyncio
-import os
 import re
 import sys
 import unicodedata
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import msgspec
 import typer
 
-from bridge.checking.upstream import AT_ONCE, permission, reach
 from bridge.cli.terminal import Given, fail, failing_at, print_table, with_settings
 from bridge.identity import book_editing
-from bridge.identity.book import BookError, Row, WrongField, read_row, read_rows, read_token
+from bridge.identity.book import BookError, Row, WrongField, read_row, read_rows
 from bridge.identity.passwords import PASSWORD_LIMIT, hash_password
 from bridge.secret import Secret
-from bridge.server.admin.health import OK
 from bridge.settings import FileSettings, UpstreamSettings, where
-from bridge.v2.client import Upstream, V2Client
 
 app = typer.Typer(
     help="The credential book: which v2 token answers for a v1 login.",
@@ -147,38 +142,13 @@ def check(given: Given) -> None:
     path, v2 = _path(given), given.load(UpstreamSettings)
     with failing_at(BookError):
         rows = read_rows(path)
-    results = asyncio.run(_try_all(rows, v2.upstream_client()))
+    from bridge.checking.upstream import try_all  # noqa: PLC0415 - large
+    from bridge.server.admin.health import OK  # noqa: PLC0415
+
+    results = asyncio.run(try_all(rows, v2.upstream_client()))
     print_table(
         ("subdomain", "login", "account", "token", "result"),
         ((*_facts(row), result) for row, result in zip(rows, results, strict=True)),
     )
     if set(results) - {OK}:
         raise typer.Exit(1)
-
-
-async def _try_all(rows: Sequence[Row], upstream: Upstream) -> list[str]:
-    """Return what came of each row's token; one that several share is tried once an account.
-
-    None is sent to what is no v2.
-    """
-    said, _ = await reach(upstream)
-    client = V2Client(upstream)
-    turns = asyncio.Semaphore(AT_ONCE)
-
-    async def try_one(row: Row) -> str:
-        try:
-            token = read_token(row.reference, os.environ)
-        except BookError as error:
-            return str(error)
-        if said != OK:
-            return said
-        async with turns:
-            return await permission(client, row.account_id, token)
-
-    trials = {(row.account_id, row.reference): row for row in rows}
-    try:
-        outcomes = await asyncio.gather(*map(try_one, trials.values()))
-    finally:
-        await client.close()
-    results = dict(zip(trials, outcomes, strict=True))
-    return [results[row.account_id, row.reference] for row in rows]
