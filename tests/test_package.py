@@ -113,9 +113,9 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     )  # fmt: skip
     (site_packages,) = folder.glob("lib/python*/site-packages")
     ours = sysconfig.get_path("purelib")
-    (site_packages / "dependencies.pth").write_text(f"{ours}\n")
     guard = NO_WAY_BACK.format(root=f"{ROOT}{os.sep}", prefix=f"{sys.prefix}{os.sep}")
-    (site_packages / "sitecustomize.py").write_text(guard)
+    (site_packages / "no_way_back.py").write_text(guard)
+    (site_packages / "dependencies.pth").write_text(f"{ours}\nimport no_way_back\n")
     (site_packages / "schemas").mkdir()  # where a checkout would have them
     return folder / "bin"
 
