@@ -36,6 +36,7 @@ SLOW = {
     "test_secrets.py",
     "test_several_bridges.py",
     "test_shared_journal.py",
+    "test_smuggling.py",
     "test_tls.py",
 }
 """Whole files of processes, of waits, and of hundreds of variants: a third of all the time."""

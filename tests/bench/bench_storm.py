@@ -69,6 +69,8 @@ def tell(storm: FrontedStorm, seconds: float, options: argparse.Namespace) -> No
         f"  answers to them: {_listed(answers)}\n"
         f"  reads: {_listed(storm.read)}\n"
     )
+    for line in storm.refused_reads():
+        sys.stdout.write(f"  {line}\n")
 
 
 def _listed(counted: Counter[str]) -> str:

@@ -7,7 +7,7 @@ import asyncio
 import signal
 import ssl
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from itertools import count
@@ -33,6 +33,9 @@ from tests.support.tls_fronts import NAME, Backend, TlsFront, running_tls_front
 
 RULES: tuple[Rule, ...] = tuple({**rule, "account_id": SANDBOX_ACCOUNT_ID} for rule in UNEASY)
 """What befalls the writers; the readers, of another account, have no excuse to be refused."""
+
+READER = "reader."
+"""How the ids of the readers' requests begin."""
 
 TRUSTING = f"--trusted-proxies={LOOPBACK}"
 
@@ -71,7 +74,7 @@ class Reader:
         for number in count():
             if over.is_set():
                 return
-            answer = await self.client.read(LONE_INVOICE, f"reader.{number}")
+            answer = await self.client.read(LONE_INVOICE, f"{READER}{number}")
             self.told[_told(answer)] += 1
             await asyncio.sleep(0)
 
@@ -101,6 +104,12 @@ class FrontedStorm(Storm):
     def read(self) -> Counter[str]:
         """What the readers were told."""
         return sum((reader.told for reader in self.readers), Counter[str]())
+
+    def refused_reads(self) -> Iterator[Line]:
+        """What the bridges have logged of reads that were not served."""
+        for line in self.lines:
+            if str(line.get("request_id")).startswith(READER) and line.get("status") != 200:
+                yield line
 
     async def at_some_moment(self, dice: Random) -> None:
         """Wait for one of the next occasions, whatever it is."""
