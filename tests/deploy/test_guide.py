@@ -26,8 +26,8 @@ from bridge.identity.callers import Way
 from bridge.record.log.events import CONNECTION_EVENTS
 from bridge.settings import PREFIX, Settings
 from tests.deploy.test_monitoring import ALERTS
-from tests.support.deployed import DEPLOY, ROOT, needs
 from tests.support.books import enter, write_token
+from tests.support.deployed import DEPLOY, ROOT, needs
 from tests.support.gateways import free_port
 from tests.support.running import LOOPBACK, running_service
 from tests.support.tls_fronts import certificate
@@ -62,7 +62,9 @@ def moved(text: str, root: Path, ports: dict[str, int]) -> str:
     text = re.sub('^as=".*"$', "as=", text, flags=re.MULTILINE)
     text = re.sub(r"(-g|chgrp) harvest-bridge\b", rf"\1 {os.getgid()}", text)
     # The sandbox is told its port, which is its default in the guide.
-    return text.replace("harvest-bridge sandbox ", f"harvest-bridge sandbox --port {ports['8081']} ")
+    return text.replace(
+        "harvest-bridge sandbox ", f"harvest-bridge sandbox --port {ports['8081']} "
+    )
 
 
 def as_printed(told: str) -> str:
@@ -173,7 +175,9 @@ def rows(*headings: str) -> list[list[str]]:
     """Return the cells of each row of the table that has these headings."""
     head = f"| {' | '.join(headings)} |\n".replace("|  |", "| |")
     table = GUIDE.partition(head)[2].partition("\n\n")[0]
-    return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in table.splitlines()[1:]]
+    return [
+        [cell.strip() for cell in line.strip("|").split(" | ")] for line in table.splitlines()[1:]
+    ]
 
 
 def test_every_word_in_code_that_may_be_a_setting_is_one_or_something_else_of_ours() -> None:
@@ -215,7 +219,9 @@ def test_every_error_that_is_logged_has_its_row_and_no_other_event() -> None:
     assert told <= EVENTS
 
 
-@pytest.mark.parametrize("metric", sorted(set(re.findall(r"harvest_bridge_\w+", GUIDE)) - {"harvest_bridge"}))
+@pytest.mark.parametrize(
+    "metric", sorted(set(re.findall(r"harvest_bridge_\w+", GUIDE)) - {"harvest_bridge"})
+)
 def test_every_metric_that_it_names_is_one(metric: str) -> None:
     assert metric in METRICS
 
@@ -232,12 +238,18 @@ async def test_the_checks_are_those_of_readyz(upstream: ScriptedUpstream, tmp_pa
     enter(book, "acme", "jane@acme.example", "old-password", 1000, token)
     shown = certificate(tmp_path)
     shown.key.chmod(0o600)
-    async with running_service(
-        upstream.base_url, book=book, auth=frozenset({Way.BOOK}),
-        tls_certificate=shown.chain, tls_key=shown.key,
-    ) as (service, _), aiohttp.ClientSession() as session:  # fmt: skip
-        async with session.get(f"http://{LOOPBACK}:{service.admin_port}/readyz") as answer:
-            checks = (await answer.json())["checks"]
+    async with (
+        running_service(
+            upstream.base_url,
+            book=book,
+            auth=frozenset({Way.BOOK}),
+            tls_certificate=shown.chain,
+            tls_key=shown.key,
+        ) as (service, _),
+        aiohttp.ClientSession() as session,
+        session.get(f"http://{LOOPBACK}:{service.admin_port}/readyz") as answer,
+    ):
+        checks = (await answer.json())["checks"]
 
     assert names_in(check for check, _, _ in rows("check", "fails when", "do")) == set(checks)
 
@@ -264,7 +276,9 @@ def test_every_link_leads_to_a_file_and_a_heading(link: str) -> None:
 
 
 def test_every_file_of_the_sources_that_a_command_names_is_there() -> None:
-    named = set(re.findall(r"(?<![\w/.])((?:deploy|requirements)/[\w./-]+)", "\n".join(map(joined, CODE))))
+    named = set(
+        re.findall(r"(?<![\w/.])((?:deploy|requirements)/[\w./-]+)", "\n".join(map(joined, CODE)))
+    )
     made = {path for path in named if path.startswith("deploy/secrets/")}
 
     assert named - made
@@ -274,7 +288,9 @@ def test_every_file_of_the_sources_that_a_command_names_is_there() -> None:
 # The figures.
 
 
-FIGURES = {what: float(figure.replace(",", "")) for what, figure, _ in rows("what", "figure", "unit")}
+FIGURES = {
+    what: float(figure.replace(",", "")) for what, figure, _ in rows("what", "figure", "unit")
+}
 
 
 def test_the_speed_is_what_readme_says() -> None:
@@ -298,7 +314,10 @@ def test_the_speed_is_what_readme_says() -> None:
 EXAMPLES = dict(
     zip(
         (1, 100, 3000),
-        zip(*(cells[1:] for cells in rows("", "1 tenant", "100 tenants", "3,000 tenants")), strict=True),
+        zip(
+            *(cells[1:] for cells in rows("", "1 tenant", "100 tenants", "3,000 tenants")),
+            strict=True,
+        ),
         strict=True,
     )
 )
