@@ -254,7 +254,7 @@ class TestTyping:
         ("typed", "expected"),
         [
             (["s\tcret", "s\tcret"], "Basic cannot carry them (RFC 7617)"),
-            (["\x04"], "Aborted."),
+            (["\x04"], "Aborted!"),
         ],
         ids=["control-character", "end-of-input"],
     )
