@@ -159,6 +159,7 @@ def test_the_demo_takes_other_ports_and_prints_one_line(given: list[str], flags:
         "CONTRIBUTING.md",
         "SECURITY.md",
         "bridge/sandbox/README.md",
+        "deploy/systemd/README.md",
         "schemas/README.md",
         "tests/bench/README.md",
         *(f"docs/{page.name}" for page in (REPOSITORY / "docs").glob("*.md")),
