@@ -122,7 +122,7 @@ def commands_shown() -> Iterator[str]:
     for text in [*map(joined, CODE), *IN_THE_TEXT]:
         for line in re.split(r"[\n|;]|&&", text):
             found = re.match(
-                r"\s*(?:\$as |\S+/bin/|.* exec \S+ (?:-- )?)?harvest-bridge ([^)&]+)", line
+                r"\s*(?:\$as )?(?:\S+/bin/|.* exec \S+ (?:-- )?)?harvest-bridge ([^)&]+)", line
             )
             if found:
                 yield re.sub(r"\s+\d?[<>].*", "", found[1]).strip()
