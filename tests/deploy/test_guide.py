@@ -8,10 +8,11 @@ import os
 import re
 import shlex
 import signal
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from importlib import import_module
 from math import ceil
 from pathlib import Path
@@ -29,7 +30,7 @@ from tests.deploy.test_monitoring import ALERTS
 from tests.support.books import enter, write_token
 from tests.support.deployed import DEPLOY, ROOT, needs
 from tests.support.gateways import free_port
-from tests.support.running import LOOPBACK, running_service
+from tests.support.running import LOOPBACK, empty_log, running_service
 from tests.support.tls_fronts import certificate
 from tests.support.upstream import ScriptedUpstream
 
@@ -252,6 +253,13 @@ async def test_the_checks_are_those_of_readyz(upstream: ScriptedUpstream, tmp_pa
         checks = (await answer.json())["checks"]
 
     assert names_in(check for check, _, _ in rows("check", "fails when", "do")) == set(checks)
+
+
+def test_the_question_to_the_log_can_be_asked(tmp_path: Path) -> None:
+    (question,) = re.findall(r"^```sql\n(.*?)^```$", GUIDE, re.DOTALL | re.MULTILINE)
+
+    with closing(sqlite3.connect(empty_log(tmp_path))) as log:
+        assert log.execute(question).fetchall() == []
 
 
 # Where it leads.
