@@ -7,7 +7,6 @@ import os
 import re
 import socket
 import time
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from datetime import timedelta
@@ -222,8 +221,6 @@ class ServerStore(Store):
         self._life: int | None = None
         self._turns: set[Turn] = set()
         """Those that calls have, or want."""
-        self._held: Counter[int] = Counter()
-        """How often this session holds a key."""
         self._give_way: dict[int, float] = {}
         self._refreshed = float("-inf")
 
@@ -285,7 +282,6 @@ class ServerStore(Store):
             with suppress(psycopg.Error):
                 self._connection.close()
             self._connection = None
-        self._held.clear()
         for turn in self._turns:
             turn.taken.clear()
             turn.awaited.clear()
@@ -426,7 +422,7 @@ class ServerStore(Store):
                 self._wait_no_more(turn)
                 return True
             others = [key for key in missing if key not in turn.taken]
-            self._give(turn, turn.taken & set(missing))
+            self._give(turn, turn.taken.intersection(missing))
             self._wait(turn, others)
             return False
 
@@ -434,7 +430,6 @@ class ServerStore(Store):
         found = self._locks("pg_try_advisory_lock(key)", keys)
         got = {key for key, taken in found.items() if taken}
         turn.taken |= got
-        self._held.update(got)
         return len(got) == len(keys)
 
     def _locks(self, function: LiteralString, keys: Sequence[int]) -> Mapping[int, Any]:
@@ -444,11 +439,15 @@ class ServerStore(Store):
         rows = self.execute(asked, {"keys": list(keys)}).fetchall()
         return {row["key"]: row["said"] for row in rows}
 
-    def _give(self, turn: Turn, keys: set[int]) -> None:
+    def _give(self, turn: Turn, keys: set[int]) -> Mapping[int, Any]:
+        """Give keys back; return of which nobody else waits."""
         turn.taken -= keys
-        self._held.subtract(keys)
-        self._held += Counter()  # forgets what is not held
-        self._locks("pg_advisory_unlock(key)", sorted(keys))
+        return self._locks(
+            # In this order, and both: what AND leaves out is the planner's to choose.
+            "CASE WHEN pg_advisory_unlock(key) IS NULL THEN NULL "
+            "ELSE pg_try_advisory_xact_lock(~key) END",
+            sorted(keys),
+        )
 
     # Whoever waits for a key shares the lock beside it, `~key`, so that others can see it.
 
@@ -469,8 +468,7 @@ class ServerStore(Store):
         with self._session():
             keys = set(turn.taken)
             self._wait_no_more(turn)
-            self._give(turn, keys)
-            alone = self._locks("pg_try_advisory_xact_lock(~key)", sorted(keys))
+            alone = self._give(turn, keys)
             now = time.monotonic()
             self._give_way = {key: end for key, end in self._give_way.items() if end > now}
             self._give_way |= {key: now + GIVE_WAY for key, is_so in alone.items() if not is_so}
