@@ -8,7 +8,6 @@ import os
 import re
 import shlex
 import signal
-import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator
@@ -24,13 +23,14 @@ from typer.main import get_group
 
 from bridge.cli import COMMANDS
 from bridge.identity.callers import Way
+from bridge.record.log.database import load_key, open_database
 from bridge.record.log.events import CONNECTION_EVENTS
 from bridge.settings import PREFIX, Settings
 from tests.deploy.test_monitoring import ALERTS
 from tests.support.books import enter, write_token
 from tests.support.deployed import DEPLOY, ROOT, needs
 from tests.support.gateways import free_port
-from tests.support.running import LOOPBACK, empty_log, running_service
+from tests.support.running import LOOPBACK, running_service
 from tests.support.tls_fronts import certificate
 from tests.support.upstream import ScriptedUpstream
 
@@ -255,11 +255,13 @@ async def test_the_checks_are_those_of_readyz(upstream: ScriptedUpstream, tmp_pa
     assert names_in(check for check, _, _ in rows("check", "fails when", "do")) == set(checks)
 
 
-def test_the_question_to_the_log_can_be_asked(tmp_path: Path) -> None:
+def test_the_question_to_the_log_can_be_asked(database: str, tmp_path: Path) -> None:
     (question,) = re.findall(r"^```sql\n(.*?)^```$", GUIDE, re.DOTALL | re.MULTILINE)
+    engine = open_database(database, load_key(database, tmp_path / "key"))
 
-    with closing(sqlite3.connect(empty_log(tmp_path))) as log:
-        assert log.execute(question).fetchall() == []
+    with closing(engine.connect()) as log:
+        assert log.exec_driver_sql(question).all() == []
+    engine.dispose()
 
 
 # Where it leads.
