@@ -25,7 +25,6 @@ SLOW = {
     "test_attacks.py",
     "test_cli.py",
     "test_credentials_cli.py",
-    "test_guide.py",
     "test_hostile_texts.py",
     "test_in_a_browser.py",
     "test_journal_cli.py",

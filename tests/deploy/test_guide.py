@@ -73,6 +73,7 @@ def as_printed(told: str) -> str:
     return "".join(".*" if part == "…" else re.escape(part) for part in re.split("(…)", told))
 
 
+@pytest.mark.slow
 @needs("curl")
 @needs("openssl")
 def test_the_steps_of_one_machine_do_what_the_guide_says(tmp_path: Path) -> None:
