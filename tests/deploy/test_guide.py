@@ -361,6 +361,7 @@ def test_an_example_is_what_the_formulas_say(tenants: int) -> None:
         "bridges for v2's pace": for_pace,
         "the log": kept / 1e9,
         "the journal": journal / 1e9,
+        "lines a day": calls * FIGURES["a line on standard error"] / 1e9,
     }.items():
         assert number(line) == pytest.approx(figure, rel=0.05), line
     assert number("bridges") == bridges
