@@ -1,4 +1,5 @@
-"""Every setting once: its type, its default and its meaning. How it is given is said in README.md.
+"""Every setting once: its type, its default and its meaning. How it is given is said in
+docs/configuration.md.
 
 What differs from one installation to another is a setting. What does not is a constant beside the
 code that it holds for; the limits among those are in `bridge.server.limits`.

