@@ -22,6 +22,7 @@ from bridge.server import service_manager
 from bridge.server.service_manager import Handed, ServiceManager, take_sockets
 from bridge.server.serving import CannotListen, accepting
 from bridge.settings import PREFIX
+from tests.support.certificates import put_in_place
 from tests.support.legacy import LegacyClient
 from tests.support.running import LOOPBACK
 
@@ -295,13 +296,12 @@ class TestARestart:
     async def test_costs_no_call(
         self, serve: tuple[str, ...], tmp_path: Path, is_tls: bool
     ) -> None:
-        context, settings = None, ()
+        context = None
+        settings: tuple[str, ...] = ()
         if is_tls:
             authority = trustme.CA()
-            issued = authority.issue_cert("localhost")
-            issued.private_key_and_cert_chain_pem.write_to_path(tmp_path / "pair.pem")
-            (tmp_path / "pair.pem").chmod(0o600)
-            settings = tuple(f"--tls-{part}={tmp_path}/pair.pem" for part in ("certificate", "key"))
+            certificate, key = put_in_place(authority.issue_cert("localhost"), tmp_path)
+            settings = (f"--tls-certificate={certificate}", f"--tls-key={key}")
             context = ssl.create_default_context()
             authority.configure_trust(context)
         answers: list[bytes] = []
@@ -320,7 +320,9 @@ class TestARestart:
 
         async def answered(more: int) -> None:
             wanted = len(answers) + more
-            while len(answers) < wanted and not any(each.done() for each in calling):
+            while len(answers) < wanted and not any(  # noqa: ASYNC110 - a list has no event
+                each.done() for each in calling
+            ):
                 await asyncio.sleep(0.01)
 
         with socket.create_server((LOOPBACK, 0), backlog=100) as handed:
