@@ -34,6 +34,7 @@ SLOW = {
     "test_real_clients.py",
     "test_reports_page.py",
     "test_secrets.py",
+    "test_service_manager.py",
     "test_several_bridges.py",
     "test_shared_journal.py",
     "test_smuggling.py",

@@ -1,8 +1,6 @@
 """schemas/README.md and docs/log.md are true: their tables are the code's, and citations lead on."""
 
-import ast
 import re
-from collections.abc import Iterator
 from enum import StrEnum
 from importlib import import_module
 from pathlib import Path
@@ -33,12 +31,12 @@ from bridge.v1.dialects import Dialect
 from bridge.v1.notes import NoteCode
 from bridge.v1.problems import Problem
 from bridge.v1.recipients import RecipientNote
+from tests.support.logged import events
 
 REPOSITORY = Path(__file__).parent.parent
 CONTRACT = (REPOSITORY / "schemas" / "README.md").read_text()
 README = (REPOSITORY / "README.md").read_text()
 LOG = (REPOSITORY / "docs" / "log.md").read_text()
-LEVELS = {"info": "info", "warning": "warning", "error": "error", "exception": "error"}
 SOURCES = sorted([*REPOSITORY.glob("bridge/**/*.py"), *REPOSITORY.glob("tests/**/*.py")])
 
 
@@ -260,19 +258,6 @@ def test_the_statuses_of_outcomes() -> None:
     assert outcome_of(None) == "gone"
 
 
-def events_that_are_logged() -> Iterator[tuple[str, str]]:
-    """Yield each event that a logger is told, with its level."""
-    for path in REPOSITORY.glob("bridge/**/*.py"):
-        for node in ast.walk(ast.parse(path.read_text())):
-            match node:
-                case ast.Call(ast.Attribute(logger, method), [event, *_]) if (
-                    method in LEVELS and re.search(r"_log$|get_logger\(", ast.unparse(logger))
-                ):
-                    for each in ast.walk(event):
-                        if isinstance(each, ast.Constant):
-                            yield str(each.value), LEVELS[method]
-
-
 def test_the_other_lines_of_the_log() -> None:
     told = {
         (event, level)
@@ -281,7 +266,7 @@ def test_the_other_lines_of_the_log() -> None:
         for level in levels.split(", ")
     }
 
-    assert told == {*events_that_are_logged(), ("log_lines_lost", "warning")}
+    assert told == {*events()}
 
 
 def test_how_many_are_told_apart_in_a_day() -> None:

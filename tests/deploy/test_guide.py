@@ -3,7 +3,6 @@
 The figures of its examples are those of its formulas.
 """
 
-import ast
 import os
 import re
 import shlex
@@ -30,6 +29,7 @@ from tests.deploy.test_monitoring import ALERTS
 from tests.support.books import enter, write_token
 from tests.support.deployed import DEPLOY, ROOT, needs
 from tests.support.gateways import free_port
+from tests.support.logged import events
 from tests.support.running import LOOPBACK, running_service
 from tests.support.tls_fronts import certificate
 from tests.support.upstream import ScriptedUpstream
@@ -195,29 +195,14 @@ OTHER_WORDS = {"who_am_i", "not_read_again", "synchronous_commit", "max_connecti
 # Operations.
 
 
-def logged(*methods: str) -> set[str]:
-    """Return the events that the bridge logs by these methods."""
-    return {
-        node.args[0].value
-        for path in (ROOT / "bridge").rglob("*.py")
-        if "sandbox" not in path.parts
-        for node in ast.walk(ast.parse(path.read_text()))
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)
-        if node.func.attr in methods and node.args
-        if isinstance(node.args[0], ast.Constant) and isinstance(node.args[0].value, str)
-    }
-
-
-EVENTS = {
-    *logged("error", "exception", "warning", "info"), *CONNECTION_EVENTS, "log_lines_lost"
-}  # fmt: skip
+EVENTS = {*(event for event, _ in events()), *CONNECTION_EVENTS}
 METRICS = set(re.findall(r"`(harvest_bridge_\w+)`", (ROOT / "docs/metrics.md").read_text()))
 
 
 def test_every_error_that_is_logged_has_its_row_and_no_other_event() -> None:
     told = names_in(event for event, _, _ in rows("event", "means", "do"))
 
-    assert logged("error", "exception") <= told
+    assert {event for event, level in events() if level == "error"} <= told
     assert told <= EVENTS
 
 
