@@ -163,9 +163,14 @@ class BridgeProcess:
     async def stack(self) -> str:
         """End it, and return what it was about, thread by thread."""
         known = len(self.lines)
-        if self._process is not None and self._process.returncode is None:
+        if self.lives:
             await self.end(signal.SIGABRT)
         return "\n".join(line[RAW] for line in self.lines[known:] if RAW in line)
+
+    @property
+    def lives(self) -> bool:
+        """Whether it has been started, and has not ended."""
+        return self._process is not None and self._process.returncode is None
 
     async def kill(self) -> None:
         """End its life without a warning."""
