@@ -4,6 +4,7 @@ import asyncio
 import base64
 import re
 import signal
+import ssl
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from itertools import chain
@@ -213,6 +214,52 @@ class TestOldClients:
         if status == 413:
             assert_valid(answer.partition(b"\r\n\r\n")[2], "errors")
         assert len(fronted.v2.made()) == (status == 201)
+
+
+class TestWhoIsSlow:
+    """With times that a test can wait for."""
+
+    @pytest_asyncio.fixture(loop_scope="module")
+    async def hurried(self, kind: str, tmp_path: Path) -> AsyncIterator[Fronted]:
+        instead = {
+            "haproxy": {"timeout http-request 20s": "timeout http-request 500ms"},
+            "nginx": {
+                "client_header_timeout 20s": "client_header_timeout 500ms",
+                "client_body_timeout 30s": "client_body_timeout 500ms",
+            },
+            "caddy": {"read_header 20s": "read_header 500ms"},
+        }[kind]
+        running = fronted_bridges(kind, tmp_path / "front", instead, body_timeout=0.5)
+        async with running as fronted:
+            yield fronted
+
+    async def test_a_head_that_does_not_come_whole(self, hurried: Fronted) -> None:
+        async with hurried.front.connection() as (reader, writer):
+            writer.write(head()[:-4])
+
+            assert statuses(await reader.read()) in ([], [408])
+        assert hurried.v2.calls == []
+
+    async def test_a_body_that_does_not_come_whole(self, hurried: Fronted) -> None:
+        async with hurried.front.connection() as (reader, writer):
+            writer.write(post()[:-4])
+            answer = await reader.read()
+
+        assert statuses(answer) == [408]
+        assert_valid(answer.partition(b"\r\n\r\n")[2], "errors")
+        assert hurried.v2.calls == []
+
+
+async def test_tls_1_1_is_refused(fronted: Fronted) -> None:
+    trust = fronted.front.trust()
+    trust.set_ciphers("ALL:@SECLEVEL=0")  # else OpenSSL does not even offer it
+    with pytest.warns(DeprecationWarning, match="TLSv1_1"):
+        trust.minimum_version = trust.maximum_version = ssl.TLSVersion.TLSv1_1
+
+    with pytest.raises(ssl.SSLError, match="ALERT_PROTOCOL_VERSION"):
+        await asyncio.open_connection(
+            "127.0.0.1", fronted.front.port, ssl=trust, server_hostname=NAME
+        )
 
 
 async def test_a_write_that_was_told_is_another_one_when_it_is_sent_again(fronted: Fronted) -> None:

@@ -60,7 +60,7 @@ def _parsed(text: bytes) -> Line:
     return line
 
 
-def _lasting_port() -> int:
+def lasting_port() -> int:
     """Find a free port that the system gives to nobody who asks for any: it is kept between lives.
 
     What listens there meanwhile would be called by clients of the bridge.
@@ -85,8 +85,8 @@ class BridgeProcess:
         self.database = database
         self.lines: list[Line] = []
         """All that it has logged."""
-        self.port = _lasting_port()
-        self.admin_port = _lasting_port()
+        self.port = lasting_port()
+        self.admin_port = lasting_port()
         self._upstream = upstream
         self._options = options
         self._book = directory / "book.toml"
