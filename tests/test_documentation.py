@@ -1,6 +1,8 @@
-"""schemas/README.md is true: its tables are the code's, and every citation of it leads somewhere."""
+"""schemas/README.md and docs/log.md are true: their tables are the code's, and citations lead on."""
 
+import ast
 import re
+from collections.abc import Iterator
 from enum import StrEnum
 from importlib import import_module
 from pathlib import Path
@@ -36,6 +38,7 @@ REPOSITORY = Path(__file__).parent.parent
 CONTRACT = (REPOSITORY / "schemas" / "README.md").read_text()
 README = (REPOSITORY / "README.md").read_text()
 LOG = (REPOSITORY / "docs" / "log.md").read_text()
+LEVELS = {"info": "info", "warning": "warning", "error": "error", "exception": "error"}
 SOURCES = sorted([*REPOSITORY.glob("bridge/**/*.py"), *REPOSITORY.glob("tests/**/*.py")])
 
 
@@ -83,15 +86,6 @@ def test_every_cited_heading_exists(path: Path) -> None:
     cited = set(re.findall(r'schemas/README\.md`?, "([^"]+)"', text))
 
     assert cited <= headings
-
-
-def test_every_link_on_the_page_leads_to_a_heading() -> None:
-    headings = re.findall(r"^#+ (.+)$", CONTRACT, re.MULTILINE)
-    anchors = {
-        re.sub(r"[^a-z0-9 -]", "", heading.lower()).replace(" ", "-") for heading in headings
-    }
-
-    assert set(re.findall(r"\]\(#([^)]+)\)", CONTRACT)) <= anchors
 
 
 def places_in(table: list[list[str]]) -> list[tuple[str, str, str, int | None, int | None]]:
@@ -264,6 +258,30 @@ def test_the_statuses_of_outcomes() -> None:
     assert {status: outcome_of(status) for status in statuses} == told
     assert outcome_of(200) == outcome_of(201) == "served"
     assert outcome_of(None) == "gone"
+
+
+def events_that_are_logged() -> Iterator[tuple[str, str]]:
+    """Yield each event that a logger is told, with its level."""
+    for path in REPOSITORY.glob("bridge/**/*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            match node:
+                case ast.Call(ast.Attribute(logger, method), [event, *_]) if (
+                    method in LEVELS and re.search(r"_log$|get_logger\(", ast.unparse(logger))
+                ):
+                    for each in ast.walk(event):
+                        if isinstance(each, ast.Constant):
+                            yield str(each.value), LEVELS[method]
+
+
+def test_the_other_lines_of_the_log() -> None:
+    told = {
+        (event, level)
+        for events, levels, _ in rows("event", "level", "meaning", within=LOG)
+        for event in events.split("`, `")
+        for level in levels.split(", ")
+    }
+
+    assert told == {*events_that_are_logged(), ("log_lines_lost", "warning")}
 
 
 def test_how_many_are_told_apart_in_a_day() -> None:

@@ -173,6 +173,11 @@ class Connection(web.RequestHandler):
         """Whether no request is served behind the one under way."""
         return self._takes_no_more or (self._sends_no_more and end_of_head(self._behind) < 0)
 
+    @property
+    def has_only_asked(self) -> bool:
+        """Whether its request has come, and nobody has begun to serve it."""
+        return self._asked_at is not None and self._client_left is None
+
     def is_about_to_answer(self) -> None:
         """Begin to count what the client's machine takes, where that is not to be seen later.
 
@@ -296,6 +301,13 @@ class Connection(web.RequestHandler):
         elif self._wire is not None:
             self.force_close()
             self._wire.abort()
+
+    def close_if_idle(self) -> None:
+        """Close if it has been answered, and nothing of a next request has come, read or not."""
+        if self._wire is not None and self._head_timer is None and not _has_unread(self._wire):
+            # Behind TLS, the client may take its time to close, too.
+            self._stand_among(None)
+            self.force_close()
 
     def _leave(self) -> None:
         self._stand_among(None)
@@ -611,6 +623,16 @@ def _unacknowledged(wire: asyncio.Transport) -> int | None:
     if state == _TCP_CLOSED:
         return None
     return wire.get_write_buffer_size() + int(_BYTES.unpack(queued)[0])
+
+
+def _has_unread(wire: asyncio.Transport) -> bool:
+    """Tell whether the system has bytes of the client's that the event loop has not read."""
+    try:
+        descriptor = wire.get_extra_info("socket").fileno()
+        unread = fcntl.ioctl(descriptor, termios.FIONREAD, bytes(_BYTES.size))
+    except (AttributeError, OSError, ValueError):  # closed by ourselves
+        return False
+    return bool(_BYTES.unpack(unread)[0])
 
 
 # All that needs private names of aiohttp: its parser's messages, as `RequestHandler` queues them

@@ -21,7 +21,7 @@ from bridge.identity.hosts import Network, is_trusted, network_of
 from bridge.server.connection import VERSIONS, Connection
 from bridge.server.failed_connections import FailedConnections
 from bridge.server.limits import Budget, ConnectionLimits, Key, Share
-from bridge.server.serving import accepting, has_begun
+from bridge.server.serving import Stop, accepting, has_begun
 from bridge.settings import Settings
 
 _AT_LEAST = 0.001
@@ -135,6 +135,17 @@ class Front(web.Server):
         self._failed.count("connection_refused", network, reason, "the new one was closed")
         return False
 
+    def close_idle(self) -> None:
+        """Close the connections that wait for one more request, and of which none has come."""
+        for connection in [*self.waiting]:
+            connection.close_if_idle()
+
+    def expects(self) -> bool:
+        """Tell whether somebody has connected whose call does not run yet."""
+        return bool(self.handshakes or self.waiting) or any(
+            connection.has_only_asked for connection in self.unknown
+        )
+
     def shake_hands(self, tls: ssl.SSLContext, wire: socket.socket, address: str) -> None:
         """Begin a connection behind TLS, if there is room for it."""
         if (shares := self.admit(address)) is None:
@@ -196,28 +207,24 @@ async def listening_front(  # noqa: PLR0913 - where, how, and until when
     tls: ssl.SSLContext | None = None,
     shutdown_timeout: float,
     handed: Sequence[socket.socket] = (),
-) -> AsyncIterator[tuple[int, Callable[[], None]]]:
+) -> AsyncIterator[tuple[int, Stop]]:
     """Serve `front` on `host` and `port` (0 takes a free one), behind TLS if it is given.
 
     If sockets were `handed` over, it is on those instead.
 
-    Yields the port it got, and what takes no more connections but leaves those that are open; at
-    the end, they have `shutdown_timeout` seconds, of which 0 would be for ever to aiohttp.
+    Yields the port it got, and what takes no more connections but leaves those that are open, and
+    handshakes; at the end, connections have `shutdown_timeout` seconds, of which 0 would be for ever to aiohttp.
 
     Raises:
         OSError: the address cannot be listened on.
     """
     take = None if tls is None else partial(front.shake_hands, tls)
-    async with accepting(front, host, port, take, handed) as (taken, stop_accepting):
-
-        def stop() -> None:
-            stop_accepting()
-            for connection in [*front.handshakes]:
-                connection.give_way()
-
+    async with accepting(front, host, port, take, handed) as (taken, stop):
         try:
             yield taken, stop
         finally:
             stop()
+            for connection in [*front.handshakes]:
+                connection.give_way()
             front.pre_shutdown()
             await front.shutdown(shutdown_timeout)

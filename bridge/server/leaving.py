@@ -1,9 +1,14 @@
-"""Stopping without dropping a call: what is under way is finished, what is new is refused."""
+"""Stopping without dropping a call: what has connected is heard, what is under way is finished."""
 
 import asyncio
+from collections.abc import Callable
+from contextlib import suppress
 from typing import Self
 
 from bridge.v1.errors import Leaving
+
+_GLANCE = 0.01
+"""Seconds between two looks whether a call is expected yet: nothing tells, so as to cost no call."""
 
 
 class Departure:
@@ -14,8 +19,10 @@ class Departure:
         self._quiet: asyncio.Event | None = None
         """Is told when nothing is under way any more; None: nobody waits for that."""
         self._hurried = asyncio.Event()
-        self.begun = False
+        self._refuses = False
         """Whether no more calls are taken."""
+        self.begun = False
+        """Whether each answer is the last of its connection."""
 
     def call(self) -> Self:
         """Return what counts a call for as long as its block runs.
@@ -23,7 +30,7 @@ class Departure:
         Raises:
             Leaving: no more calls are taken.
         """
-        if self.begun:
+        if self._refuses:
             raise Leaving("The bridge is about to stop: call again in a moment.", retry_after=1)
         return self
 
@@ -36,8 +43,22 @@ class Departure:
             self._quiet.set()
 
     def begin(self) -> None:
-        """Take no more calls from now on."""
+        """Have each answer be the last of its connection from now on."""
         self.begun = True
+
+    async def hear(self, is_expected: Callable[[], object], seconds: float) -> None:
+        """Take the calls that are expected yet, for up to `seconds`; after that, none.
+
+        Who has connected before the stop has no other bridge to turn to, and no way to know.
+        """
+        deadline = asyncio.get_running_loop().time() + seconds
+        # What the kernel has handed over by now begins in the loop's next turns.
+        await asyncio.sleep(_GLANCE)
+        with suppress(TimeoutError):
+            async with asyncio.timeout_at(deadline):
+                while is_expected() and not self._hurried.is_set():
+                    await asyncio.sleep(_GLANCE)
+        self._refuses = True
 
     def hurry(self) -> None:
         """Wait no longer for calls that are under way."""

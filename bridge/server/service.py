@@ -37,7 +37,7 @@ from bridge.server.limits import LIMITS, Limits, allow_connections
 from bridge.server.metrics import CallCounts, Metrics
 from bridge.server.records import Recorder
 from bridge.server.service_manager import Handed
-from bridge.server.serving import told_if_taken
+from bridge.server.serving import Stop, told_if_taken
 from bridge.server.settings_keeper import SettingsKeeper
 from bridge.server.tls import CertificateReloader
 from bridge.settings import Settings, Traces, where
@@ -54,6 +54,12 @@ _log = structlog.get_logger("bridge")
 
 PATIENCE_AFTER = 0.1
 """Seconds for what is left when all waiting is over; to aiohttp, 0 would be for ever."""
+
+HEARING = 2.0
+"""Seconds at most, at a stop, for who has connected to say what for: some round trips of TLS."""
+
+SHARE_OF_HEARING = 0.1
+"""Of the time to stop in, at most: a call that begins then has to be finished, too."""
 
 
 NOTHING_HANDED = Handed()
@@ -336,7 +342,8 @@ async def _listen_to_clients(
     )
     with told_if_taken(settings.host, settings.port):
         port, stop_listening = await stack.enter_async_context(listens_on)
-    stack.push_async_callback(_leave, stop_listening, departure, endpoint, parts.files.settings)
+    leaving = partial(_leave, front, stop_listening, departure, endpoint, parts.files.settings)
+    stack.push_async_callback(leaving)
     return port
 
 
@@ -347,17 +354,21 @@ async def _say_what_is_wrong(readiness: Readiness) -> None:
 
 
 async def _leave(
-    stop_listening: Callable[[], None],
+    front: Front,
+    stop_listening: Stop,
     departure: Departure,
     endpoint: Endpoint,
     keeper: SettingsKeeper,
 ) -> None:
-    """Finish the calls under way; meanwhile new ones are refused, where they still get through."""
+    """Hear who has connected, finish the calls under way, and refuse what comes after."""
     seconds = keeper.settings.stop_timeout
+    deadline = asyncio.get_running_loop().time() + seconds
     departure.begin()
     _log.info("stopping", seconds=seconds)
-    stop_listening()
-    await departure.until_quiet(seconds)
+    stop_listening(take_queued=True)
+    front.close_idle()
+    await departure.hear(front.expects, min(HEARING, seconds * SHARE_OF_HEARING))
+    await departure.until_quiet(max(0.0, deadline - asyncio.get_running_loop().time()))
     _log.info("stopped", unfinished=await endpoint.close())
 
 

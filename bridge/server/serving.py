@@ -7,7 +7,7 @@ import signal
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from typing import Any
+from typing import Any, Protocol
 
 import structlog
 from aiohttp import web
@@ -82,6 +82,65 @@ Take = Callable[[socket.socket, str], None]
 """Takes a connection that has been accepted, and the address of its client."""
 
 
+class _Queue:
+    """The connections that the kernel holds for one listening socket, taken one by one."""
+
+    def __init__(self, bound: socket.socket, take: Take) -> None:
+        """Have the socket once more, so that it can be read whoever closes it otherwise."""
+        self._loop = asyncio.get_running_loop()
+        self._listener = socket.socket(fileno=os.dup(bound.fileno()))
+        self._listener.setblocking(False)
+        self._take = take
+        self._pause: asyncio.TimerHandle | None = None
+
+    def listen(self) -> None:
+        """Take one in each turn of the event loop: there may be many, and others wait, too."""
+        self._listener.listen(_BACKLOG)
+        self._keep_taking()
+
+    def _keep_taking(self) -> None:
+        self._pause = None
+        self._loop.add_reader(self._listener, self._take_next)
+
+    def take_all(self) -> None:
+        """Take those that are there."""
+        while self._take_next():
+            pass
+
+    def _take_next(self) -> bool:
+        try:
+            wire, address = self._listener.accept()
+        except BlockingIOError:  # none, or another process was quicker
+            return False
+        except OSError as error:
+            _log.error("cannot_accept", error=type(error).__name__, errno=error.errno)
+            if self._loop.remove_reader(self._listener):
+                self._pause = self._loop.call_later(_PAUSE_AFTER_FAILURE, self._keep_taking)
+            return False
+        wire.setblocking(False)
+        self._take(wire, address[0])
+        return True
+
+    def close(self) -> None:
+        """Take no more."""
+        if self._listener.fileno() >= 0:
+            self._loop.remove_reader(self._listener)
+            self._listener.close()
+        if self._pause is not None:
+            self._pause.cancel()
+
+
+class Stop(Protocol):
+    """Has no more connections taken; those that are open stay."""
+
+    def __call__(self, *, take_queued: bool = False) -> None:
+        """Close what listens; with `take_queued`, after taking who has connected before.
+
+        Their connections would be reset. Not so on a socket that was handed over: there they wait
+        for the next process.
+        """
+
+
 @asynccontextmanager
 async def accepting(
     protocols: Callable[[], asyncio.BaseProtocol],
@@ -89,7 +148,7 @@ async def accepting(
     port: int,
     take: Take | None,
     handed: Sequence[socket.socket] = (),
-) -> AsyncIterator[tuple[int, Callable[[], None]]]:
+) -> AsyncIterator[tuple[int, Stop]]:
     """Listen on `host` and `port` (0 takes a free one) with a long queue of connections.
 
     If sockets were `handed` over, it is on those instead. Who handed them over may hold them, too:
@@ -108,21 +167,22 @@ async def accepting(
     if not handed:
         servers = [await loop.create_server(protocols, host, port, **options)]
     bound = [each for server in servers for each in server.sockets]
-    listeners: list[socket.socket] = []
-    tasks: list[asyncio.Task[None]] = []
-    if take is not None:
-        for each in bound:
-            listener = socket.socket(fileno=os.dup(each.fileno()))
-            listener.setblocking(False)
-            listener.listen(_BACKLOG)
-            listeners.append(listener)
-            tasks.append(loop.create_task(_accept(listener, take)))
+    beginning: list[asyncio.Task[Any]] = []
 
-    def stop() -> None:
-        for task in tasks:
-            task.cancel()
-        for listener in listeners:
-            listener.close()
+    def begin(wire: socket.socket, _address: str) -> None:
+        beginning.append(loop.create_task(loop.connect_accepted_socket(protocols, wire)))
+
+    queues = [] if take is None else [_Queue(each, take) for each in bound]
+    for queue in queues:
+        queue.listen()
+
+    def stop(*, take_queued: bool = False) -> None:
+        if take_queued and not handed:
+            queues.extend(_Queue(each, begin) for each in (bound if take is None else ()))
+            for queue in queues:
+                queue.take_all()
+        for queue in queues:
+            queue.close()
         for server in servers:
             server.close()
 
@@ -130,21 +190,7 @@ async def accepting(
         yield bound[0].getsockname()[1], stop
     finally:
         stop()
-        await asyncio.gather(*tasks, return_exceptions=True)
-
-
-async def _accept(listener: socket.socket, take: Take) -> None:
-    loop = asyncio.get_running_loop()
-    while True:
-        try:
-            wire, address = await loop.sock_accept(listener)
-        except OSError as error:
-            _log.error("cannot_accept", error=type(error).__name__, errno=error.errno)
-            await asyncio.sleep(_PAUSE_AFTER_FAILURE)
-            continue
-        # There may be many that do not let the loop turn.
-        await asyncio.sleep(0)
-        take(wire, address[0])
+        await asyncio.gather(*beginning, return_exceptions=True)
 
 
 async def has_begun(wire: socket.socket) -> bool:

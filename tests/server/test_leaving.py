@@ -22,13 +22,12 @@ from bridge.settings import PREFIX
 from bridge.v1.errors import Leaving
 from tests.support.clocks import Leaps, until
 from tests.support.held_upstream import HeldUpstream, running_held_upstream
-from tests.support.legacy import BASIC, Answer, LegacyClient
+from tests.support.legacy import Answer, LegacyClient
 from tests.support.logged import Logged, logging
 from tests.support.running import LOOPBACK, running_service
 from tests.support.upstream import page
 from tests.support.writing import SEND, caught_up, getting, hello, outcomes, posting
 
-CALL = f"GET {SEND} HTTP/1.1\r\nHost: a\r\nAuthorization: {BASIC}\r\n\r\n".encode()
 PATIENCE = 5.0
 """Seconds until something counts as hanging."""
 STARTING = 15.0
@@ -49,10 +48,12 @@ START: Mapping[str, Callable[[LegacyClient], asyncio.Task[Answer]]] = {
 
 
 class TestDeparture:
-    def test_takes_calls_until_it_begins(self) -> None:
+    async def test_takes_calls_until_it_has_heard_who_was_there(self) -> None:
         departure = Departure()
         with departure.call():
             departure.begin()
+        with departure.call():
+            await departure.hear(lambda: False, PATIENCE)
         with pytest.raises(Leaving) as leaving, departure.call():
             pass
 
@@ -85,6 +86,22 @@ class TestDeparture:
             leaps.ahead(30)
 
             await waiting
+
+    async def test_hears_as_long_as_a_call_is_expected(self) -> None:
+        departure, expected = Departure(), [True, True, False]
+        async with asyncio.timeout(PATIENCE):
+            await departure.hear(lambda: expected.pop(0), 2 * PATIENCE)
+
+        assert not expected
+
+    @pytest.mark.parametrize("seconds", [0, 1000])
+    async def test_hears_no_longer_than_it_may(self, seconds: float) -> None:
+        leaps, departure = Leaps(), Departure()
+        hearing = asyncio.create_task(departure.hear(lambda: True, seconds))
+        await asyncio.sleep(0)
+        leaps.ahead(seconds)
+        async with asyncio.timeout(PATIENCE):
+            await hearing
 
     @pytest.mark.parametrize("before", [True, False])
     async def test_waits_no_longer_when_it_is_hurried(self, before: bool) -> None:
@@ -174,22 +191,6 @@ class TestLeaving:
             leaving = await bridge.leave()
             async with asyncio.timeout(PATIENCE):
                 await leaving
-
-    async def test_refuses_new_calls_of_connections_that_are_open(self, held: HeldUpstream) -> None:
-        async with leaver(held) as bridge, bridge.client.connection() as (reader, writer):
-            answering = getting(bridge.client)
-            call = await held.next()
-            leaving = await bridge.leave()
-            writer.write(CALL)
-            refusal = (await reader.read()).decode()  # up to the end of the connection
-            assert refusal.startswith("HTTP/1.1 503 ")
-            assert "\r\nRetry-After: 1\r\n" in refusal
-            assert "\r\nConnection: close\r\n" in refusal
-            assert "<errors>" in refusal
-            assert len(held.calls) == 1
-            call.answer(page())
-            assert (await answering).status == 200
-            await leaving
 
     async def test_refuses_new_connections(self, held: HeldUpstream) -> None:
         async with leaver(held) as bridge:

@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import socket
+import ssl
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, suppress
@@ -14,12 +15,16 @@ from uuid import uuid4
 
 import aiohttp
 import pytest
+import structlog
+import trustme
 
 from bridge.server.service_manager import Handed, ServiceManager, take_sockets
 from bridge.server.serving import CannotListen, accepting
 from bridge.settings import PREFIX
 from tests.support.legacy import LegacyClient
 from tests.support.running import LOOPBACK
+
+CLIENTS, RESTARTS = 10, 2
 
 PATIENCE = 30
 """Seconds until a process counts as hanging."""
@@ -264,5 +269,63 @@ class TestAServiceManager:
 
             assert told.recv(4096) == b"READY=1"
 
-    def test_that_is_gone_fails_nothing(self, tmp_path: Path) -> None:
-        ServiceManager({"NOTIFY_SOCKET": f"{tmp_path}/gone"}).ready()
+    def test_that_is_gone_is_a_warning_and_no_more(self, tmp_path: Path) -> None:
+        with structlog.testing.capture_logs() as logs:
+            ServiceManager({"NOTIFY_SOCKET": f"{tmp_path}/gone"}).ready()
+
+        assert [line["event"] for line in logs] == ["service_manager_not_told"]
+
+
+class TestARestart:
+    """systemd keeps the socket, stops one process, and starts the next."""
+
+    @pytest.mark.parametrize("is_tls", [False, True], ids=["plain", "TLS"])
+    async def test_costs_no_call(
+        self, serve: tuple[str, ...], tmp_path: Path, is_tls: bool
+    ) -> None:
+        context, settings = None, ()
+        if is_tls:
+            authority = trustme.CA()
+            issued = authority.issue_cert("localhost")
+            issued.private_key_and_cert_chain_pem.write_to_path(tmp_path / "pair.pem")
+            (tmp_path / "pair.pem").chmod(0o600)
+            settings = tuple(f"--tls-{part}={tmp_path}/pair.pem" for part in ("certificate", "key"))
+            context = ssl.create_default_context()
+            authority.configure_trust(context)
+        answers: list[bytes] = []
+
+        async def keep_calling(port: int) -> None:
+            while True:
+                reader, writer = await asyncio.open_connection(
+                    LOOPBACK, port, ssl=context, server_hostname="localhost" if is_tls else None
+                )
+                try:
+                    writer.write(CALL)
+                    answers.append(await reader.read())
+                finally:
+                    writer.close()
+                    await writer.wait_closed()
+
+        async def answered(more: int) -> None:
+            wanted = len(answers) + more
+            while len(answers) < wanted and not any(each.done() for each in calling):
+                await asyncio.sleep(0.01)
+
+        with socket.create_server((LOOPBACK, 0), backlog=100) as handed:
+            command = activating([handed], *serve, *settings)
+            calling = [
+                asyncio.create_task(keep_calling(handed.getsockname()[1])) for _ in range(CLIENTS)
+            ]
+            for _ in range(RESTARTS):
+                async with started(*command, LISTEN_FDNAMES="legacy") as process:
+                    await answered(5 * CLIENTS)
+                    assert await stopped(process) == 0
+            async with started(*command, LISTEN_FDNAMES="legacy"):
+                await answered(5 * CLIENTS)
+                failed = [each.exception() for each in calling if each.done()]
+                for each in calling:
+                    each.cancel()
+                await asyncio.gather(*calling, return_exceptions=True)
+
+        assert failed == []
+        assert {answer.split(b"\r\n")[0] for answer in answers} == {b"HTTP/1.1 401 Unauthorized"}

@@ -139,6 +139,11 @@ class BridgeProcess:
                 told.set_exception(ConnectionError("the bridge has ended"))
         self._waiting.clear()
 
+    @property
+    def runs(self) -> bool:
+        """Whether there is a process of it."""
+        return self._process is not None and self._process.returncode is None
+
     def told(self, wanted: Callable[[Line], bool]) -> asyncio.Future[Line]:
         """The next line of its log that is wanted; `ConnectionError` if it ends before."""
         told: asyncio.Future[Line] = asyncio.get_running_loop().create_future()
