@@ -30,7 +30,10 @@ async def weather(options: argparse.Namespace, server: Server, folder: Path) -> 
     async def between() -> None:
         if restarts and monotonic() - began >= restarts[0]:
             restarts.pop(0)
-            await asyncio.to_thread(server.stop, "fast")
+            if options.kill:
+                server.kill()
+            else:
+                await asyncio.to_thread(server.stop, "fast")
             await storm.at_some_moment(dice)
             await asyncio.to_thread(server.start)
 
@@ -64,17 +67,20 @@ def tell(storm: FrontedStorm, seconds: float, options: argparse.Namespace) -> No
     )
     sys.stdout.write(
         f"{options.front}, seed {options.seed}: {seconds:.0f} s, {storm.turns} bridges killed and "
-        f"{storm.turns} told to stop, PostgreSQL restarted {options.restarts} times\n"
+        f"{storm.turns} told to stop, PostgreSQL restarted {options.restarts} times"
+        f"{' after kill -9' if options.kill else ''}\n"
         f"  writes: {len(storm.writes)} begun, {storm.acknowledged} acknowledged\n"
         f"  answers to them: {_listed(answers)}\n"
         f"  reads: {_listed(storm.read)}\n"
     )
-    for line in storm.refused_reads():
-        sys.stdout.write(f"  {line}\n")
+    refused = Counter(f"{line['status']} {line.get('cause')}" for line in storm.refused_reads())
+    sys.stdout.write(
+        f"  reads that a bridge refused, told or made by another: {_listed(refused)}\n"
+    )
 
 
 def _listed(counted: Counter[str]) -> str:
-    return ", ".join(f"{number} x {what}" for what, number in counted.most_common())
+    return ", ".join(f"{number} x {what}" for what, number in counted.most_common()) or "none"
 
 
 def main() -> int:
@@ -84,6 +90,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=300)
     parser.add_argument("--writes", type=int, default=2000, help="at least")
     parser.add_argument("--restarts", type=int, default=0, help="of PostgreSQL")
+    parser.add_argument("--kill", action="store_true", help="PostgreSQL with -9, to restart it")
     parser.add_argument("--seed", type=int, default=20080409)
     options = parser.parse_args()
     with running_server() as server, TemporaryDirectory() as folder:

@@ -9,11 +9,16 @@ fronts and servers.
 import asyncio
 import base64
 import re
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from pathlib import Path
+from typing import Protocol
 
 import pytest
 
+from tests.support.logged import Logged, logging
+from tests.support.running import LOOPBACK, running_service
+from tests.support.storm_sandbox import Moments, running_watched_sandbox
 from tests.support.tls_fronts import FRONTS, NAME, fronted_bridges
 
 PAIR = base64.b64encode(b"any@example.com:sandbox-token")
@@ -158,31 +163,97 @@ PATIENCE = 3.0
 """Seconds for an answer: who waits for the rest of a body gives none."""
 
 
+class Passing(Protocol):
+    """A front, as this test has to do with it."""
+
+    @property
+    def logs(self) -> str: ...
+
+    def connection(
+        self,
+    ) -> AbstractAsyncContextManager[tuple[asyncio.StreamReader, asyncio.StreamWriter]]: ...
+
+
+async def smuggled(made: Mapping[str, bytes], front: Passing, log: Logged) -> set[str]:
+    """Send all that is made, and return what a bridge has served that the front has no line of."""
+
+    async def send(request: bytes) -> None:
+        async with asyncio.timeout(PATIENCE), front.connection() as (reader, writer):
+            writer.write(request)
+            await reader.read()
+
+    await asyncio.gather(*map(send, made.values()), return_exceptions=True)
+    async with front.connection() as (reader, writer):
+        writer.write(CONTROL)
+        (control,) = re.findall(rb"X-Request-Id: (\S+)", await reader.read())
+    assert front.logs.count(control.decode()) == 1
+
+    names = dict(enumerate(made, HIDDEN))
+    return {
+        f"{names[number]}: {line}"
+        for line in log.lines("legacy_call") + log.lines("client_gone")
+        for number in map(int, re.findall(r"/invoices/(6\d\d\d)/", str(line["upstream"])))
+        if front.logs.count(line["request_id"]) != 1
+    }
+
+
 @pytest.mark.parametrize("kind", FRONTS)
 async def test_a_bridge_serves_nothing_that_the_front_has_not_passed_on(
     kind: str, tmp_path: Path
 ) -> None:
-    made = shapes()
     async with fronted_bridges(kind, tmp_path / "front") as fronted:
+        served = await smuggled(shapes(), fronted.front, fronted.log)
 
-        async def send(request: bytes) -> None:
-            async with asyncio.timeout(PATIENCE), fronted.front.connection() as (reader, writer):
-                writer.write(request)
-                await reader.read()
-
-        await asyncio.gather(*map(send, made.values()), return_exceptions=True)
-        (control,) = re.findall(rb"X-Request-Id: (\S+)", await fronted.front.raw(CONTROL))
-        lines = fronted.log.lines("legacy_call") + fronted.log.lines("client_gone")
-        passed_on = fronted.front.logs
-
-    names = dict(enumerate(made, HIDDEN))
-    smuggled = {
-        f"{names[number]}: {line}"
-        for line in lines
-        for number in map(int, re.findall(r"/invoices/(6\d\d\d)/", str(line["upstream"])))
-        if passed_on.count(line["request_id"]) != 1
-    }
-    assert not smuggled, "\n".join(smuggled)
-    assert passed_on.count(control.decode()) == 1
+    assert not served, "\n".join(served)
     # Nor is what carries it made twice.
     assert all(len(ids) == 1 for ids in fronted.v2.made().values())
+
+
+class Careless:
+    """A front that takes all that comes at once for one request, and has a line of one answer."""
+
+    def __init__(self, bridge: int) -> None:
+        self.logs = ""
+        self._bridge = bridge
+        self._port = 0
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Listen until the end of the block."""
+        async with await asyncio.start_server(self._pass_on, LOOPBACK, 0) as server:
+            self._port = server.sockets[0].getsockname()[1]
+            yield
+
+    async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        answers, bridge = await asyncio.open_connection(LOOPBACK, self._bridge)
+        with suppress(TimeoutError, OSError, asyncio.IncompleteReadError):
+            async with asyncio.timeout(PATIENCE):
+                bridge.write(await reader.read(2**16))
+                told = await answers.readuntil(b"\r\n\r\n")
+                self.logs += told.decode()
+                writer.write(told)
+                writer.write(await answers.read())
+        bridge.transport.abort()
+        writer.transport.abort()
+
+    @asynccontextmanager
+    async def connection(
+        self,
+    ) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+        reader, writer = await asyncio.open_connection(LOOPBACK, self._port)
+        try:
+            yield reader, writer
+        finally:
+            writer.transport.abort()
+
+
+async def test_what_a_careless_front_lets_through_is_found() -> None:
+    """The proof that what is sent here would tell."""
+    async with running_watched_sandbox(Moments()) as v2:
+        with logging() as log:
+            async with running_service(v2.base_url, account_id=1000) as (bridge, _):
+                front = Careless(bridge.port)
+                async with front.running():
+                    served = await smuggled(shapes(), front, log)
+
+    assert {each.partition(": {")[0] for each in served} >= {"coding, then length: underscore"}

@@ -2,11 +2,12 @@
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -60,6 +61,14 @@ class Server:
 
     def stop(self, how: str = "fast") -> None:
         self.run("pg_ctl", "stop", "-w", "-D", self._data, "-m", how)
+
+    def kill(self) -> None:
+        """End it, and all that it has begun, without a warning."""
+        first = int((self._data / "postmaster.pid").read_text().split()[0])
+        others = Path(f"/proc/{first}/task/{first}/children").read_text().split()
+        for each in (first, *map(int, others)):
+            with suppress(ProcessLookupError):
+                os.kill(each, signal.SIGKILL)
 
     def url(self, name: str = "postgres") -> str:
         return f"postgresql://postgres@{LOOPBACK}:{self.port}/{name}"

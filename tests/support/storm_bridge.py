@@ -60,7 +60,7 @@ def _parsed(text: bytes) -> Line:
     return line
 
 
-def _lasting_port() -> int:
+def lasting_port() -> int:
     """Find a free port that the system gives to nobody who asks for any: it is kept between lives.
 
     What listens there meanwhile would be called by clients of the bridge.
@@ -85,8 +85,8 @@ class BridgeProcess:
         self.database = database
         self.lines: list[Line] = []
         """All that it has logged."""
-        self.port = _lasting_port()
-        self.admin_port = _lasting_port()
+        self.port = lasting_port()
+        self.admin_port = lasting_port()
         self._upstream = upstream
         self._options = options
         self._book = directory / "book.toml"
@@ -168,9 +168,14 @@ class BridgeProcess:
     async def stack(self) -> str:
         """End it, and return what it was about, thread by thread."""
         known = len(self.lines)
-        if self._process is not None and self._process.returncode is None:
+        if self.lives:
             await self.end(signal.SIGABRT)
         return "\n".join(line[RAW] for line in self.lines[known:] if RAW in line)
+
+    @property
+    def lives(self) -> bool:
+        """Whether it has been started, and has not ended."""
+        return self._process is not None and self._process.returncode is None
 
     async def kill(self) -> None:
         """End its life without a warning."""

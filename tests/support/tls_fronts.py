@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import pytest
@@ -21,6 +22,7 @@ import trustme
 from tests.support.gateways import free_port
 from tests.support.logged import Logged, logging
 from tests.support.running import LOOPBACK, running_service
+from tests.support.storm_bridge import lasting_port
 from tests.support.storm_sandbox import Moments, WatchedSandbox, running_watched_sandbox
 
 DEPLOYED = Path(__file__).parents[2] / "deploy"
@@ -116,7 +118,8 @@ def certificate(folder: Path) -> Certificate:
 Command = tuple[Sequence[str | Path], Mapping[str, str]]
 """What to run, and its variables."""
 
-_Made = Callable[[Path, int, Certificate, Sequence[Backend]], Command]
+_Made = Callable[[str, Path, int, Certificate, Sequence[Backend]], Command]
+"""Of the text of a deployed file."""
 
 
 def _put(text: str, values: Mapping[str, str]) -> str:
@@ -126,8 +129,9 @@ def _put(text: str, values: Mapping[str, str]) -> str:
     return text
 
 
-def _haproxy(folder: Path, port: int, shown: Certificate, bridges: Sequence[Backend]) -> Command:
-    text = (DEPLOYED / "haproxy" / "haproxy.cfg").read_text()
+def _haproxy(
+    text: str, folder: Path, port: int, shown: Certificate, bridges: Sequence[Backend]
+) -> Command:
     if os.geteuid() != 0:  # only root can give itself up
         text = re.sub(r"(?m)^    (chroot|user|group) .*\n", "", text)
     if len(bridges) == 1:
@@ -141,10 +145,12 @@ def _haproxy(folder: Path, port: int, shown: Certificate, bridges: Sequence[Back
     return ["haproxy", "-db", "-f", file], values
 
 
-def _nginx(folder: Path, port: int, shown: Certificate, bridges: Sequence[Backend]) -> Command:
+def _nginx(
+    text: str, folder: Path, port: int, shown: Certificate, bridges: Sequence[Backend]
+) -> Command:
     servers = "    server 192.0.2.{}:8080 max_fails=0;\n"
     values = {
-        "    listen [::]:443 ssl default_server;\n": "",
+        "listen [::]:443 ": f"listen [::1]:{port} ",
         "listen 443 ": f"listen {LOOPBACK}:{port} ",
         servers.format(11) + servers.format(12): "".join(
             f"    server {bridge.place} max_fails=0;\n" for bridge in bridges
@@ -154,7 +160,7 @@ def _nginx(folder: Path, port: int, shown: Certificate, bridges: Sequence[Backen
         "/var/log/nginx/": f"{folder}/",
     }
     site, main = folder / "site.conf", folder / "nginx.conf"
-    site.write_text(_put((DEPLOYED / "nginx" / "harvest-bridge.conf").read_text(), values))
+    site.write_text(_put(text, values))
     # What a system's own nginx.conf has around it.
     main.write_text(
         f"daemon off; pid {folder}/pid; error_log {folder}/main.log;\n"
@@ -168,7 +174,9 @@ def _temporary(folder: Path) -> str:
     return " ".join(f"{kind}_temp_path {folder}/{kind};" for kind in kinds)
 
 
-def _caddy(folder: Path, port: int, shown: Certificate, bridges: Sequence[Backend]) -> Command:
+def _caddy(
+    text: str, folder: Path, port: int, shown: Certificate, bridges: Sequence[Backend]
+) -> Command:
     values = {
         "ADDRESS": LOOPBACK,
         "PORT": str(port),
@@ -180,12 +188,19 @@ def _caddy(folder: Path, port: int, shown: Certificate, bridges: Sequence[Backen
         "ADMIN_PORT": str(bridges[0].admin_port),
         "HOME": str(folder),  # where it would keep what it gets by ACME
     }
-    deployed = DEPLOYED / "caddy" / "Caddyfile"
-    return ["caddy", "run", "--config", deployed, "--adapter", "caddyfile"], values
+    file = folder / "Caddyfile"
+    file.write_text(text)
+    return ["caddy", "run", "--config", file, "--adapter", "caddyfile"], values
 
 
 _MADE: Mapping[str, _Made] = {"haproxy": _haproxy, "nginx": _nginx, "caddy": _caddy}
 FRONTS = tuple(_MADE)
+_FILES = {"haproxy": "haproxy.cfg", "nginx": "harvest-bridge.conf", "caddy": "Caddyfile"}
+
+
+def _deployed(name: str) -> str:
+    return (DEPLOYED / name / _FILES[name]).read_text()
+
 
 _CHECK: Mapping[str, Sequence[str]] = {
     "haproxy": ("-c",),
@@ -209,7 +224,9 @@ def _environment(values: Mapping[str, str]) -> dict[str, str]:
 async def check(name: str, folder: Path, bridges: Sequence[Backend]) -> tuple[int | None, str]:
     """Have a front's own tool look at its file; the exit status and what it says."""
     need(name)
-    command, values = _MADE[name](folder, free_port(), certificate(folder), bridges)
+    command, values = _MADE[name](
+        _deployed(name), folder, free_port(), certificate(folder), bridges
+    )
     if name == "caddy":
         command = ["validate" if each == "run" else each for each in command]
     process = await asyncio.create_subprocess_exec(
@@ -233,7 +250,9 @@ class Fronted:
 
 
 @asynccontextmanager
-async def fronted_bridges(name: str, folder: Path, **settings: Any) -> AsyncIterator[Fronted]:
+async def fronted_bridges(
+    name: str, folder: Path, instead: Mapping[str, str] = MappingProxyType({}), **settings: Any
+) -> AsyncIterator[Fronted]:
     """Run both bridges and a front; callers' tokens are the sandbox's."""
     need(name)
     settings = {"account_id": 1000, "trusted_proxies": LOOPBACK, **settings}
@@ -242,24 +261,32 @@ async def fronted_bridges(name: str, folder: Path, **settings: Any) -> AsyncIter
         log = stack.enter_context(logging())
         places: list[Backend] = []
         for host in HOSTS:
-            admin_port = places[0].admin_port if places else 0
+            admin_port = places[0].admin_port if places else lasting_port()
             own = {**settings, "host": host, "admin_host": host, "admin_port": admin_port}
             running = running_service(v2.base_url, **own)
             bridge, _ = await stack.enter_async_context(running)
             places.append(Backend(bridge.port, bridge.admin_port, host))
-        front = await stack.enter_async_context(running_tls_front(name, folder, places))
+        front = await stack.enter_async_context(running_tls_front(name, folder, places, instead))
         yield Fronted(front, v2, log)
 
 
 @asynccontextmanager
 async def running_tls_front(
-    name: str, folder: Path, bridges: Sequence[Backend]
+    name: str,
+    folder: Path,
+    bridges: Sequence[Backend],
+    instead: Mapping[str, str] = MappingProxyType({}),
 ) -> AsyncIterator[TlsFront]:
-    """Run a front before bridges until the end of the block."""
+    """Run a front before bridges until the end of the block.
+
+    `instead` are lines of its file, and what a test has in their place.
+    """
     need(name)
     await asyncio.to_thread(folder.mkdir, exist_ok=True)
     front = TlsFront(name, free_port(), certificate(folder), folder)
-    command, values = _MADE[name](folder, front.port, front.certificate, bridges)
+    command, values = _MADE[name](
+        _put(_deployed(name), instead), folder, front.port, front.certificate, bridges
+    )
     with (folder / "output").open("wb") as output:
         process = await asyncio.create_subprocess_exec(
             *command, env=_environment(values), stdout=output, stderr=output
