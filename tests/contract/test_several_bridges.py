@@ -16,7 +16,7 @@ import psycopg
 import pytest
 import pytest_asyncio
 
-from bridge.record.journal.postgresql import JOURNAL_LOCK
+from bridge.record.journal.postgresql import CHANNEL, JOURNAL_LOCK
 from bridge.sandbox.seeds import SANDBOX_ACCOUNT_ID
 from tests.support.legacy import Answer, LegacyClient, hang_up
 from tests.support.postgres import Server, running_server
@@ -225,10 +225,23 @@ async def killed_at(pair: Pair, moment: Hold) -> None:
 async def waiting_for_the_journal(database: str) -> None:
     """Return when a bridge waits for its lock."""
     asked = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+    await counted(database, asked, 1)
+
+
+async def both_listening(pair: Pair) -> None:
+    """Return when both hear what the other tells: they may just have started, or the server."""
+    database = pair.bridges[0].database
+    assert database is not None
+    asked = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND query = "
+    await counted(database, f"{asked} 'LISTEN {CHANNEL}'", 2)
+
+
+async def counted(database: str, asked: str, number: int) -> None:
+    """Return when the answer is so much, or more."""
     async with await psycopg.AsyncConnection.connect(database, autocommit=True) as connection:
         while True:
-            row = await (await connection.execute(asked)).fetchone()
-            if row is not None and row[0]:
+            row = await (await connection.execute(asked.encode())).fetchone()
+            if row is not None and row[0] >= number:
                 return
 
 
@@ -286,6 +299,7 @@ class TestServerAway:
 
 
 async def test_what_v2_tells_a_token_the_other_bridge_hears(pair: Pair) -> None:
+    await both_listening(pair)
     # Not what a bridge asks at its start, without a token.
     messages = ".*/invoices/1420/messages"
     await pair.sandbox.add_rule(fault="throttle", retry_after=60, path=messages, times=1)

@@ -451,6 +451,17 @@ class TestCutConnections:
         kept = [row["outcome"] for row in rows(database)]
         assert kept == (["absent"] if taken_up else ["not-done"])
 
+    async def test_so_it_is_however_long_the_server_was_away(
+        self, bridges: Bridges, database: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        journal = await bridges.one()
+        losing(monkeypatch, "COMMIT")
+        with pytest.raises(JournalError):
+            await begun(journal, turn=Turn(seconds=-postgresql.FORGOTTEN - 1))
+        await works(journal)
+
+        assert [row["outcome"] for row in rows(database)] == ["not-done"]
+
     async def test_it_is_undone_though_the_commit_that_undoes_it_is_lost_as_well(
         self, bridges: Bridges, database: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:

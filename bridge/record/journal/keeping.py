@@ -381,13 +381,13 @@ class Journal:
         try:
             with store.transaction():
                 store.place(now)
-                store.refresh(now)
                 self._since_pruning += len(batch)
                 if self._since_pruning >= PRUNE_EVERY and now.by_v2:
                     store.prune(now.at - self._retention)
                     self._since_pruning = 0
                 for change in self._overdue:
                     self._attempt(change, store)
+                store.refresh(now)  # last: it takes what nobody has settled by then for forgotten
                 answers = self._do(store, batch)
                 if self._problem:
                     store.probe()
@@ -415,17 +415,16 @@ class Journal:
         round trip takes longer than the statement.
         """
         answers: list[Any] = []
-        for stage, operations in groupby(batch, lambda each: each.stage):
-            if stage == "together" and store.is_shared:
+        for stage, several in groupby(batch, lambda each: each.stage):
+            operations = list(several)
+            if stage == "together" and store.is_shared and len(operations) > 1:
                 with store.together():
                     begun = [self._attempt(each.change, store) for each in operations]
                 answers += [self._finish(each, store) for each in begun]
-            elif stage == "together":
-                answers += [
-                    self._finish(self._attempt(each.change, store), store) for each in operations
-                ]
-            else:
-                answers += [self._attempt(each.change, store) for each in operations]
+                continue
+            for each in operations:
+                answer = self._attempt(each.change, store)
+                answers.append(self._finish(answer, store) if stage == "together" else answer)
         return answers
 
     def _finish(self, begun: Any, store: Store) -> Any:  # noqa: ANN401 - what came of a change
