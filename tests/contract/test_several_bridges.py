@@ -300,7 +300,9 @@ class TestServerAway:
 
 async def test_what_v2_tells_a_token_the_other_bridge_hears(pair: Pair) -> None:
     await both_listening(pair)
-    await pair.sandbox.add_rule(fault="throttle", retry_after=60, method="GET", times=1)
+    # Not what a bridge asks at its start, without a token.
+    messages = ".*/invoices/1420/messages"
+    await pair.sandbox.add_rule(fault="throttle", retry_after=60, path=messages, times=1)
     assert (await pair.list(0)).status == 503
     asked = len(pair.sandbox.calls)
 
