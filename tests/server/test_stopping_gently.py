@@ -25,6 +25,7 @@ UNKNOWN = b"GET /none HTTP/1.1\r\nHost: a\r\n\r\n"
 PATIENCE = 10.0
 """Seconds until something counts as hanging."""
 
+
 async def turns() -> None:
     """Let the event loop turn as often as it takes for what is due."""
     for _ in range(20):
@@ -37,9 +38,7 @@ def authority() -> trustme.CA:
 
 
 @pytest.fixture(params=["plain", "TLS"])
-def tls(
-    request: pytest.FixtureRequest, authority: trustme.CA, tmp_path: Path
-) -> dict[str, Path]:
+def tls(request: pytest.FixtureRequest, authority: trustme.CA, tmp_path: Path) -> dict[str, Path]:
     """The settings of TLS, none for plain HTTP."""
     if request.param == "plain":
         return {}
