@@ -480,7 +480,7 @@ def _text_of(file: Path) -> str:
         status = os.fstat(handle)
         if stat.S_ISDIR(status.st_mode):
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-        is_nothing = os.path.samestat(status, os.stat(os.devnull))
+        is_nothing = os.path.samestat(status, Path(os.devnull).stat())
         if not stat.S_ISREG(status.st_mode) and not is_nothing:
             raise ValueError("it is not a regular file")
         octets = opened.read(_MOST_BYTES + 1)

@@ -8,7 +8,7 @@ from typing import Self
 from bridge.v1.errors import Leaving
 
 _GLANCE = 0.01
-"""Seconds between two looks whether a call is expected yet: nothing tells, so as to cost no call."""
+"""Seconds between two looks whether a call is expected yet: to be told would cost each call."""
 
 
 class Departure:
@@ -56,7 +56,7 @@ class Departure:
         await asyncio.sleep(_GLANCE)
         with suppress(TimeoutError):
             async with asyncio.timeout_at(deadline):
-                while is_expected() and not self._hurried.is_set():
+                while is_expected() and not self._hurried.is_set():  # noqa: ASYNC110 - see there
                     await asyncio.sleep(_GLANCE)
         self._refuses = True
 

@@ -304,7 +304,7 @@ class TestARestart:
 
         async def answered(more: int) -> None:
             wanted = len(answers) + more
-            while len(answers) < wanted and not any(each.done() for each in calling):
+            while len(answers) < wanted and not any(each.done() for each in calling):  # noqa: ASYNC110 - what tells is another process
                 await asyncio.sleep(0.01)
 
         with socket.create_server((LOOPBACK, 0), backlog=100) as handed:
