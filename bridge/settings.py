@@ -1,4 +1,5 @@
-"""Every setting once: its type, its default and its meaning. How it is given is said in README.md.
+"""Every setting once: its type, its default and its meaning. How it is given is said in
+docs/configuration.md.
 
 What differs from one installation to another is a setting. What does not is a constant beside the
 code that it holds for; the limits among those are in `bridge.server.limits`.
@@ -262,11 +263,11 @@ class FileSettings(_Part):
     book: Path | None = None
     """The credential book, a TOML file."""
     journal: Path = Path("harvest-bridge-journal.sqlite")
-    """The file that keeps what is known of writes, an SQLite database, unless database is a URL."""
+    """The SQLite file that keeps what is known of writes; unused where database is a URL."""
     database: Annotated[str, StringConstraints(strip_whitespace=True), _DATABASE] = (
         "harvest-bridge.sqlite"
     )
-    """The translation log: an SQLite file, or a URL such as postgresql://user@host/name."""
+    """The translation log: an SQLite file, or postgresql://user@host/name, for the journal too."""
     database_key: Path | None = None
     """The file with the key of the log's digests; by default, beside the SQLite file."""
 

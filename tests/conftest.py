@@ -34,8 +34,10 @@ SLOW = {
     "test_real_clients.py",
     "test_reports_page.py",
     "test_secrets.py",
+    "test_service_manager.py",
     "test_several_bridges.py",
     "test_shared_journal.py",
+    "test_smuggling.py",
     "test_tls.py",
 }
 """Whole files of processes, of waits, and of hundreds of variants: a third of all the time."""

@@ -1,4 +1,4 @@
-"""schemas/README.md is true: its tables are the code's, and every citation of it leads somewhere."""
+"""schemas/README.md and docs/log.md are true: their tables are the code's, and citations lead on."""
 
 import re
 from enum import StrEnum
@@ -31,6 +31,7 @@ from bridge.v1.dialects import Dialect
 from bridge.v1.notes import NoteCode
 from bridge.v1.problems import Problem
 from bridge.v1.recipients import RecipientNote
+from tests.support.logged import events
 
 REPOSITORY = Path(__file__).parent.parent
 CONTRACT = (REPOSITORY / "schemas" / "README.md").read_text()
@@ -83,15 +84,6 @@ def test_every_cited_heading_exists(path: Path) -> None:
     cited = set(re.findall(r'schemas/README\.md`?, "([^"]+)"', text))
 
     assert cited <= headings
-
-
-def test_every_link_on_the_page_leads_to_a_heading() -> None:
-    headings = re.findall(r"^#+ (.+)$", CONTRACT, re.MULTILINE)
-    anchors = {
-        re.sub(r"[^a-z0-9 -]", "", heading.lower()).replace(" ", "-") for heading in headings
-    }
-
-    assert set(re.findall(r"\]\(#([^)]+)\)", CONTRACT)) <= anchors
 
 
 def places_in(table: list[list[str]]) -> list[tuple[str, str, str, int | None, int | None]]:
@@ -264,6 +256,17 @@ def test_the_statuses_of_outcomes() -> None:
     assert {status: outcome_of(status) for status in statuses} == told
     assert outcome_of(200) == outcome_of(201) == "served"
     assert outcome_of(None) == "gone"
+
+
+def test_the_other_lines_of_the_log() -> None:
+    told = {
+        (event, level)
+        for events, levels, _ in rows("event", "level", "meaning", within=LOG)
+        for event in events.split("`, `")
+        for level in levels.split(", ")
+    }
+
+    assert told == {*events()}
 
 
 def test_how_many_are_told_apart_in_a_day() -> None:

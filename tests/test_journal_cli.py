@@ -5,7 +5,7 @@ import json
 import os
 import re
 import stat
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -20,7 +20,7 @@ from bridge.cli import app
 from bridge.cli import journal as journal_command
 from bridge.record.journal import Journal, open_journal
 from bridge.record.journal.inspection import Inspection
-from bridge.record.journal.rules import Entry, JournalError
+from bridge.record.journal.rules import NO_TURN, Entry, JournalError, Turn
 from bridge.record.journal.sqlite import locked
 from bridge.resources import invoice_payments
 from bridge.resources.invoice_messages import likeness
@@ -30,6 +30,7 @@ from bridge.v2.wire import V2Request
 from bridge.v2.writes import Intent, Outcome, Write
 from tests.record.support import as_of_version_1
 from tests.support.books import enter, write_token
+from tests.support.postgres import Server, running_server
 from tests.support.running import LOOPBACK, running_app, running_bridge
 from tests.support.upstream import Reply, ScriptedUpstream, message, page
 
@@ -69,13 +70,18 @@ def a_write(body: str, invoice_id: int = 1420) -> Write:
 
 
 @asynccontextmanager
-async def opened(path: Path) -> AsyncIterator[Journal]:
+async def opened(path: Path | str) -> AsyncIterator[Journal]:
     async with open_journal(path, window=timedelta(hours=1)) as journal:
         yield journal
 
 
-async def begun(journal: Journal, body: str = "Dear Customer", account_id: int = 1000) -> Intent:
-    return await journal.begin(a_write(body), account_id=account_id, request_id=f"r-{body}")
+async def begun(
+    journal: Journal, body: str = "Dear Customer", account_id: int = 1000, turn: Turn = NO_TURN
+) -> Intent:
+    request_id = f"r-{body}"
+    return await journal.begin(
+        a_write(body), account_id=account_id, request_id=request_id, turn=turn
+    )
 
 
 def interrupted(path: Path, *bodies: str, account_id: int = 1000) -> None:
@@ -215,6 +221,41 @@ class TestList:
         interrupted(path, "one")
 
         assert "--reconcile" in refusal(run("--journal", path, flag))
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    with running_server() as running:
+        yield running
+
+
+class TestListOfAServer:
+    async def test_each_bridges_writes_are_listed_with_who_makes_them(self, server: Server) -> None:
+        database = server.new_database()
+        async with opened(database) as one, opened(database) as other:
+            settled = await begun(one, "settled")
+            await one.settle(settled.id, Outcome.DONE, 409)
+            lost = await begun(one, "lost")
+            await one.settle(lost.id, Outcome.UNKNOWN)
+            made = await begun(other, "made", turn=Turn(seconds=60))
+            done = await asyncio.to_thread(run, "--database", database)
+
+        head, first, second = cells(done)
+        assert head == HEAD
+        assert [first[0], *first[2:]] == [
+            str(lost.id),
+            "1000",
+            "/invoices/1420/messages",
+            "unknown",
+            "r-lost",
+        ]
+        assert second[0] == str(made.id)
+        assert re.fullmatch(rf"open \(in flight: .+, process {os.getpid()}\)", second[4])
+
+    def test_a_database_without_a_journal_is_told(self, server: Server) -> None:
+        told = refusal(run("--database", server.new_database()))
+
+        assert told.endswith("it has no journal yet: start a bridge with it first")
 
 
 class Sandbox:

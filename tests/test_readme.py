@@ -152,22 +152,31 @@ def test_the_demo_takes_other_ports_and_prints_one_line(given: list[str], flags:
     assert done.stdout.decode().splitlines()[-1] == f".venv/bin/harvest-bridge demo{flags}"
 
 
-@pytest.mark.parametrize(
-    "page",
-    [
-        "README.md",
-        "CONTRIBUTING.md",
-        "SECURITY.md",
-        "bridge/sandbox/README.md",
-        "schemas/README.md",
-        "tests/bench/README.md",
-        *(f"docs/{page.name}" for page in (REPOSITORY / "docs").glob("*.md")),
-    ],
+PAGES = sorted(
+    page.relative_to(REPOSITORY).as_posix()
+    for pages in (
+        "*.md",
+        *(f"{room}/**/*.md" for room in ("bridge", "deploy", "docs", "schemas", "tests")),
+    )
+    for page in REPOSITORY.glob(pages)
 )
-def test_links_to_files_lead_to_files(page: str) -> None:
+
+
+def anchors(page: Path) -> set[str]:
+    """Return what leads to the headings of a page, as GitHub has it."""
+    text = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.DOTALL | re.MULTILINE)
+    headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", each.lower()).replace(" ", "-") for each in headings}
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_lead_to_files_and_their_headings(page: str) -> None:
     path = REPOSITORY / page
-    for link in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", path.read_text()):
-        assert (path.parent / link).exists(), link
+    for link in re.findall(r"\]\(([^):]+)\)", path.read_text()):
+        file, _, heading = link.partition("#")
+        target = path.parent / file if file else path
+        assert target.exists(), link
+        assert not heading or heading in anchors(target), link
 
 
 def test_readme_leads_to_every_page_of_the_documentation() -> None:

@@ -1,10 +1,16 @@
 """The journal of writes and the translation log: whether a bridge could use them as they are."""
 
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 
 from bridge.checking.findings import Finding, ok, warning, wrong
-from bridge.record.journal.glance import Glance, glance_at_file, glance_at_server
+from bridge.record.journal.glance import (
+    Glance,
+    glance_at_file,
+    glance_at_server,
+    writes_not_moved,
+)
 from bridge.record.journal.rules import JournalError
 from bridge.record.log.database import (
     LogError,
@@ -28,6 +34,7 @@ MAKE_WRITABLE = "give this user a folder to write to: mkdir, chown, or mount it 
 def check_journal(settings: Settings) -> Iterator[Finding]:
     """Tell whether the journal can be used, whether a bridge does, and what is not settled."""
     if is_server(settings.database):
+        yield from _check_not_moved(settings)
         yield from _check_shared_journal(settings.database)
         return
     name, path = "journal", settings.journal
@@ -54,6 +61,21 @@ def _why_not_writable(path: Path) -> str | None:
     if not path.parent.is_dir():
         return f"{path}: there is no folder {path.parent}"
     return None if is_writable(path) else f"{path}: this user cannot write to it"
+
+
+def _check_not_moved(settings: Settings) -> Iterator[Finding]:
+    path = settings.journal
+    if not path.exists():
+        return
+    try:
+        number = writes_not_moved(path, timedelta(seconds=settings.repeat_window))
+    except JournalError as error:
+        yield wrong("journal", str(error), f"put it right {where('journal')}")
+        return
+    if number:
+        told = f"{path}: writes that it knows of and the database does not: {number}"
+        mend = "stop the bridge that has it, then `harvest-bridge journal --move`"
+        yield wrong("journal", told, mend)
 
 
 def _check_shared_journal(database: str) -> Iterator[Finding]:

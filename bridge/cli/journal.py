@@ -17,7 +17,6 @@ from bridge.identity import book
 from bridge.record.journal import moving
 from bridge.record.journal.inspection import Inspection, inspecting
 from bridge.record.journal.rules import Entry, JournalError, TakenUp
-from bridge.record.log.database import is_server
 from bridge.resources import RESOURCES
 from bridge.resources.flow import Settle, Step, find, run
 from bridge.secret import Secret
@@ -80,7 +79,7 @@ def journal(
     if move and reconcile:
         fail("--move and --reconcile do not go together")
     files = given.load(FileSettings)
-    is_shared = is_server(files.database) and given.flags["journal"] is None
+    is_shared = _is_server(files.database) and given.flags["journal"] is None
     where = files.database if is_shared else files.journal
     with failing_at(book.BookError, book.WrongField, JournalError):
         if move:
@@ -98,8 +97,14 @@ def journal(
         raise typer.Exit(1)
 
 
+def _is_server(database: str) -> bool:
+    from bridge.record.log.database import is_server  # noqa: PLC0415 - SQLAlchemy, not for --help
+
+    return is_server(database)
+
+
 def _move(files: FileSettings) -> None:
-    if not is_server(files.database):
+    if not _is_server(files.database):
         fail("--move needs --database, the URL of a server")
     number, aside = moving.move(files.journal, files.database)
     typer.echo(f"{number} writes are in the database; the file is {aside} from here on.")

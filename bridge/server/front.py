@@ -213,8 +213,8 @@ async def listening_front(  # noqa: PLR0913 - where, how, and until when
     If sockets were `handed` over, it is on those instead.
 
     Yields the port it got, and what takes no more connections but leaves those that are open, and
-    handshakes. At the end, connections have `shutdown_timeout` seconds, of which
-    0 would be for ever to aiohttp.
+    handshakes; at the end, connections have `shutdown_timeout` seconds, of which 0 would be for
+    ever to aiohttp.
 
     Raises:
         OSError: the address cannot be listened on.

@@ -8,7 +8,7 @@ from typing import Self
 from bridge.v1.errors import Leaving
 
 _GLANCE = 0.01
-"""Seconds between two looks whether a call is expected yet: to be told would cost each call."""
+"""Seconds between two looks whether a call is expected yet: being told would cost each call."""
 
 
 class Departure:

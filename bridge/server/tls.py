@@ -268,8 +268,10 @@ class CertificateReloader:
             _log.error("certificate_not_renewed", reason=str(error), serving="the one before")
             return "broken"
         if changed or self._not_renewed:
-            event = "certificate_renewed" if changed else "certificate_good_again"
-            _log.info(event, certificate=str(self._files[0]))
+            _log.info(
+                "certificate_renewed" if changed else "certificate_good_again",
+                certificate=str(self._files[0]),
+            )
         self._not_renewed = None
         return "renewed" if changed else "unchanged"
 

@@ -191,6 +191,23 @@ class TestServer:
         assert "intents" in found["journal"][0][1]
         assert "calls" in found["database"][0][1]
 
+    async def test_a_file_that_was_not_moved_is_wrong_and_is_left(
+        self, sandbox: str, made: Settings, tmp_path: Path
+    ) -> None:
+        """A bridge would not start: the same write sent again would be a second mail."""
+        async with running_service(sandbox, account_id=1000, journal=made.journal) as (_, client):
+            await written(client)
+        before = files(tmp_path)
+
+        first, *_ = check_journal(made)
+
+        assert (first.verdict, first.told.partition(": ")[2]) == (
+            "wrong",
+            "writes that it knows of and the database does not: 1",
+        )
+        assert "journal --move" in first.mend
+        assert files(tmp_path) == before
+
     def test_one_that_is_down_is_told_without_its_password(self, tmp_path: Path) -> None:
         url = f"postgresql://bridge:s3cret@{LOOPBACK}:1/calls"
         made = settings(tmp_path, database=url, database_key=tmp_path / "key")

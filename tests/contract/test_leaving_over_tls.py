@@ -13,6 +13,7 @@ import pytest
 import trustme
 
 from tests.contract.test_leaving_too_soon import delivered
+from tests.support.certificates import put_in_place
 from tests.support.clocks import until
 from tests.support.held_upstream import HeldUpstream, running_held_upstream
 from tests.support.legacy import BASIC
@@ -36,12 +37,8 @@ class Bridge(NamedTuple):
 @pytest.fixture(params=VERSIONS, ids=lambda version: version.name)
 async def bridge(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Bridge]:
     authority = trustme.CA()
-    issued = authority.issue_cert("localhost")
-    certificate, key, journal = (tmp_path / name for name in ("c.pem", "k.pem", "journal.sqlite"))
-    issued.private_key_pem.write_to_path(key)
-    key.chmod(0o600)
-    for number, part in enumerate(issued.cert_chain_pems):
-        part.write_to_path(certificate, append=number > 0)
+    certificate, key = put_in_place(authority.issue_cert("localhost"), tmp_path)
+    journal = tmp_path / "journal.sqlite"
     context = ssl.create_default_context()
     authority.configure_trust(context)
     context.minimum_version = context.maximum_version = request.param

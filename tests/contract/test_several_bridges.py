@@ -9,12 +9,14 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from uuid import uuid4
 
 import aiohttp
 import psycopg
 import pytest
+import pytest_asyncio
 
-from bridge.record.journal.postgresql import JOURNAL_LOCK
+from bridge.record.journal.postgresql import CHANNEL, JOURNAL_LOCK
 from bridge.sandbox.seeds import SANDBOX_ACCOUNT_ID
 from tests.support.legacy import Answer, LegacyClient, hang_up
 from tests.support.postgres import Server, running_server
@@ -32,12 +34,9 @@ from tests.support.storm_sandbox import (
 
 LOGIN = LOGINS[SANDBOX_ACCOUNT_ID]
 AUTHORIZATION = aiohttp.encode_basic_auth(LOGIN.name, LOGIN.password)
-XML = "<invoice-message><body>Once</body><recipients>a@b.org</recipients></invoice-message>"
-RAW = (
-    f"POST /invoice/1420/messages HTTP/1.1\r\nHost: {LOGIN.subdomain}.harvestapp.com\r\n"
-    f"Authorization: {AUTHORIZATION}\r\nContent-Length: {len(XML)}\r\n\r\n{XML}"
-).encode()
-ONCE = Content(1420, None, "Once")
+HOST = f"{LOGIN.subdomain}.harvestapp.com"
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")  # the bridges', which take long to start
 
 
 @pytest.fixture(scope="module")
@@ -48,12 +47,28 @@ def server() -> Iterator[Server]:
 
 @dataclass
 class Pair:
-    """Two bridges of one database, and v2."""
+    """Two bridges of one database, v2, and one mail that is to be sent."""
 
     moments: Moments
     sandbox: WatchedSandbox
-    database: str
     bridges: list[BridgeProcess] = field(default_factory=list)
+    text: str = "Once"
+
+    @property
+    def xml(self) -> str:
+        parts = f"<body>{self.text}</body><recipients>a@b.org</recipients>"
+        return f"<invoice-message>{parts}</invoice-message>"
+
+    @property
+    def raw(self) -> bytes:
+        return (
+            f"POST /invoice/1420/messages HTTP/1.1\r\nHost: {HOST}\r\n"
+            f"Authorization: {AUTHORIZATION}\r\nContent-Length: {len(self.xml)}\r\n\r\n{self.xml}"
+        ).encode()
+
+    def made(self) -> list[int]:
+        """The messages that v2 has made of the mail."""
+        return self.sandbox.made()[Content(1420, None, self.text)]
 
     @asynccontextmanager
     async def client(self, number: int) -> AsyncIterator[LegacyClient]:
@@ -61,14 +76,13 @@ class Pair:
             yield client
 
     async def send(self, number: int) -> Answer:
-        headers = {"Host": f"{LOGIN.subdomain}.harvestapp.com"}
         async with self.client(number) as client:
             return await client.call(
                 "POST",
                 "/invoice/1420/messages",
-                headers=headers,
+                headers={"Host": HOST},
                 authorization=AUTHORIZATION,
-                body=XML,
+                body=self.xml,
             )
 
     async def send_until_told(self, number: int) -> int:
@@ -78,32 +92,40 @@ class Pair:
         return int(answer.texts("id")[0])
 
     async def list(self, number: int) -> Answer:
-        headers = {"Host": f"{LOGIN.subdomain}.harvestapp.com"}
         async with self.client(number) as client:
             return await client.get(
-                "/invoice/1420/messages", headers=headers, authorization=AUTHORIZATION
+                "/invoice/1420/messages", headers={"Host": HOST}, authorization=AUTHORIZATION
             )
 
 
 @asynccontextmanager
-async def running_pair(directory: Path, database: str, number: int = 2) -> AsyncIterator[Pair]:
+async def having_bridges(directory: Path, database: str | None, number: int) -> AsyncIterator[Pair]:
+    """Have bridges, which are yet to start."""
     moments = Moments()
     async with running_watched_sandbox(moments) as sandbox:
-        pair = Pair(moments, sandbox, database)
+        pair = Pair(moments, sandbox)
         try:
             for _ in range(number):
-                pair.bridges.append(BridgeProcess(directory, sandbox.base_url, database))
-            await asyncio.gather(*(bridge.start() for bridge in pair.bridges))
+                pair.bridges.append(BridgeProcess(directory, sandbox.base_url, database=database))
             yield pair
         finally:
             for bridge in pair.bridges:
                 await bridge.close()
 
 
-@pytest.fixture
-async def pair(tmp_path: Path, server: Server) -> AsyncIterator[Pair]:
-    async with running_pair(tmp_path, server.new_database()) as running:
-        yield running
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def bridges(tmp_path_factory: pytest.TempPathFactory, server: Server) -> AsyncIterator[Pair]:
+    directory = tmp_path_factory.mktemp("bridges")
+    async with having_bridges(directory, server.new_database(), 2) as pair:
+        yield pair
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def pair(bridges: Pair) -> Pair:
+    """Both running, whatever was done to them, and a mail that none has seen."""
+    bridges.text = uuid4().hex
+    await asyncio.gather(*(bridge.start() for bridge in bridges.bridges if not bridge.runs))
+    return bridges
 
 
 def posts(moment: Moment) -> Callable[[Occasion], bool]:
@@ -123,7 +145,7 @@ async def test_an_equal_write_waits_for_the_first_whichever_bridge_has_it(pair: 
 
     assert second.status == 503
     assert int(second.headers["Retry-After"]) >= 1
-    assert len(pair.sandbox.made()[ONCE]) == 1
+    assert len(pair.made()) == 1
 
 
 async def test_writes_to_one_invoice_are_made_one_after_another(pair: Pair) -> None:
@@ -131,21 +153,23 @@ async def test_writes_to_one_invoice_are_made_one_after_another(pair: Pair) -> N
 
     assert {answer.status for answer in answers} <= {201, 503}
     told = [int(answer.texts("id")[0]) for answer in answers if answer.status == 201]
-    assert sorted(told) == pair.sandbox.made()[ONCE]
+    assert sorted(told) == pair.made()
 
 
 @pytest.mark.kill
 class TestKilled:
     async def test_before_the_intent_is_on_record(self, pair: Pair) -> None:
-        with psycopg.connect(pair.database, autocommit=True) as other:
+        database = pair.bridges[0].database
+        assert database is not None
+        with psycopg.connect(database, autocommit=True) as other:
             other.execute("SELECT pg_advisory_lock(%s)", [JOURNAL_LOCK])
             lost = asyncio.create_task(pair.send(0))
-            await waiting_for_the_journal(pair.database)
+            await waiting_for_the_journal(database)
             await pair.bridges[0].kill()
             await asyncio.wait([lost])
             lost.exception()
 
-        assert [await pair.send_until_told(1)] == pair.sandbox.made()[ONCE]
+        assert [await pair.send_until_told(1)] == pair.made()
 
     @pytest.mark.parametrize("is_lost", [True, False])
     async def test_with_a_post_that_has_left(self, pair: Pair, is_lost: bool) -> None:
@@ -154,19 +178,19 @@ class TestKilled:
             arrived.let_go(lost=is_lost)
             await pair.sandbox.quiet()
 
-        assert [await pair.send_until_told(1)] == pair.sandbox.made()[ONCE]
+        assert [await pair.send_until_told(1)] == pair.made()
 
     async def test_before_the_outcome_is_on_record(self, pair: Pair) -> None:
         async with pair.moments.hold(posts(Moment.APPLIED)) as applied:
             await killed_at(pair, applied)
 
-        assert [await pair.send_until_told(1)] == pair.sandbox.made()[ONCE]
+        assert [await pair.send_until_told(1)] == pair.made()
 
     async def test_before_the_client_is_told(self, pair: Pair) -> None:
         bridge = pair.bridges[0]
         async with pair.moments.hold(posts(Moment.APPLIED)) as applied:
             _, writer = await asyncio.open_connection(LOOPBACK, bridge.port)
-            writer.write(RAW)
+            writer.write(pair.raw)
             await applied.reached
             noticed = bridge.told(lambda line: line["event"] == "client_left")
             ended = bridge.told(lambda line: line["event"] == "client_gone")
@@ -176,7 +200,7 @@ class TestKilled:
             await ended
         await bridge.kill()
 
-        assert [await pair.send_until_told(1)] == pair.sandbox.made()[ONCE]
+        assert [await pair.send_until_told(1)] == pair.made()
 
     async def test_what_it_left_is_listed_and_settled_for_all(self, pair: Pair) -> None:
         async with pair.moments.hold(posts(Moment.APPLIED)) as applied:
@@ -187,7 +211,7 @@ class TestKilled:
                 break
 
         assert status == 0
-        assert told[0][-1] == f"done, invoice-message {pair.sandbox.made()[ONCE][0]}"
+        assert told[0][-1] == f"done, invoice-message {pair.made()[0]}"
 
 
 async def killed_at(pair: Pair, moment: Hold) -> None:
@@ -201,10 +225,23 @@ async def killed_at(pair: Pair, moment: Hold) -> None:
 async def waiting_for_the_journal(database: str) -> None:
     """Return when a bridge waits for its lock."""
     asked = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+    await counted(database, asked, 1)
+
+
+async def both_listening(pair: Pair) -> None:
+    """Return when both hear what the other tells: they may just have started, or the server."""
+    database = pair.bridges[0].database
+    assert database is not None
+    asked = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND query = "
+    await counted(database, f"{asked} 'LISTEN {CHANNEL}'", 2)
+
+
+async def counted(database: str, asked: str, number: int) -> None:
+    """Return when the answer is so much, or more."""
     async with await psycopg.AsyncConnection.connect(database, autocommit=True) as connection:
         while True:
-            row = await (await connection.execute(asked)).fetchone()
-            if row is not None and row[0]:
+            row = await (await connection.execute(asked.encode())).fetchone()
+            if row is not None and row[0] >= number:
                 return
 
 
@@ -219,35 +256,33 @@ async def test_a_bridge_that_stands_still_holds_the_others_up_for_a_while_only(p
     pair.bridges[0].tell(signal.SIGCONT)
     await stopped
 
-    assert pair.sandbox.made()[ONCE] == [told]
+    assert pair.made() == [told]
 
 
 class TestServerAway:
     async def test_writes_are_refused_reads_go_on_and_it_mends_itself(
-        self, tmp_path: Path, server: Server
+        self, pair: Pair, server: Server
     ) -> None:
-        async with running_pair(tmp_path, server.new_database(), 1) as pair:
-            server.stop("immediate")
-            try:
-                assert (await pair.send(0)).status == 503
-                assert (await pair.list(0)).status == 200
-            finally:
-                server.start()
-
-            assert [await pair.send_until_told(0)] == pair.sandbox.made()[ONCE]
-
-    async def test_it_may_be_away_at_the_start(self, tmp_path: Path, server: Server) -> None:
-        database = server.new_database()
         server.stop("immediate")
         try:
-            async with running_pair(tmp_path, database, 1) as pair:
-                assert (await pair.list(0)).status == 200
-                assert (await pair.send(0)).status == 503
-                server.start()
-
-                assert [await pair.send_until_told(0)] == pair.sandbox.made()[ONCE]
+            assert (await pair.send(0)).status == 503
+            assert (await pair.list(0)).status == 200
         finally:
-            started(server)
+            server.start()
+
+        assert [await pair.send_until_told(0)] == pair.made()
+
+    async def test_it_may_be_away_at_the_start(self, pair: Pair, server: Server) -> None:
+        await pair.bridges[0].kill()
+        server.stop("immediate")
+        try:
+            await pair.bridges[0].start()
+            assert (await pair.list(0)).status == 200
+            assert (await pair.send(0)).status == 503
+        finally:
+            server.start()
+
+        assert [await pair.send_until_told(0)] == pair.made()
 
     async def test_in_the_middle_of_a_write(self, pair: Pair, server: Server) -> None:
         async with pair.moments.hold(posts(Moment.APPLIED)) as applied:
@@ -260,18 +295,11 @@ class TestServerAway:
 
         assert second.status == 503
         assert answer.status == 201
-        assert pair.sandbox.made()[ONCE] == [int(answer.texts("id")[0])]
-
-
-def started(server: Server) -> None:
-    """Have it running, whether or not it is."""
-    try:
-        psycopg.connect(server.url()).close()
-    except psycopg.OperationalError:
-        server.start()
+        assert pair.made() == [int(answer.texts("id")[0])]
 
 
 async def test_what_v2_tells_a_token_the_other_bridge_hears(pair: Pair) -> None:
+    await both_listening(pair)
     await pair.sandbox.add_rule(fault="throttle", retry_after=60, method="GET", times=1)
     assert (await pair.list(0)).status == 503
     asked = len(pair.sandbox.calls)
@@ -281,20 +309,20 @@ async def test_what_v2_tells_a_token_the_other_bridge_hears(pair: Pair) -> None:
 
     assert answer.status == 503
     assert len(pair.sandbox.calls) == asked
+    for bridge in pair.bridges:  # which would keep to it
+        await bridge.kill()
 
 
 @pytest.mark.kill
 async def test_a_file_that_knows_of_writes_has_to_be_moved_first(
     tmp_path: Path, server: Server
 ) -> None:
-    async with running_pair(tmp_path, server.new_database(), 1) as pair:
-        database, (bridge,) = pair.database, pair.bridges
-        await bridge.end(signal.SIGTERM)
-        bridge.database = None
+    async with having_bridges(tmp_path, None, 1) as pair:
+        (bridge,) = pair.bridges
         await bridge.start()
         async with pair.moments.hold(posts(Moment.APPLIED)) as applied:
             await killed_at(pair, applied)
-        bridge.database = database
+        bridge.database = server.new_database()
         with pytest.raises(ConnectionError):
             await bridge.start()
         assert any("journal --move" in str(line) for line in bridge.lines)
@@ -304,4 +332,4 @@ async def test_a_file_that_knows_of_writes_has_to_be_moved_first(
         assert not bridge.journal.exists()
         await bridge.start()
 
-        assert [await pair.send_until_told(0)] == pair.sandbox.made()[ONCE]
+        assert [await pair.send_until_told(0)] == pair.made()

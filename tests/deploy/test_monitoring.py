@@ -16,6 +16,7 @@ import trustme
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
+from tests.support.certificates import put_in_place
 from tests.support.deployed import DEPLOY, documents, needs, said_by
 from tests.support.gateways import free_port
 from tests.support.running import LOOPBACK, running_service
@@ -106,11 +107,7 @@ def test_every_alert_has_its_entry_among_the_operations(alert: str) -> None:
 async def test_every_metric_that_is_asked_for_is_one_that_a_bridge_has(
     upstream: ScriptedUpstream, tmp_path: Path
 ) -> None:
-    issued = trustme.CA().issue_cert(LOOPBACK)
-    certificate, key = tmp_path / "server.pem", tmp_path / "server.key"
-    issued.cert_chain_pems[0].write_to_path(certificate)
-    key.touch(0o600)
-    issued.private_key_pem.write_to_path(key)
+    certificate, key = put_in_place(trustme.CA().issue_cert(LOOPBACK), tmp_path)
     async with running_service(
         upstream.base_url, account_id=1000, tls_certificate=certificate, tls_key=key
     ) as (service, _):

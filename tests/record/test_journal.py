@@ -18,7 +18,9 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
+from psycopg.rows import dict_row
 
 from bridge.record.journal import Journal, JournalError, open_journal
 from bridge.record.journal import keeping as journal_module
@@ -28,6 +30,7 @@ from bridge.record.journal.rules import ACCEPTED_RETENTION, CLAIM_MARGIN
 from bridge.v2.clock import V2Clock
 from bridge.v2.writes import Intent, Outcome
 from tests.record.support import NOON, WINDOW, Clock, a_write, as_of_version_1, begun, opened
+from tests.support.postgres import Server, running_server
 
 SECOND = timedelta(seconds=1)
 NOON_BY_V2 = NOON.replace(microsecond=0)
@@ -36,9 +39,33 @@ PATIENCE = 60
 """Seconds until a process counts as hanging."""
 
 
+Where = Path | str
+
+
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     return tmp_path / "journal.sqlite"
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    with running_server() as running:
+        yield running
+
+
+in_a_file = pytest.mark.parametrize("path", ["sqlite"], indirect=True)
+"""Of such a class, what is done to a file, or what only its one bridge may do."""
+
+
+class InBothStores:
+    """Tests of rules, which a file keeps to, and a server."""
+
+    @pytest.fixture(params=["sqlite", "postgresql"])
+    def path(self, request: pytest.FixtureRequest, tmp_path: Path) -> Where:
+        if request.param == "sqlite":
+            return tmp_path / "journal.sqlite"
+        server: Server = request.getfixturevalue("server")
+        return server.new_database()
 
 
 @pytest.fixture
@@ -46,14 +73,17 @@ def clock() -> Clock:
     return Clock()
 
 
-def rows(path: Path) -> list[dict[str, Any]]:
+def rows(path: Where) -> list[dict[str, Any]]:
     """Every row, read beside the journal."""
+    if isinstance(path, str):
+        with psycopg.connect(path, row_factory=dict_row) as server:
+            return server.execute("SELECT * FROM intents ORDER BY id").fetchall()
     with closing(sqlite3.connect(path)) as connection:
         connection.row_factory = sqlite3.Row
         return [dict(row) for row in connection.execute("SELECT * FROM intents ORDER BY id")]
 
 
-def outcomes(path: Path) -> list[str]:
+def outcomes(path: Where) -> list[str]:
     return [row["outcome"] for row in rows(path)]
 
 
@@ -87,9 +117,9 @@ def move(path: Path) -> Path:
     return path.rename(path.with_name("elsewhere"))
 
 
-class TestBegin:
+class TestBegin(InBothStores):
     async def test_an_intent_is_on_record_before_begin_returns(
-        self, path: Path, clock: Clock
+        self, path: Where, clock: Clock
     ) -> None:
         async with opened(path, clock) as journal:
             write = a_write()
@@ -114,6 +144,7 @@ class TestBegin:
         )
         assert (row["delivered"], row["made_id"]) == (0, None)
 
+    @in_a_file
     async def test_nothing_of_the_body_is_in_any_file(self, path: Path, clock: Clock) -> None:
         async with opened(path, clock) as journal:
             write = replace(a_write("s3cret jane@acme.example"), likeness=b"digest")
@@ -125,7 +156,9 @@ class TestBegin:
         assert b"s3cret" not in kept
         assert b"acme" not in kept
 
-    async def test_one_that_is_being_made_is_never_taken_up(self, path: Path, clock: Clock) -> None:
+    async def test_one_that_is_being_made_is_never_taken_up(
+        self, path: Where, clock: Clock
+    ) -> None:
         async with opened(path, clock) as journal:
             first, second = await begun(journal), await begun(journal)
 
@@ -134,7 +167,7 @@ class TestBegin:
 
     @pytest.mark.parametrize("outcome", [Outcome.UNKNOWN, Outcome.ABSENT])
     async def test_one_that_may_be_sent_again_is_taken_up_and_open_from_then_on(
-        self, path: Path, clock: Clock, outcome: Outcome
+        self, path: Where, clock: Clock, outcome: Outcome
     ) -> None:
         async with opened(path, clock) as journal:
             first = await begun(journal)
@@ -148,7 +181,7 @@ class TestBegin:
             assert (await begun(journal)).id != first.id
 
     async def test_one_that_is_done_but_was_not_told_is_taken_up_and_stays_done(
-        self, path: Path, clock: Clock
+        self, path: Where, clock: Clock
     ) -> None:
         async with opened(path, clock) as journal:
             first = await begun(journal)
@@ -160,7 +193,7 @@ class TestBegin:
         assert outcomes(path) == ["done"]
 
     async def test_having_been_told_of_a_failure_says_nothing_of_what_is_done_later(
-        self, path: Path, clock: Clock
+        self, path: Where, clock: Clock
     ) -> None:
         async with opened(path, clock) as journal:
             first = await begun(journal)
@@ -172,7 +205,7 @@ class TestBegin:
             assert (await begun(journal)).id == first.id
 
     async def test_whoever_asks_again_and_again_is_never_a_new_one(
-        self, path: Path, clock: Clock
+        self, path: Where, clock: Clock
     ) -> None:
         async with opened(path, clock) as journal:
             first = await begun(journal)
@@ -189,7 +222,7 @@ class TestBegin:
         ],
     )
     async def test_one_that_is_over_is_not_taken_up(
-        self, path: Path, clock: Clock, outcome: tuple[Outcome, int | None]
+        self, path: Where, clock: Clock, outcome: tuple[Outcome, int | None]
     ) -> None:
         async with opened(path, clock) as journal:
             first = await begun(journal)
@@ -199,7 +232,7 @@ class TestBegin:
             assert (await begun(journal)).outcome is Outcome.OPEN
             assert len(rows(path)) == 2
 
-    async def test_beyond_the_window_it_is_another_write(self, path: Path, clock: Clock) -> None:
+    async def test_beyond_the_window_it_is_another_write(self, path: Where, clock: Clock) -> None:
         async with opened(path, clock) as journal:
             first = await begun(journal)
             await journal.settle(first.id, Outcome.UNKNOWN)
@@ -212,7 +245,7 @@ class TestBegin:
         "other", [{"account_id": 7}, {"invoice_id": 7}, {"text": "Dear Sir"}], ids=str
     )
     async def test_another_account_or_write_has_nothing_to_do_with_it(
-        self, path: Path, clock: Clock, other: dict[str, Any]
+        self, path: Where, clock: Clock, other: dict[str, Any]
     ) -> None:
         async with opened(path, clock) as journal:
             first = await begun(journal)
@@ -220,7 +253,7 @@ class TestBegin:
 
             assert (await begun(journal, **other)).outcome is Outcome.OPEN
 
-    async def test_of_several_the_newest_is_taken_up(self, path: Path, clock: Clock) -> None:
+    async def test_of_several_the_newest_is_taken_up(self, path: Where, clock: Clock) -> None:
         async with opened(path, clock) as journal:
             first, second = await begun(journal), await begun(journal)
             await journal.settle(second.id, Outcome.ABSENT)
@@ -230,7 +263,7 @@ class TestBegin:
             assert [(await begun(journal)).id for _ in range(2)] == [second.id, first.id]
 
 
-class TestClocks:
+class TestClocks(InBothStores):
     """The machine's clock may be wrong, and be put right between a write and its repetition."""
 
     @pytest.fixture
@@ -243,7 +276,7 @@ class TestClocks:
         self.steady = 3600.0
         return V2Clock(machine=lambda: machine.now, steady=lambda: self.steady)
 
-    async def test_an_intent_has_the_time_by_v2s_clock(self, path: Path, v2: V2Clock) -> None:
+    async def test_an_intent_has_the_time_by_v2s_clock(self, path: Where, v2: V2Clock) -> None:
         v2.heard("Sun, 01 Mar 2026 11:55:00 GMT")
         async with open_journal(path, window=WINDOW, clock=v2) as journal:
             intent = await begun(journal)
@@ -251,7 +284,7 @@ class TestClocks:
         assert (intent.intended_at, intent.by_v2) == (NOON_BY_V2 - 300 * SECOND, True)
 
     async def test_one_that_was_before_v2_told_it_gets_it_then(
-        self, path: Path, machine: Clock, v2: V2Clock
+        self, path: Where, machine: Clock, v2: V2Clock
     ) -> None:
         async with open_journal(path, window=WINDOW, clock=v2) as journal:
             first = await begun(journal)
@@ -264,6 +297,7 @@ class TestClocks:
         assert (first.intended_at, first.by_v2) == (NOON, False)
         assert again == replace(first, outcome=Outcome.UNKNOWN, intended_at=NOON_BY_V2, by_v2=True)
 
+    @in_a_file
     async def test_one_that_was_never_recorded_gives_its_time_to_no_other(
         self, path: Path, v2: V2Clock
     ) -> None:
@@ -284,7 +318,7 @@ class TestClocks:
     @pytest.mark.parametrize("slow", [timedelta(minutes=20), timedelta(days=4000)])
     async def test_one_of_an_earlier_life_that_v2_told_no_time_may_be_repeated(
         self,
-        path: Path,
+        path: Where,
         machine: Clock,
         v2: V2Clock,
         outcome: Outcome | None,
@@ -304,7 +338,7 @@ class TestClocks:
 
             assert (await begun(journal)).id == first.id
 
-    async def test_that_window_ends_too(self, path: Path, v2: V2Clock) -> None:
+    async def test_that_window_ends_too(self, path: Where, v2: V2Clock) -> None:
         async with open_journal(path, window=10 * SECOND, clock=v2) as journal:
             first = await begun(journal)
             await journal.settle(first.id, Outcome.ABSENT)
@@ -316,7 +350,7 @@ class TestClocks:
             assert (await begun(journal)).id != first.id
 
     async def test_in_one_life_a_window_needs_no_clock(
-        self, path: Path, machine: Clock, v2: V2Clock
+        self, path: Where, machine: Clock, v2: V2Clock
     ) -> None:
         async with open_journal(path, window=10 * SECOND, clock=v2) as journal:
             first = await begun(journal)
@@ -330,7 +364,7 @@ class TestClocks:
             assert (await begun(journal)).id != first.id
 
     async def test_what_an_earlier_life_made_by_no_known_clock_is_still_its_own(
-        self, path: Path, machine: Clock, v2: V2Clock
+        self, path: Where, machine: Clock, v2: V2Clock
     ) -> None:
         machine.advance(timedelta(minutes=-20))
         async with open_journal(path, window=WINDOW, clock=v2) as journal:
@@ -345,7 +379,7 @@ class TestClocks:
 
     @pytest.mark.parametrize("leap", [10 * WINDOW, -10 * WINDOW])
     async def test_a_leap_of_the_machines_moves_no_window(
-        self, path: Path, machine: Clock, v2: V2Clock, leap: timedelta
+        self, path: Where, machine: Clock, v2: V2Clock, leap: timedelta
     ) -> None:
         v2.heard("Sun, 01 Mar 2026 12:00:00 GMT")
         async with open_journal(path, window=WINDOW, clock=v2) as journal:
@@ -364,7 +398,7 @@ class TestClocks:
             assert (await begun(journal)).id != first.id
 
     async def test_a_leap_ahead_deletes_nothing(
-        self, path: Path, machine: Clock, v2: V2Clock
+        self, path: Where, machine: Clock, v2: V2Clock
     ) -> None:
         """What was absent, or done and not told, is needed when its client comes again."""
         async with open_journal(path, window=WINDOW, clock=v2) as journal:
@@ -374,10 +408,10 @@ class TestClocks:
         async with open_journal(path, window=WINDOW, clock=v2) as journal:
             await begun(journal, "another")
 
-        assert outcomes(path) == ["absent", "open"]
+            assert outcomes(path) == ["absent", "open"]
 
     async def test_what_is_old_is_deleted_once_v2_has_told_the_time(
-        self, path: Path, machine: Clock, v2: V2Clock
+        self, path: Where, machine: Clock, v2: V2Clock
     ) -> None:
         v2.heard("Sun, 01 Mar 2026 12:00:00 GMT")
         async with open_journal(path, window=WINDOW, clock=v2) as journal:
@@ -394,8 +428,8 @@ class TestClocks:
             assert outcomes(path) == ["open", "open"]
 
 
-class TestSettle:
-    async def test_what_was_made_is_on_record(self, path: Path, clock: Clock) -> None:
+class TestSettle(InBothStores):
+    async def test_what_was_made_is_on_record(self, path: Where, clock: Clock) -> None:
         async with opened(path, clock) as journal:
             intent = await begun(journal)
             assert await journal.settle(intent.id, Outcome.DONE, 409)
@@ -403,7 +437,7 @@ class TestSettle:
             assert [(row["outcome"], row["made_id"]) for row in rows(path)] == [("done", 409)]
 
     async def test_two_equal_writes_cannot_have_found_the_same_message(
-        self, path: Path, clock: Clock
+        self, path: Where, clock: Clock
     ) -> None:
         async with opened(path, clock) as journal:
             first, second = await begun(journal), await begun(journal)
@@ -419,13 +453,13 @@ class TestSettle:
             assert outcomes(path) == ["done", "open"]
             assert await journal.settle(second.id, Outcome.DONE, 410, found=True)
 
-    async def test_what_was_found_may_be_found_again(self, path: Path, clock: Clock) -> None:
+    async def test_what_was_found_may_be_found_again(self, path: Where, clock: Clock) -> None:
         async with opened(path, clock) as journal:
             intent = await begun(journal)
             for _ in range(2):
                 assert await journal.settle(intent.id, Outcome.DONE, 409, found=True)
 
-    async def test_what_v2_says_itself_is_always_recorded(self, path: Path, clock: Clock) -> None:
+    async def test_what_v2_says_itself_is_always_recorded(self, path: Where, clock: Clock) -> None:
         async with opened(path, clock) as journal:
             first, second = await begun(journal), await begun(journal)
             await journal.settle(first.id, Outcome.DONE, 409, found=True)
@@ -440,7 +474,7 @@ class TestSettle:
         ids=["within-the-margin", "beyond-it"],
     )
     async def test_an_id_that_was_used_long_before_is_another_thing(
-        self, path: Path, clock: Clock, later: timedelta, free: bool
+        self, path: Where, clock: Clock, later: timedelta, free: bool
     ) -> None:
         async with opened(path, clock) as journal:
             first = await begun(journal)
@@ -451,21 +485,21 @@ class TestSettle:
 
             assert await journal.settle(second.id, Outcome.DONE, 409, found=True) is free
 
-    async def test_another_accounts_ids_are_its_own(self, path: Path, clock: Clock) -> None:
+    async def test_another_accounts_ids_are_its_own(self, path: Where, clock: Clock) -> None:
         async with opened(path, clock) as journal:
             first, second = await begun(journal), await begun(journal, account_id=7)
             await journal.settle(first.id, Outcome.DONE, 409)
 
             assert await journal.settle(second.id, Outcome.DONE, 409, found=True)
 
-    async def test_an_intent_that_is_not_there_is_told(self, path: Path, clock: Clock) -> None:
+    async def test_an_intent_that_is_not_there_is_told(self, path: Where, clock: Clock) -> None:
         async with opened(path, clock) as journal:
             with pytest.raises(JournalError, match="it has no intent 7"):
                 await journal.settle(7, Outcome.ABSENT)
 
             assert journal.problem() is None
 
-    async def test_what_settles_nothing_is_refused(self, path: Path, clock: Clock) -> None:
+    async def test_what_settles_nothing_is_refused(self, path: Where, clock: Clock) -> None:
         async with opened(path, clock) as journal:
             intent = await begun(journal)
             with pytest.raises(ValueError, match="not settled"):
@@ -473,7 +507,7 @@ class TestSettle:
             with pytest.raises(ValueError, match="not settled"):
                 await journal.settle(intent.id, Outcome.DONE, found=True)
 
-    async def test_the_unsettled_are_listed_oldest_first(self, path: Path, clock: Clock) -> None:
+    async def test_the_unsettled_are_listed_oldest_first(self, path: Where, clock: Clock) -> None:
         async with opened(path, clock) as journal:
             made = [await begun(journal, str(each)) for each in range(4)]
             await journal.settle(made[1].id, Outcome.UNKNOWN)
@@ -658,21 +692,21 @@ class TestOpening:
             assert "in use" in refusal(path)
 
 
-class TestRetention:
+class TestRetention(InBothStores):
     KEPT = timedelta(days=7)
 
-    async def prepare(self, path: Path, clock: Clock, window: timedelta = WINDOW) -> None:
+    async def prepare(self, path: Where, clock: Clock, window: timedelta = WINDOW) -> None:
         async with opened(path, clock, window) as journal:
             for position, outcome in enumerate([Outcome.DONE, Outcome.ABSENT, Outcome.UNKNOWN], 1):
                 intent = await begun(journal, outcome, invoice_id=position)
                 await journal.settle(intent.id, outcome)
 
-    async def left(self, path: Path, clock: Clock, window: timedelta = WINDOW) -> list[str]:
+    async def left(self, path: Where, clock: Clock, window: timedelta = WINDOW) -> list[str]:
         async with opened(path, clock, window):
             return outcomes(path)
 
     async def test_what_is_settled_goes_after_a_week_and_the_unknown_never(
-        self, path: Path, clock: Clock
+        self, path: Where, clock: Clock
     ) -> None:
         await self.prepare(path, clock)
         clock.advance(self.KEPT)
@@ -684,7 +718,7 @@ class TestRetention:
         clock.advance(1000 * self.KEPT)
         assert await self.left(path, clock) == ["unknown"]
 
-    async def test_a_long_window_keeps_it_for_two(self, path: Path, clock: Clock) -> None:
+    async def test_a_long_window_keeps_it_for_two(self, path: Where, clock: Clock) -> None:
         window = timedelta(days=30)
         await self.prepare(path, clock, window)
         clock.advance(2 * window)
@@ -694,7 +728,7 @@ class TestRetention:
 
         assert await self.left(path, clock, window) == ["unknown"]
 
-    async def test_what_was_not_done_goes_at_once(self, path: Path, clock: Clock) -> None:
+    async def test_what_was_not_done_goes_at_once(self, path: Where, clock: Clock) -> None:
         """Whoever is refused by v2 can have as much of it written down as they like."""
         async with opened(path, clock) as journal:
             await journal.settle((await begun(journal)).id, Outcome.NOT_DONE)
@@ -702,7 +736,7 @@ class TestRetention:
         assert await self.left(path, clock) == []
 
     async def test_it_goes_while_the_bridge_runs_too(
-        self, path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+        self, path: Where, clock: Clock, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(journal_module, "PRUNE_EVERY", 3)
         await self.prepare(path, clock)
@@ -711,9 +745,9 @@ class TestRetention:
             for each in range(3):
                 await begun(journal, str(each))
 
-        assert outcomes(path) == ["unknown", "open", "open", "open"]
+            assert outcomes(path) == ["unknown", "open", "open", "open"]
 
-    async def test_ids_of_the_deleted_do_not_come_back(self, path: Path, clock: Clock) -> None:
+    async def test_ids_of_the_deleted_do_not_come_back(self, path: Where, clock: Clock) -> None:
         async with opened(path, clock) as journal:
             old = await begun(journal)
             await journal.settle(old.id, Outcome.NOT_DONE)
@@ -723,6 +757,7 @@ class TestRetention:
 
             assert (await begun(journal)).id > old.id
 
+    @in_a_file
     async def test_what_a_look_could_still_mistake_stays(self, path: Path, clock: Clock) -> None:
         """An old unknown must not be given the message of an equal write that was done since."""
         async with opened(path, clock) as journal:
@@ -903,7 +938,7 @@ class TestClosing:
             pass
 
 
-class TestCancelledCallers:
+class TestCancelledCallers(InBothStores):
     async def cancelled(self, journal: Journal, turns: int) -> bool:
         """Cancel a begin after so many turns of the loop; tell whether it was in time."""
         call = asyncio.create_task(begun(journal))
@@ -913,19 +948,19 @@ class TestCancelledCallers:
         (result,) = await asyncio.gather(call, return_exceptions=True)
         return isinstance(result, asyncio.CancelledError)
 
-    async def test_the_journal_goes_on(self, path: Path, clock: Clock) -> None:
+    async def test_the_journal_goes_on(self, path: Where, clock: Clock) -> None:
         async with opened(path, clock) as journal:
             for turns in range(10):
                 await self.cancelled(journal, turns)
                 await begun(journal, str(turns))
 
-    async def test_an_intent_that_nobody_has_is_not_open(self, path: Path, clock: Clock) -> None:
+    async def test_an_intent_that_nobody_has_is_not_open(self, path: Where, clock: Clock) -> None:
         async with opened(path, clock) as journal:
             assert await self.cancelled(journal, 1)
             assert await journal.unsettled() == ()
             assert outcomes(path) == ["not-done"]
 
-    async def test_one_that_had_been_taken_up_is_as_it_was(self, path: Path, clock: Clock) -> None:
+    async def test_one_that_had_been_taken_up_is_as_it_was(self, path: Where, clock: Clock) -> None:
         async with opened(path, clock) as journal:
             intent = await begun(journal)
             await journal.settle(intent.id, Outcome.ABSENT)
@@ -934,7 +969,7 @@ class TestCancelledCallers:
 
             assert (await begun(journal)) == replace(intent, outcome=Outcome.ABSENT)
 
-    async def test_a_settling_is_recorded_nevertheless(self, path: Path, clock: Clock) -> None:
+    async def test_a_settling_is_recorded_nevertheless(self, path: Where, clock: Clock) -> None:
         async with opened(path, clock) as journal:
             intent = await begun(journal)
             call = asyncio.create_task(journal.settle(intent.id, Outcome.DONE, 409))
@@ -944,6 +979,7 @@ class TestCancelledCallers:
 
         assert outcomes(path) == ["done"]
 
+    @in_a_file
     async def test_what_was_never_recorded_is_not_withdrawn_from_another(
         self, path: Path, clock: Clock
     ) -> None:

@@ -18,11 +18,15 @@ from psycopg.rows import dict_row
 from bridge.record.journal import Journal, JournalError, keeping, open_journal, postgresql
 from bridge.record.journal.inspection import inspecting
 from bridge.record.journal.rules import TakenUp, Turn, UnderWay
+from bridge.record.log.database import ADVISORY_LOCK
 from bridge.v2.writes import Intent, Outcome
 from tests.record.support import NOON, WINDOW, Clock, Told, a_write
-from tests.support.postgres import Server, running_server
+from tests.support.postgres import Server, running_pooler, running_server
 
 PATIENCE = 60.0
+
+COUNT = "SELECT count(*) AS number FROM intents WHERE outcome IN ('open', 'unknown')"
+"""What each transaction ends with before it is committed."""
 
 
 @pytest.fixture(scope="module")
@@ -173,6 +177,15 @@ class TestEqualWrites:
 
         assert await first.settle(intent.id, Outcome.UNKNOWN)
         assert (await begun(second)).id == intent.id
+
+    async def test_but_not_if_that_has_forgotten_it(self, bridges: Bridges) -> None:
+        first, second = await bridges.one(), await bridges.one()
+        intent = await begun(first, turn=Turn(seconds=-postgresql.FORGOTTEN - 1))
+        await first.check()
+
+        again = await begun(second)
+
+        assert (again.id, again.outcome) == (intent.id, Outcome.UNKNOWN)
 
     @pytest.mark.parametrize("outcome", [Outcome.UNKNOWN, Outcome.ABSENT])
     async def test_a_repetition_is_recognised_whichever_bridge_gets_it(
@@ -385,13 +398,28 @@ class TestCutConnections:
         assert await journal.settle(intent.id, Outcome.DONE, 409)
         assert [row["outcome"] for row in rows(database)] == ["done"]
 
+    async def test_a_life_that_a_server_gives_twice_is_one_bridges(
+        self, bridges: Bridges, database: str
+    ) -> None:
+        """As one does that was put back to an earlier state, or took over without the latest."""
+        first, second = await bridges.one(), await bridges.one()
+        do(database, "DELETE FROM lives; ALTER TABLE lives ALTER id RESTART")
+        cut(database)
+        await works(second)
+        await works(first)
+
+        assert await first.take_turn(Turn([1]), at_once())
+        assert not await second.take_turn(Turn([1]), at_once())
+
     async def test_one_that_nobody_was_using_is_made_anew_unnoticed(
         self, bridges: Bridges, database: str
     ) -> None:
         journal = await bridges.one()
         cut(database)
-
         assert (await begun(journal)).outcome is Outcome.OPEN
+
+        cut(database)
+        assert await journal.take_turn(Turn([1]), at_once())
 
     async def test_an_outcome_may_be_recorded_twice_if_the_answer_was_lost(
         self, bridges: Bridges, database: str, monkeypatch: pytest.MonkeyPatch
@@ -422,6 +450,31 @@ class TestCutConnections:
 
         kept = [row["outcome"] for row in rows(database)]
         assert kept == (["absent"] if taken_up else ["not-done"])
+
+    async def test_so_it_is_however_long_the_server_was_away(
+        self, bridges: Bridges, database: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        journal = await bridges.one()
+        losing(monkeypatch, "COMMIT")
+        with pytest.raises(JournalError):
+            await begun(journal, turn=Turn(seconds=-postgresql.FORGOTTEN - 1))
+        await works(journal)
+
+        assert [row["outcome"] for row in rows(database)] == ["not-done"]
+
+    async def test_it_is_undone_though_the_commit_that_undoes_it_is_lost_as_well(
+        self, bridges: Bridges, database: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Else it would be in the way of equal writes elsewhere for as long as this bridge lives."""
+        journal = await bridges.one()
+        losing(monkeypatch, "COMMIT")
+        with pytest.raises(JournalError):
+            await begun(journal)
+        losing(monkeypatch, COUNT)
+        assert await journal.check() is not None
+        await works(journal)
+
+        assert [row["outcome"] for row in rows(database)] == ["not-done"]
 
     async def test_what_another_has_begun_since_is_not_undone(
         self, bridges: Bridges, database: str, monkeypatch: pytest.MonkeyPatch
@@ -535,6 +588,30 @@ class TestServer:
         assert [(row["outcome"], row["made_id"]) for row in rows(database)] == [("done", 409)]
         assert not await other.take_turn(Turn([1]), at_once())
 
+    async def test_one_that_is_to_be_read_only_is_not_written_to(
+        self, bridges: Bridges, server: Server, database: str
+    ) -> None:
+        """It may be about to be moved: what is written then, nobody would know of."""
+        journal = await bridges.one()
+        name = database.rsplit("/", 1)[1]
+        do(database, f"ALTER DATABASE {name} SET default_transaction_read_only = on")
+        cut(database)
+
+        with pytest.raises(JournalError, match="read-only"):
+            await begun(journal)
+        do(server.url(), f"ALTER DATABASE {name} RESET default_transaction_read_only")
+        await works(journal)
+
+    async def test_a_log_that_is_upgraded_is_in_no_writes_way(
+        self, bridges: Bridges, database: str
+    ) -> None:
+        journal = await bridges.one()
+        with psycopg.connect(database) as other:
+            other.execute("SELECT pg_advisory_xact_lock(%s)", [ADVISORY_LOCK])
+            cut_one(database, but=other.info.backend_pid)
+
+            assert (await begun(journal)).outcome is Outcome.OPEN
+
     async def test_a_newer_bridges_is_refused(self, bridges: Bridges, database: str) -> None:
         await bridges.one()
         do(database, "UPDATE journal_version SET version = 99")
@@ -635,3 +712,39 @@ class TestPruning:
 async def begun_elsewhere(journal: Journal) -> Intent:
     write = a_write("gone", invoice_id=7)
     return await journal.begin(write, account_id=1000, request_id="r-2")
+
+
+class TestPooler:
+    @pytest.mark.parametrize("number", [1, 2])
+    async def test_in_transaction_mode_it_is_refused(
+        self, database: str, number: int, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        if number == 2:  # a second bridge sees what the first has not seen
+            monkeypatch.setattr(postgresql, "_has_pooler", lambda *_: False)
+        with running_pooler(database, "transaction") as pooled:
+            async with AsyncExitStack() as stack:
+                for _ in range(number - 1):
+                    await stack.enter_async_context(open_journal(pooled, window=WINDOW))
+
+                with pytest.raises(JournalError, match="use its session mode"):
+                    await stack.enter_async_context(open_journal(pooled, window=WINDOW))
+
+    async def test_in_session_mode_it_is_used(self, database: str) -> None:
+        with running_pooler(database, "session") as pooled:
+            async with (
+                open_journal(pooled, window=WINDOW) as first,
+                open_journal(pooled, window=WINDOW) as second,
+            ):
+                assert await first.take_turn(Turn([1]), at_once())
+                assert not await second.take_turn(Turn([1]), at_once())
+                await begun(first, turn=Turn([1], seconds=20))
+
+    async def test_a_session_that_has_become_anothers_holds_no_turn(
+        self, bridges: Bridges, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A pooler may put somebody between at any time."""
+        journal = await bridges.one()
+        monkeypatch.setattr(postgresql, "_BEGIN", b"BEGIN; SELECT 1 AS backend")
+
+        with pytest.raises(JournalError, match="use its session mode"):
+            await begun(journal)

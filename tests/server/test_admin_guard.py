@@ -21,6 +21,7 @@ from bridge.server.admin.pages import static_routes
 from bridge.server.admin.requests import FORM_LIMITS, AdminRequest, Route
 from bridge.server.admin.side import CONNECTIONS, LIFETIME, REQUESTS, AdminSide, listening_admin
 from bridge.server.tls import server_context
+from tests.support.certificates import put_in_place
 from tests.support.clocks import HandClock, Leaps, until
 from tests.support.running import LOOPBACK
 
@@ -40,11 +41,7 @@ class Tls(NamedTuple):
 @pytest.fixture(scope="module")
 def tls(tmp_path_factory: pytest.TempPathFactory) -> Tls:
     folder, authority = tmp_path_factory.mktemp("tls"), trustme.CA()
-    issued = authority.issue_cert("localhost", LOOPBACK)
-    certificate, key = folder / "server.pem", folder / "server.key"
-    issued.cert_chain_pems[0].write_to_path(certificate)
-    key.touch(0o600)
-    issued.private_key_pem.write_to_path(key)
+    certificate, key = put_in_place(authority.issue_cert("localhost", LOOPBACK), folder)
     client = ssl.create_default_context()
     authority.configure_trust(client)
     return Tls(server_context(certificate, key), client)

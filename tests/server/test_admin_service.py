@@ -15,6 +15,7 @@ import trustme
 
 from bridge.server.admin.token import SHORTEST, TokenKeeper, UnusableToken
 from bridge.server.service import Service
+from tests.support.certificates import put_in_place
 from tests.support.logged import Logged, logging
 from tests.support.running import LOOPBACK, running_service
 
@@ -128,11 +129,7 @@ class TestOffTheLoopback:
         self, sandbox: str, file: Path, tmp_path: Path
     ) -> None:
         authority = trustme.CA()
-        issued = authority.issue_cert(LOOPBACK)
-        certificate, key = tmp_path / "server.pem", tmp_path / "server.key"
-        issued.cert_chain_pems[0].write_to_path(certificate)
-        key.touch(0o600)
-        issued.private_key_pem.write_to_path(key)
+        certificate, key = put_in_place(authority.issue_cert(LOOPBACK), tmp_path)
         trusting = ssl.create_default_context()
         authority.configure_trust(trusting)
         async with served(

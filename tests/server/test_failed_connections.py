@@ -24,6 +24,7 @@ from bridge.server.failed_connections import (
     FailedConnections,
 )
 from bridge.server.tls import _HANDSHAKES, server_context
+from tests.support.certificates import put_in_place
 from tests.support.clocks import Leaps, until
 from tests.support.fronts import running_front
 from tests.support.logged import logging
@@ -43,13 +44,8 @@ LOOPS = {None: "asyncio", new_event_loop_factory(): "uvloop"}
 @pytest.fixture(scope="module")
 def tls(tmp_path_factory: pytest.TempPathFactory) -> ssl.SSLContext:
     """The server's side, with a certificate of a private CA and an elliptic key."""
-    folder = tmp_path_factory.mktemp("tls")
     issued = trustme.CA().issue_cert("localhost")
-    certificate, key = folder / "server.pem", folder / "server.key"
-    issued.cert_chain_pems[0].write_to_path(certificate)
-    key.touch(0o600)
-    issued.private_key_pem.write_to_path(key)
-    return server_context(certificate, key)
+    return server_context(*put_in_place(issued, tmp_path_factory.mktemp("tls")))
 
 
 def _tls_1_0() -> ssl.SSLContext:

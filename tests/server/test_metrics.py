@@ -30,6 +30,7 @@ from bridge.record.log.events import (
 from bridge.resources import RESOURCES
 from bridge.server.metrics import COUNTED_AT_ONCE, PREFIX, CallCounts, Metrics
 from bridge.v1.dialects import Dialect
+from tests.support.certificates import put_in_place
 from tests.support.running import LOOPBACK, running_service
 from tests.support.upstream import Reply, ScriptedUpstream, page
 from tests.support.writing import SEND, hello
@@ -285,11 +286,7 @@ class TestABridge:
     async def test_tells_what_the_page_on_metrics_lists_and_nothing_else(
         self, upstream: ScriptedUpstream, tmp_path: Path
     ) -> None:
-        certificate, key = tmp_path / "server.pem", tmp_path / "server.key"
-        issued = trustme.CA().issue_cert(LOOPBACK)
-        issued.cert_chain_pems[0].write_to_path(certificate)
-        key.touch(0o600)
-        issued.private_key_pem.write_to_path(key)
+        certificate, key = put_in_place(trustme.CA().issue_cert(LOOPBACK), tmp_path)
         async with running_service(
             upstream.base_url, account_id=1000, tls_certificate=certificate, tls_key=key
         ) as (service, _):

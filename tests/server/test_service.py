@@ -1,6 +1,7 @@
 """What a running bridge tells its operator: at the start, in readiness and at a reload."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -8,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import psycopg
 import pytest
 import trustme
 
@@ -15,6 +17,7 @@ from bridge.identity.callers import Way
 from bridge.secret import Secret
 from bridge.server.service import READ_ONCE, Service
 from tests.support.books import enter, write_token
+from tests.support.certificates import put_in_place
 from tests.support.gateways import free_port
 from tests.support.held_upstream import running_held_upstream
 from tests.support.legacy import Answer, LegacyClient
@@ -30,11 +33,7 @@ PAGE = {"invoice_messages": [], "links": {"next": None}}
 def issue(folder: Path, days: int) -> tuple[Path, Path]:
     """Put a certificate that ends in so many days, and its key, into a folder."""
     issued = trustme.CA().issue_cert("localhost", not_after=NOW + timedelta(days=days, hours=1))
-    certificate, key = folder / "tls.crt", folder / "tls.key"
-    key.touch(0o600)
-    certificate.write_bytes(issued.cert_chain_pems[0].bytes())
-    key.write_bytes(issued.private_key_pem.bytes())
-    return certificate, key
+    return put_in_place(issued, folder)
 
 
 @pytest.fixture
@@ -57,6 +56,40 @@ async def serving(upstream: str, folder: Path, days: int = 90) -> AsyncIterator[
     settings |= {"tls_certificate": certificate, "tls_key": key}
     async with running_service(upstream, **settings) as (service, _):
         yield service
+
+
+class Shared:
+    """A database that bridges share, and one that has it."""
+
+    def __init__(self, url: str, folder: Path) -> None:
+        self._url, self._key = url, folder / "database.key"
+
+    @asynccontextmanager
+    async def running(self, upstream: str) -> AsyncIterator[Service]:
+        settings = {"database": self._url, "database_key": self._key, "account_id": 1000}
+        async with running_service(upstream, **settings) as (service, _):
+            yield service
+
+    def connection(self) -> psycopg.Connection:
+        return psycopg.connect(self._url, autocommit=True)
+
+    def drop(self) -> None:
+        """Take it away from whoever has it."""
+        server, _, name = self._url.rpartition("/")
+        with psycopg.connect(f"{server}/postgres", autocommit=True) as connection:
+            connection.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
+
+
+@pytest.fixture
+def shared(postgres: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Shared:
+    monkeypatch.setattr("bridge.record.journal.keeping.TICK", 0.05)
+    return Shared(postgres, tmp_path)
+
+
+async def asked(service: Service, path: str) -> str:
+    url = f"http://{LOOPBACK}:{service.admin_port}{path}"
+    async with aiohttp.ClientSession() as session, session.get(url) as response:
+        return await response.text()
 
 
 async def readiness(service: Service) -> tuple[int, dict[str, Any]]:
@@ -125,6 +158,33 @@ class TestJournal:
 
         assert status == 503
         assert "removed or replaced" in told["checks"]["journal"]
+
+    @pytest.mark.parametrize("name", ["journal", "database"])
+    async def test_what_all_bridges_lack_is_a_warning_that_a_scrape_shows_too(
+        self, sandbox: str, shared: Shared, name: str
+    ) -> None:
+        """To send calls elsewhere would help nobody, and end the reads. Nobody has called."""
+        async with shared.running(sandbox) as service:
+            shared.drop()
+            while name not in (answer := await readiness(service))[1]["warnings"]:
+                pass
+            scraped = await asked(service, "/metrics")
+
+        assert answer[0] == 200
+        assert "journal" not in answer[1]["checks"]
+        gauge = {"journal": "journal_failing", "database": "log_failing"}[name]
+        assert f"\nharvest_bridge_{gauge} 1" in scraped
+
+    async def test_the_dashboard_tells_it_once(self, sandbox: str, shared: Shared) -> None:
+        async with shared.running(sandbox) as service:
+            with shared.connection() as connection:
+                connection.execute("ALTER TABLE intents RENAME TO others")
+            while "journal" not in (await readiness(service))[1]["warnings"]:
+                pass
+            facts = json.loads(await asked(service, "/overview.json"))["attention"]["facts"]
+
+        assert [*facts["checks"]] == ["journal"]
+        assert facts["warnings"] == {}
 
     async def test_whom_v2_has_accepted_is_no_stranger_after_a_restart(
         self, tmp_path: Path

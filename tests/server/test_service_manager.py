@@ -15,11 +15,14 @@ from uuid import uuid4
 
 import aiohttp
 import pytest
+import structlog
 import trustme
 
+from bridge.server import service_manager
 from bridge.server.service_manager import Handed, ServiceManager, take_sockets
 from bridge.server.serving import CannotListen, accepting
 from bridge.settings import PREFIX
+from tests.support.certificates import put_in_place
 from tests.support.legacy import LegacyClient
 from tests.support.running import LOOPBACK
 
@@ -127,19 +130,16 @@ class TestASocketThatIsHandedOver:
                 assert (await reader.readline()).startswith(b"HTTP/1.1 401 ")
             writer.close()
 
-    @pytest.mark.parametrize(("address", "status"), [(LOOPBACK, 200), ("0.0.0.0", 403)])
-    async def test_says_who_may_see_the_admin_side(
-        self, serve: tuple[str, ...], address: str, status: int
-    ) -> None:
-        """Not what `admin_host` would be."""
-        with listener(address) as handed:
+    async def test_says_who_may_see_the_admin_side(self, serve: tuple[str, ...]) -> None:
+        """Not `admin_host`, which is the loopback."""
+        with listener("0.0.0.0") as handed:
             command = activating([handed], *serve)
             async with started(*command, LISTEN_FDNAMES="admin") as process:
                 port = await listening(process, "admin")
                 async with aiohttp.ClientSession() as client:
                     answer = await client.get(f"http://{LOOPBACK}:{port}/metrics")
 
-            assert (port, answer.status) == (handed.getsockname()[1], status)
+            assert (port, answer.status) == (handed.getsockname()[1], 403)
 
     async def test_may_be_one_of_several_of_a_side(self, serve: tuple[str, ...]) -> None:
         with listener() as one, listener() as other, listener() as admin:
@@ -151,25 +151,14 @@ class TestASocketThatIsHandedOver:
                         answer = await client.get("/invoice/1/messages", authorization=None)
                         assert answer.status == 401
 
-    @pytest.mark.parametrize(
-        ("make", "name", "told"),
-        [
-            (listener, "", "harvest-bridge: a socket was handed over that has no name: name each legacy or admin"),
-            (listener, "harvest-bridge.socket", "harvest-bridge: a socket was handed over that has the name 'harvest-bridge.socket': name each"),
-            (socket.socket, "legacy", "harvest-bridge: legacy: the socket that was handed over does not listen for TCP connections"),
-            (lambda: socket.socket(socket.AF_UNIX), "legacy", "harvest-bridge: legacy: the socket that was handed over does not listen for TCP connections"),
-        ],
-    )  # fmt: skip
-    async def test_that_is_wrong_is_told_in_one_line(
-        self, serve: tuple[str, ...], make: Callable[[], socket.socket], name: str, told: str
-    ) -> None:
-        with make() as handed:
+    async def test_that_is_wrong_is_told_in_one_line(self, serve: tuple[str, ...]) -> None:
+        with listener() as handed:
             command = activating([handed], *serve)
-            async with started(*command, LISTEN_FDNAMES=name) as process:
+            async with started(*command, LISTEN_FDNAMES="harvest-bridge.socket") as process:
                 _, said = await process.communicate()
 
         assert process.returncode == 2
-        assert said.decode().startswith(told)
+        assert said.startswith(b"harvest-bridge: a socket was handed over that has the name ")
         assert said.count(b"\n") == 1
 
     @pytest.mark.skipif(
@@ -203,6 +192,31 @@ class TestTakingSockets:
     def test_a_count_that_is_none_is_refused(self) -> None:
         with pytest.raises(CannotListen, match="LISTEN_FDS: must be a number"):
             take_sockets({"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "two"})
+
+    @pytest.mark.parametrize(
+        ("make", "name", "told"),
+        [
+            (listener, "", "that has no name: name each legacy or admin"),
+            (listener, "x.socket", "that has the name 'x.socket': name each legacy or admin"),
+            (socket.socket, "legacy", "does not listen for TCP connections"),
+            (lambda: socket.socket(socket.AF_UNIX), "admin", "does not listen for TCP connections"),
+        ],
+        ids=["no-name", "another-name", "not-listening", "no-tcp"],
+    )
+    def test_one_that_calls_cannot_come_by_is_refused(
+        self,
+        monkeypatch: pytest.MonkeyPatch,
+        make: Callable[[], socket.socket],
+        name: str,
+        told: str,
+    ) -> None:
+        with make() as handed:
+            monkeypatch.setattr(service_manager, "_FIRST", number := os.dup(handed.fileno()))
+            environ = {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "1", "LISTEN_FDNAMES": name}
+            with pytest.raises(CannotListen, match=f"socket .*was handed over.*{told}"):
+                take_sockets(environ)
+        with suppress(OSError):  # it is closed, unless its name alone was wrong
+            os.close(number)
 
     async def test_connections_are_accepted_by_hand_on_them_too(self) -> None:
         """As it is done where a handshake of TLS comes first."""
@@ -268,8 +282,11 @@ class TestAServiceManager:
 
             assert told.recv(4096) == b"READY=1"
 
-    def test_that_is_gone_fails_nothing(self, tmp_path: Path) -> None:
-        ServiceManager({"NOTIFY_SOCKET": f"{tmp_path}/gone"}).ready()
+    def test_that_is_gone_is_a_warning_and_no_more(self, tmp_path: Path) -> None:
+        with structlog.testing.capture_logs() as logs:
+            ServiceManager({"NOTIFY_SOCKET": f"{tmp_path}/gone"}).ready()
+
+        assert [line["event"] for line in logs] == ["service_manager_not_told"]
 
 
 class TestARestart:
@@ -279,13 +296,12 @@ class TestARestart:
     async def test_costs_no_call(
         self, serve: tuple[str, ...], tmp_path: Path, is_tls: bool
     ) -> None:
-        context, settings = None, ()
+        context = None
+        settings: tuple[str, ...] = ()
         if is_tls:
             authority = trustme.CA()
-            issued = authority.issue_cert("localhost")
-            issued.private_key_and_cert_chain_pem.write_to_path(tmp_path / "pair.pem")
-            (tmp_path / "pair.pem").chmod(0o600)
-            settings = tuple(f"--tls-{part}={tmp_path}/pair.pem" for part in ("certificate", "key"))
+            certificate, key = put_in_place(authority.issue_cert("localhost"), tmp_path)
+            settings = (f"--tls-certificate={certificate}", f"--tls-key={key}")
             context = ssl.create_default_context()
             authority.configure_trust(context)
         answers: list[bytes] = []
@@ -304,7 +320,9 @@ class TestARestart:
 
         async def answered(more: int) -> None:
             wanted = len(answers) + more
-            while len(answers) < wanted and not any(each.done() for each in calling):  # noqa: ASYNC110 - what tells is another process
+            while len(answers) < wanted and not any(  # noqa: ASYNC110 - a list has no event
+                each.done() for each in calling
+            ):
                 await asyncio.sleep(0.01)
 
         with socket.create_server((LOOPBACK, 0), backlog=100) as handed:

@@ -11,6 +11,7 @@ import pytest
 import trustme
 
 from bridge.server.service import HEARING, Service
+from tests.support.certificates import put_in_place
 from tests.support.clocks import Leaps, until
 from tests.support.held_upstream import HeldUpstream, running_held_upstream
 from tests.support.legacy import BASIC
@@ -42,12 +43,8 @@ def tls(request: pytest.FixtureRequest, authority: trustme.CA, tmp_path: Path) -
     """The settings of TLS, none for plain HTTP."""
     if request.param == "plain":
         return {}
-    issued = authority.issue_cert("localhost")
-    paths = {"tls_certificate": tmp_path / "server.pem", "tls_key": tmp_path / "server.key"}
-    issued.cert_chain_pems[0].write_to_path(paths["tls_certificate"])
-    paths["tls_key"].touch(0o600)
-    issued.private_key_pem.write_to_path(paths["tls_key"])
-    return paths
+    certificate, key = put_in_place(authority.issue_cert("localhost"), tmp_path)
+    return {"tls_certificate": certificate, "tls_key": key}
 
 
 @dataclass

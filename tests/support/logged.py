@@ -1,9 +1,12 @@
-"""What the process logs, for a test to read."""
+"""What the process logs, for a test to read; and what it may log, by its sources."""
 
+import ast
 import json
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import StringIO
+from pathlib import Path
 from typing import Any
 
 import structlog
@@ -31,3 +34,20 @@ def logging() -> Iterator[Logged]:
         yield stream
     finally:
         structlog.reset_defaults()
+
+
+_LEVELS = {"info": "info", "warning": "warning", "error": "error", "exception": "error"}
+
+
+def events() -> Iterator[tuple[str, str]]:
+    """Yield each event of the sources that is no call and no failed connection, with its level."""
+    yield "log_lines_lost", "warning"  # which is written around all loggers
+    for path in Path(logs.__file__).parents[1].rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            match node:
+                case ast.Call(ast.Attribute(logger, method), [event, *_]) if (
+                    method in _LEVELS and re.search(r"_log$|get_logger\(", ast.unparse(logger))
+                ):
+                    for each in ast.walk(event):
+                        if isinstance(each, ast.Constant):
+                            yield str(each.value), _LEVELS[method]

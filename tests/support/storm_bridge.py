@@ -74,17 +74,21 @@ def _lasting_port() -> int:
 class BridgeProcess:
     """One bridge: life after life, on one port and with one journal."""
 
-    def __init__(self, directory: Path, upstream: str, database: str | None = None) -> None:
+    def __init__(
+        self, directory: Path, upstream: str, *options: str, database: str | None = None
+    ) -> None:
         """With the URL of a `database`, it shares its journal with others; by default, it does not.
 
-        Those have one `directory`, and so one book and key.
+        Those have one `directory`, and so one book and key. Of `options`, the last of a name counts.
         """
         self.journal = directory / "journal.sqlite"
         self.database = database
         self.lines: list[Line] = []
         """All that it has logged."""
         self.port = _lasting_port()
+        self.admin_port = _lasting_port()
         self._upstream = upstream
+        self._options = options
         self._book = directory / "book.toml"
         self._smaller_book = directory / "smaller-book.toml"
         self._process: asyncio.subprocess.Process | None = None
@@ -108,9 +112,10 @@ class BridgeProcess:
             f"--database={self.database or self.journal.with_name('log.sqlite')}",
             f"--database-key={self.journal.with_name('log.key')}",
             f"--port={self.port}",
-            "--admin-port=0",
+            f"--admin-port={self.admin_port}",
             "--call-timeout=3",
             "--throttle-wait=2",
+            *self._options,
             env=_ENVIRONMENT,
             stderr=asyncio.subprocess.PIPE,
             limit=_LONGEST_LINE,
@@ -133,6 +138,11 @@ class BridgeProcess:
             if not told.done():
                 told.set_exception(ConnectionError("the bridge has ended"))
         self._waiting.clear()
+
+    @property
+    def runs(self) -> bool:
+        """Whether there is a process of it."""
+        return self._process is not None and self._process.returncode is None
 
     def told(self, wanted: Callable[[Line], bool]) -> asyncio.Future[Line]:
         """The next line of its log that is wanted; `ConnectionError` if it ends before."""
@@ -209,9 +219,11 @@ class BridgeProcess:
 
 
 @asynccontextmanager
-async def running_bridge_process(directory: Path, upstream: str) -> AsyncIterator[BridgeProcess]:
+async def running_bridge_process(
+    directory: Path, upstream: str, *options: str
+) -> AsyncIterator[BridgeProcess]:
     """Run a bridge to `upstream` which keeps its files in `directory`."""
-    bridge = BridgeProcess(directory, upstream)
+    bridge = BridgeProcess(directory, upstream, *options)
     try:
         await bridge.start()
         yield bridge

@@ -255,7 +255,7 @@ class Client:
         self._cut = self._asked = False
         try:
             if self._line is None:
-                line = await asyncio.open_connection(LOOPBACK, self._bridge.port)
+                line = await self._open()
                 if self._cut:
                     line[1].transport.abort()
                     return None
@@ -273,6 +273,14 @@ class Client:
         if answer.headers.get("Connection") == "close":
             self.close()
         return answer
+
+    async def read(self, invoice: int, request_id: str) -> Answer | None:
+        """Read the list of an invoice; None: there was no answer."""
+        path = f"/invoice/{invoice}/messages"
+        return await self._exchange(_request("GET", path, invoice, request_id))
+
+    async def _open(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        return await asyncio.open_connection(LOOPBACK, self._bridge.port)
 
     async def _pause(self, answer: Answer | None) -> None:
         longest = LONGEST_PAUSE

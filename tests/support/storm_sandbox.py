@@ -260,7 +260,7 @@ class WatchedSandbox:
     @web.middleware
     async def watch(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """See a call from without, before it meets its fault."""
-        if request.path.startswith(ROOT):
+        if request.path.startswith(ROOT) or "/invoices/" not in request.path:
             return await handler(request)
         call = WatchedCall(
             len(self.calls),
@@ -290,6 +290,8 @@ class WatchedSandbox:
     async def serve(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """See a call from within, when it has taken effect."""
         answer = await handler(request)
+        if _WATCHED not in request:
+            return answer
         call = request[_WATCHED]
         if request.method == "POST" and isinstance(answer, web.Response) and answer.status == 201:
             call.made = json.loads(_body(answer))["id"]

@@ -6,10 +6,12 @@ To list what is in it, and to settle that, is the business of `inspection`.
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 
 from sqlalchemy import inspect, text
 
+from bridge.record.journal.moving import OF_USE, times_of_use
 from bridge.record.journal.postgresql import JOURNAL_LOCK
 from bridge.record.journal.sqlite import LOCKED_BYTE, reported, require_readable
 from bridge.record.log.database import lacking_rights, looking_at
@@ -45,6 +47,20 @@ def glance_at_file(path: Path) -> Glance:
                 ).fetchall()
             )
     return Glance(int(in_use), counts.get("unknown", 0) + (0 if in_use else counts.get("open", 0)))
+
+
+def writes_not_moved(path: Path, window: timedelta) -> int:
+    """Return how many writes a file knows of that a bridge with a server has to know, too.
+
+    With any, such a bridge does not start (`moving.require_moved`).
+
+    Raises:
+        JournalError: the file cannot be read, or is no journal that this bridge knows.
+    """
+    with reported(path), closing(read_only(path)) as connection:
+        require_readable(connection, path)
+        (number,) = connection.execute(OF_USE, times_of_use(window)).fetchone()
+    return int(number)
 
 
 _TABLES = ("accepted", "intents", "journal_version", "lives")

@@ -48,7 +48,7 @@ class Inspection:
             self.store.require_same(entry)
             return self.store.settle(
                 entry.intent.id, outcome, made_id, now, found=found, by_operator=True
-            )
+            )()
 
 
 @contextmanager

@@ -14,15 +14,21 @@ from contextlib import AbstractContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
-from itertools import count
+from itertools import count, groupby
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import structlog
 
-from bridge.record.journal.rules import LEAST_RETENTION, NO_TURN, JournalError, Store, Turn
+from bridge.record.journal.rules import (
+    LEAST_RETENTION,
+    NO_TURN,
+    Entry,
+    JournalError,
+    Store,
+    Turn,
+)
 from bridge.record.journal.sqlite import opened_file
-from bridge.record.log.database import shown
 from bridge.v2.clock import V2Clock
 from bridge.v2.writes import Intent, Outcome, Write
 
@@ -50,9 +56,8 @@ AT_ONCE = 1000
 
 _log = structlog.get_logger("bridge.journal")
 
-_T = TypeVar("_T")
 _Change = Callable[[Store], Any]
-_Stage = Literal["before", "within", "after"]
+_Stage = Literal["take", "together", "within", "give", "tell"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,12 +65,15 @@ class _Operation:
     """Something to be done to the store by its thread."""
 
     change: _Change
-    otherwise: _Change | None
+    otherwise: _Change | None = None
     """What has to be done instead, before anything else, should it not be recorded."""
     answer: asyncio.Future[Any] | None = None
     """Who waits for what it returns; None: nobody does, and it may linger."""
     stage: "_Stage" = "within"
-    """When it is done: within the transaction, or before or after it."""
+    """When it is done: turns are taken before the transaction; within it, `change` may return what
+    finishes it `together` with others; turns are given back, and others told, after it."""
+    given: Turn | str | None = None
+    """The turn that is taken or given back, or what others are told."""
 
 
 class Journal:
@@ -79,7 +87,7 @@ class Journal:
         self.is_shared = isinstance(where, str)
         """Whether other bridges may have it, too."""
         self._where = where
-        self._name = shown(where) if isinstance(where, str) else where
+        self._name = _shown(where) if isinstance(where, str) else where
         self._window = window
         self._clock = clock
         self._loop = asyncio.get_running_loop()
@@ -129,8 +137,8 @@ class Journal:
         now, nonce = self._clock.now(), next(self._nonces)
         begun: list[Intent] = []  # for `withdraw`
 
-        def begin(store: Store) -> Intent | None:
-            intent = store.begin(
+        def begin(store: Store) -> Callable[[], Intent | None]:
+            finish = store.begin(
                 write,
                 account_id,
                 request_id,
@@ -140,8 +148,13 @@ class Journal:
                 turn=turn,
                 nonce=nonce,
             )
-            begun.extend([intent] if intent else [])
-            return intent
+
+            def finish_and_note() -> Intent | None:
+                intent = finish()
+                begun.extend([intent] if intent else [])
+                return intent
+
+            return finish_and_note
 
         def withdraw(store: Store) -> None:
             for intent in begun:
@@ -149,16 +162,17 @@ class Journal:
                 store.put_back(intent.id, known, now, nonce)
 
         def forget(store: Store) -> None:
-            if store.may_have_recorded:
+            if store.may_have_recorded:  # and so may this, or not: it may have to be done again
                 withdraw(store)
-            # The id that it would have had becomes another's.
-            begun.clear()
+            else:
+                begun.clear()  # the id that it would have had becomes another's
 
         try:
-            return await self._done(begin, otherwise=forget)
+            intent: Intent | None = await self._done(begin, otherwise=forget, stage="together")
         except asyncio.CancelledError:
             self._queue.put(_Operation(withdraw, withdraw))
             raise
+        return intent
 
     async def settle(
         self, intent_id: int, outcome: Outcome, made_id: int | None = None, *, found: bool = False
@@ -176,14 +190,22 @@ class Journal:
             raise ValueError("an intent is not settled by that")
         now = self._clock.now()
 
-        def settle(store: Store) -> bool:
+        def settle(store: Store) -> Callable[[], bool]:
             return store.settle(intent_id, outcome, made_id, now, found=found)
 
+        def settle_alone(store: Store) -> bool:
+            return settle(store)()
+
         def make_good(store: Store) -> None:
-            if not settle(store):
+            if not settle_alone(store):
                 store.put_back(intent_id, Outcome.UNKNOWN, now)
 
-        return await self._done(settle, otherwise=make_good)
+        said: bool
+        if found:
+            said = await self._done(settle_alone, otherwise=make_good)
+        else:
+            said = await self._done(settle, otherwise=make_good, stage="together")
+        return said
 
     async def delivered(self, intent_id: int) -> None:
         """Note that the client has been told what the intent made. Does not wait for the disk.
@@ -191,8 +213,12 @@ class Journal:
         Of an intent that is not done, nothing is noted. It is applied in its turn, and durable with
         the next commit: at the latest `LINGER` later, or at closing.
         """
-        deliver = partial(Store.deliver, intent_id=intent_id, now=self._clock.now())
-        self._put(_Operation(deliver, deliver))
+        now = self._clock.now()
+
+        def deliver(store: Store) -> Callable[[], None]:
+            return store.deliver(intent_id, now)
+
+        self._put(_Operation(deliver, deliver, stage="together"))
 
     async def take_turn(self, turn: Turn, deadline: float) -> bool:
         """Take `turn` from the other bridges; tell whether it was to be had before `deadline`.
@@ -200,7 +226,7 @@ class Journal:
         That is by the event loop's clock. Give it back with `give_turn_back`, had or not.
         """
         pause = FIRST_PAUSE
-        while not await self._done(lambda store: store.take_turn(turn), stage="before"):
+        while not await self._done(_nothing, stage="take", given=turn):
             if (left := deadline - self._loop.time()) <= 0:
                 return False
             await asyncio.sleep(min(left, random.uniform(pause / 2, pause)))  # noqa: S311
@@ -209,12 +235,12 @@ class Journal:
 
     def give_turn_back(self, turn: Turn) -> None:
         """Let the next bridge have it, when what was asked for until now is done; waits not."""
-        self._queue.put(_Operation(lambda store: store.give_turn_back(turn), None, stage="after"))
+        self._queue.put(_Operation(_nothing, stage="give", given=turn))
 
     def tell_others(self, told: str) -> None:
         """Tell other bridges something that they can do without. Waits for nothing."""
         if self.is_shared:
-            self._queue.put(_Operation(lambda store: store.tell(told), None, stage="after"))
+            self._queue.put(_Operation(_nothing, stage="tell", given=told))
 
     def note_accepted(self, account_id: int, token: bytes) -> None:
         """Note that v2 accepts the token with this digest. Waits for nothing, and may be lost."""
@@ -234,7 +260,8 @@ class Journal:
 
     async def unsettled(self) -> tuple[Intent, ...]:
         """Return the intents that are open or unknown, oldest first."""
-        return await self._done(lambda store: tuple(entry.intent for entry in store.unsettled()))
+        entries: tuple[Entry, ...] = await self._done(Store.unsettled)
+        return tuple(entry.intent for entry in entries)
 
     def problem(self) -> str | None:
         """Return why the last commit failed, on one line; None when it did not.
@@ -251,12 +278,13 @@ class Journal:
 
     async def _done(
         self,
-        change: Callable[[Store], _T],
+        change: _Change,
         otherwise: _Change | None = None,
         stage: _Stage = "within",
-    ) -> _T:
-        answer: asyncio.Future[_T] = self._loop.create_future()
-        self._put(_Operation(change, otherwise, answer, stage))
+        given: Turn | None = None,
+    ) -> Any:  # noqa: ANN401 - what the change says
+        answer: asyncio.Future[Any] = self._loop.create_future()
+        self._put(_Operation(change, otherwise, answer, stage, given))
         return await answer
 
     def _put(self, operation: _Operation) -> None:
@@ -316,26 +344,32 @@ class Journal:
             if not batch:
                 until = time.monotonic() + LINGER
             batch.append(operation)
-            if operation.answer is not None or operation.stage != "within":
+            if operation.answer is not None or operation.stage in {"give", "tell"}:
                 until = 0.0
             patience = max(0.0, until - time.monotonic())
         return batch, False
 
     def _carry_out(self, store: Store, batch: Sequence[_Operation]) -> None:
         """Do all of `batch`: what has to stand in a transaction, in one."""
-        self._do_outside(store, [each for each in batch if each.stage == "before"])
-        within = [each for each in batch if each.stage == "within"]
+        self._do_outside(store.take_turns, [each for each in batch if each.stage == "take"])
+        within = [each for each in batch if each.stage in {"within", "together"}]
         if within or not batch or self._problem:
             self._record(store, within)
-        self._do_outside(store, [each for each in batch if each.stage == "after"])
+        self._do_outside(store.give_turns_back, [each for each in batch if each.stage == "give"])
+        self._do_outside(store.tell, [each for each in batch if each.stage == "tell"])
 
-    def _do_outside(self, store: Store, operations: Sequence[_Operation]) -> None:
-        for each in operations:
-            try:
-                answer = self._attempt(each.change, store)
-            except Exception as error:  # noqa: BLE001 - as below
-                answer = self._fail(error)
-            self._hand([(each.answer, answer)])
+    def _do_outside(
+        self, change: Callable[[Sequence[Any]], object], operations: Sequence[_Operation]
+    ) -> None:
+        """Do something for several at once, of what each has to give."""
+        if not operations:
+            return
+        try:
+            said = change([each.given for each in operations])
+            answers = said if isinstance(said, list) else [said] * len(operations)
+        except Exception as error:  # noqa: BLE001 - as below
+            answers = [self._fail(error)] * len(operations)
+        self._hand([(each.answer, one) for each, one in zip(operations, answers, strict=True)])
 
     def _record(self, store: Store, batch: Sequence[_Operation]) -> None:
         """Do all of `batch` in one transaction.
@@ -347,14 +381,14 @@ class Journal:
         try:
             with store.transaction():
                 store.place(now)
-                store.refresh(now)
                 self._since_pruning += len(batch)
                 if self._since_pruning >= PRUNE_EVERY and now.by_v2:
                     store.prune(now.at - self._retention)
                     self._since_pruning = 0
                 for change in self._overdue:
                     self._attempt(change, store)
-                answers = [self._attempt(operation.change, store) for operation in batch]
+                store.refresh(now)  # last: it takes what nobody has settled by then for forgotten
+                answers = self._do(store, batch)
                 if self._problem:
                     store.probe()
                 unsettled_count = store.count_unsettled()
@@ -373,6 +407,30 @@ class Journal:
             with suppress(sqlite3.Error, JournalError, OSError):  # the next commit has the same
                 store.checkpoint()
                 self._since_checkpoint = 0
+
+    def _do(self, store: Store, batch: Sequence[_Operation]) -> list[Any]:
+        """Do what stands in one transaction; return the answers.
+
+        To a server, what may be done together is sent at once, and waits for its answers once: a
+        round trip takes longer than the statement.
+        """
+        answers: list[Any] = []
+        for stage, several in groupby(batch, lambda each: each.stage):
+            operations = list(several)
+            if stage == "together" and store.is_shared and len(operations) > 1:
+                with store.together():
+                    begun = [self._attempt(each.change, store) for each in operations]
+                answers += [self._finish(each, store) for each in begun]
+                continue
+            for each in operations:
+                answer = self._attempt(each.change, store)
+                answers.append(self._finish(answer, store) if stage == "together" else answer)
+        return answers
+
+    def _finish(self, begun: Any, store: Store) -> Any:  # noqa: ANN401 - what came of a change
+        if isinstance(begun, JournalError):
+            return begun
+        return self._attempt(lambda _: begun(), store)
 
     def _fail(self, error: Exception) -> JournalError:
         failure = self._error(error)
@@ -396,6 +454,17 @@ class Journal:
     def _hand(self, answers: Sequence[tuple[asyncio.Future[Any] | None, Any]]) -> None:
         with suppress(RuntimeError):  # the loop has been closed, and nobody waits
             self._loop.call_soon_threadsafe(_give, answers)
+
+
+def _shown(database: str) -> str:
+    # SQLAlchemy takes long to import, and a file needs none of it.
+    from bridge.record.log.database import shown  # noqa: PLC0415
+
+    return shown(database)
+
+
+def _nothing(_: Store) -> None:
+    """Of an operation outside of transactions, which says all by what it has to give."""
 
 
 def _give(answers: Sequence[tuple[asyncio.Future[Any] | None, Any]]) -> None:

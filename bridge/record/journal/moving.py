@@ -15,12 +15,18 @@ from bridge.v2.clock import MOST_SKEW, V2Clock
 _INTENTS = "SELECT * FROM intents WHERE outcome <> 'not-done' ORDER BY id"
 
 # A write of which a client may come again, or that a look might still take for another's.
-_OF_USE = """
+OF_USE = """
     SELECT count(*) AS number FROM intents
     WHERE outcome IN ('open', 'unknown')
         OR (touched_at >= :since AND (outcome = 'absent' OR (outcome = 'done' AND NOT delivered)))
         OR (touched_at >= :lately AND outcome = 'done')
 """
+
+
+def times_of_use(window: timedelta) -> Mapping[str, int]:
+    """Return what `OF_USE` has to be given, for writes that are repeated within `window`."""
+    now = V2Clock().now().at - MOST_SKEW
+    return {"since": microseconds(now - window), "lately": microseconds(now - CLAIM_MARGIN)}
 
 
 def require_moved(path: Path, window: timedelta) -> None:
@@ -31,12 +37,10 @@ def require_moved(path: Path, window: timedelta) -> None:
     """
     if not path.exists():
         return
-    now = V2Clock().now().at - MOST_SKEW
-    given = {"since": microseconds(now - window), "lately": microseconds(now - CLAIM_MARGIN)}
     with reported(path):
         store = FileStore(path, upgrade=not is_locked(path))
         try:
-            number = store.execute(_OF_USE, given).fetchone()["number"]
+            number = store.execute(OF_USE, times_of_use(window)).fetchone()["number"]
         finally:
             store.close()
     if number:

@@ -7,15 +7,14 @@ import os
 import re
 import socket
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager, suppress
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import cache
 from pathlib import Path
 from typing import Any, LiteralString
 
 import psycopg
-from psycopg.pq import TransactionStatus
 from psycopg.rows import DictRow, dict_row
 
 from bridge.record.journal.rules import (
@@ -29,7 +28,7 @@ from bridge.record.journal.rules import (
     UnderWay,
     entry_of,
 )
-from bridge.record.log.database import ADVISORY_LOCK, LogError, shown, url_of
+from bridge.record.log.database import LogError, shown, url_of
 from bridge.record.log.postgresql import DEFAULTS
 from bridge.v2.clock import Moment
 
@@ -68,6 +67,10 @@ REFRESH = 2.0
 GIVE_WAY = 0.25
 """Seconds in which a bridge does not ask for a turn that it has had, and another waits for."""
 
+FORGOTTEN = 60.0
+"""Seconds after its call's time in which a bridge has said how a write came out, or never will. It
+would be in the way of equal ones elsewhere as long as the bridge lives."""
+
 # A bridge's own session holds the lock of its life as long as it lives, or the server believes so.
 _LIVES_YET = f"""
     EXISTS (
@@ -77,6 +80,20 @@ _LIVES_YET = f"""
     )
 """  # noqa: S608 - of constants
 _NOW = "CAST(extract(epoch FROM clock_timestamp()) AS double precision)"
+
+# Of all that hold the lock of a life, only whoever asks may.
+_END_EARLIER = f"""
+    SELECT pg_terminate_backend(pid) FROM pg_locks
+    WHERE locktype = 'advisory' AND classid = {_LIVES} AND objsubid = 2 AND granted
+        AND objid = CAST(%s AS oid) AND pid <> pg_backend_pid()
+        AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+""".encode()  # noqa: S608 - of constants
+
+_OTHERS_HERE = f"""
+    SELECT pg_backend_pid() AS backend, count(*) AS number FROM pg_locks
+    WHERE locktype = 'advisory' AND classid = {_LIVES} AND objsubid = 2 AND granted
+        AND objid <> CAST(%s AS oid) AND pid = pg_backend_pid()
+""".encode()  # noqa: S608 - of constants
 
 _FORGET_LIVES = f"""
     DELETE FROM lives WHERE id <> :life AND began_at < now() - interval '1 day'
@@ -100,13 +117,17 @@ _SERVERS = Dialect(
     is_mine="life = :life AND nonce = coalesce(:nonce, nonce)",
     may_settle="(:by_operator OR life = :life OR (:outcome = 'done' AND outcome <> 'done'))",
     # Locks are lost by bridges that live, too: when the server starts anew, or a connection breaks.
-    is_interrupted=f"life <> :life AND until < {_NOW} AND NOT {_LIVES_YET.format('life')}",
+    is_interrupted=f"""(
+        (life <> :life AND until < {_NOW} AND NOT {_LIVES_YET.format("life")})
+        OR (life = :life AND until < {_NOW} - {FORGOTTEN})
+    )""",
     more_interrupted=", life = NULL",
     prune_limit="LIMIT 5000",
 )
 
 _BEGIN = (
-    f"BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; SELECT pg_advisory_xact_lock({JOURNAL_LOCK})"
+    "BEGIN ISOLATION LEVEL READ COMMITTED; "
+    f"SELECT pg_backend_pid() AS backend, pg_advisory_xact_lock({JOURNAL_LOCK})"
 ).encode()
 
 _FIRST = (
@@ -188,6 +209,9 @@ _STEPS = (_FIRST,)
 
 _LARGEST = 2**63 - 1
 
+_Keys = tuple[Turn, Collection[int]]
+"""Some of the keys of a turn."""
+
 _FATAL = frozenset({"3F", "42"})
 """PostgreSQL's classes of errors that waiting does not mend: tables or rights that are amiss."""
 
@@ -215,10 +239,11 @@ class ServerStore(Store):
         self._parameters = parameters(database)
         self._retention = retention
         self._connection: psycopg.Connection[DictRow] | None = None
-        self._earlier: tuple[int, object] | None = None
-        """The process of the server that the latest session was with, and when it began."""
+        self._backend: int | None = None
+        """The server's process that the session is with."""
         self._failed: tuple[float, JournalError] | None = None
-        self._life: int | None = None
+        self._life: tuple[int, datetime] | None = None
+        """Its number, and when it began by the server's clock."""
         self._turns: set[Turn] = set()
         """Those that calls have, or want."""
         self._give_way: dict[int, float] = {}
@@ -232,7 +257,7 @@ class ServerStore(Store):
         try:
             return self._connection.execute(_translated(statement), given)
         except psycopg.DataError as error:
-            if self._connection.info.transaction_status is TransactionStatus.INERROR:
+            if error.sqlstate is not None:
                 raise
             raise ValueError(str(error)) from None  # the driver itself has refused it
 
@@ -246,17 +271,24 @@ class ServerStore(Store):
         """
         with self._session() as connection:
             try:
-                connection.execute(_BEGIN, prepare=False)
+                begun = connection.execute(_BEGIN, prepare=False)
             except psycopg.OperationalError:
                 if not connection.broken:
                     raise
                 # It broke while nobody used it, so there is nothing that could be done twice.
                 connection = self._connect()  # noqa: PLW2901
-                connection.execute(_BEGIN, prepare=False)
+                begun = connection.execute(_BEGIN, prepare=False)
+            begun.nextset()
+            self._require_own(begun.fetchall())
             yield
             # Of a transaction that has failed, this is a ROLLBACK, and no error.
             if connection.execute("COMMIT", prepare=False).statusmessage != "COMMIT":
                 raise JournalError(self.where, "the transaction was rolled back")
+
+    def together(self) -> AbstractContextManager[object]:
+        """Have what is executed in the block done in its order, and its results at the end only."""
+        assert self._connection is not None  # noqa: S101 - it is in a transaction
+        return self._connection.pipeline()
 
     def reading(self) -> AbstractContextManager[None]:
         """See all of the block at one time, while nobody writes."""
@@ -311,14 +343,9 @@ class ServerStore(Store):
         self._connection = connection
         self._set_up(connection)
         _upgrade(connection, self.where, make=self._make)
-        self._end_earlier_session(connection)
-        backend = connection.execute(
-            "SELECT pid, backend_start FROM pg_stat_activity WHERE pid = pg_backend_pid()"
-        ).fetchone()
-        self._earlier = None if backend is None else (backend["pid"], backend["backend_start"])
         self._live(connection)
-        for turn in self._turns:
-            self._take(turn, turn.keys)
+        self._require_own_session(connection)
+        self._take([(turn, turn.keys) for turn in self._turns])
         return connection
 
     def _set_up(self, connection: psycopg.Connection[DictRow]) -> None:
@@ -328,42 +355,64 @@ class ServerStore(Store):
             "WHERE given.name IN (SELECT name FROM pg_settings)",
             [list(SETTINGS), list(SETTINGS.values())],
         )
-        # A commit that does not wait for the disk is none.
+        # A commit that does not wait for the disk is none; nor for the replica that takes over.
         connection.execute(
             "SELECT set_config('synchronous_commit', 'on', false) "
-            "WHERE current_setting('synchronous_commit') = 'off'"
+            "WHERE current_setting('synchronous_commit') IN ('off', 'local')"
         )
 
-    def _end_earlier_session(self, connection: psycopg.Connection[DictRow]) -> None:
-        """End the session that was lost, should the server not know yet: it holds what is ours."""
-        if self._earlier is not None:
-            connection.execute(
-                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
-                "WHERE pid = %s AND backend_start = %s AND pid <> pg_backend_pid()",
-                self._earlier,
-            )
-
     def _live(self, connection: psycopg.Connection[DictRow]) -> None:
-        """Take the lock of this bridge's life, which begins with the first session."""
-        row = None
+        """Take the lock of this bridge's life, which begins with the first session.
+
+        A session that was lost, should the server not know yet, holds what is ours: it is ended.
+        """
+        found = None
         if self._life is not None:
-            row = connection.execute("SELECT id FROM lives WHERE id = %s", [self._life]).fetchone()
-        if row is None:
-            row = connection.execute(
-                "INSERT INTO lives (host, pid) VALUES (%s, %s) RETURNING id",
+            # A database that was put back to an earlier state gives a number twice.
+            found = connection.execute(
+                "SELECT id, began_at FROM lives WHERE id = %s AND began_at = %s", self._life
+            ).fetchone()
+        if found is not None:
+            connection.execute(_END_EARLIER, [found["id"]])
+        else:
+            found = connection.execute(
+                "INSERT INTO lives (host, pid) VALUES (%s, %s) RETURNING id, began_at",
                 [socket.gethostname()[:200], os.getpid()],
             ).fetchone()
-        assert row is not None  # noqa: S101 - just inserted
-        self._life = row["id"]
-        connection.execute("SELECT pg_advisory_lock(%s, %s)", [_LIVES, self._life])
+            assert found is not None  # noqa: S101 - just inserted
+            self._life = found["id"], found["began_at"]
+        connection.execute("SELECT pg_advisory_lock(%s, %s)", [_LIVES, found["id"]])
+
+    # Behind a pooler in transaction mode, a statement is done by any of the server's processes, and
+    # locks of sessions are nobody's: two bridges could hold one turn.
+
+    def _require_own_session(self, connection: psycopg.Connection[DictRow]) -> None:
+        """Make sure, as far as can be seen, that this process of the server is ours alone."""
+        assert self._life is not None  # noqa: S101 - it has begun
+        others = connection.execute(_OTHERS_HERE, [self._life[0]]).fetchone()
+        assert others is not None  # noqa: S101 - one row
+        self._backend = others["backend"]
+        if others["number"]:
+            raise Pooled(self.where)
+        if _has_pooler(connection, self._backend):
+            with psycopg.connect(**self._parameters, row_factory=dict_row) as other:
+                theirs = other.execute("SELECT pg_backend_pid() AS backend").fetchall()
+                # It is in a transaction, so nobody else can be given that process meanwhile.
+                self._require_own(connection.execute("SELECT pg_backend_pid() AS backend"))
+                if theirs[0]["backend"] == self._backend:
+                    raise Pooled(self.where)
+
+    def _require_own(self, rows: Iterable[Any]) -> None:
+        if any(row["backend"] != self._backend for row in rows):
+            raise Pooled(self.where)
 
     def identity(self) -> Mapping[str, object]:
         """Return what names this bridge among those that share the journal."""
-        return {"life": self._life}
+        return {"life": None if self._life is None else self._life[0]}
 
     def steady_of(self, row: Any) -> float | None:  # noqa: ANN401 - a row
         """Return the count of seconds when it was intended, if that was in this life."""
-        return row["intended_steady"] if row["intended_life"] == self._life else None
+        return row["intended_steady"] if row["intended_life"] == self.identity()["life"] else None
 
     def begin_life(self, now: Moment) -> None:
         """Make unknown what is nobody's any more, and forget what is too old."""
@@ -410,79 +459,105 @@ class ServerStore(Store):
 
     # Turns are locks of the session, whatever becomes of transactions.
 
-    def take_turn(self, turn: Turn) -> bool:
+    def take_turns(self, turns: Sequence[Turn]) -> list[bool]:
         """Take all keys of a turn, or none, and let the others know that they are waited for."""
-        with self._session():
-            self._turns.add(turn)
-            now = time.monotonic()
+        with self._session() as connection:
+            self._turns.update(turns)
+            try:
+                self._take_or_wait(turns)
+            except psycopg.OperationalError:
+                if not connection.broken:
+                    raise
+                # What was locked in a session that is broken is locked no more.
+                self._connect()
+                self._take_or_wait(turns)
+            return [turn.taken.issuperset(turn.keys) for turn in turns]
+
+    def _take_or_wait(self, turns: Sequence[Turn]) -> None:
+        now = time.monotonic()
+        wanted = []
+        for turn in turns:
             missing = [key for key in turn.keys if key not in turn.taken]
-            if any(self._give_way.get(key, now) > now for key in missing):
-                return False
-            if self._take(turn, missing):
-                self._wait_no_more(turn)
-                return True
-            others = [key for key in missing if key not in turn.taken]
-            self._give(turn, turn.taken.intersection(missing))
-            self._wait(turn, others)
-            return False
+            if not any(self._give_way.get(key, now) > now for key in missing):
+                wanted.append((turn, missing))
+        self._take(wanted)
+        self._wait_no_more([turn for turn, missing in wanted if turn.taken.issuperset(missing)])
+        missed = [each for each in wanted if not each[0].taken.issuperset(each[1])]
+        waiting = [(turn, set(missing) - turn.taken) for turn, missing in missed]
+        self._give([(turn, turn.taken.intersection(missing)) for turn, missing in missed])
+        self._wait(waiting)
 
-    def _take(self, turn: Turn, keys: Sequence[int]) -> bool:
-        found = self._locks("pg_try_advisory_lock(key)", keys)
-        got = {key for key, taken in found.items() if taken}
-        turn.taken |= got
-        return len(got) == len(keys)
+    def _take(self, wanted: Sequence[_Keys]) -> None:
+        for (turn, key), taken in self._locks("pg_try_advisory_lock(key)", wanted):
+            if taken:
+                turn.taken.add(key)
 
-    def _locks(self, function: LiteralString, keys: Sequence[int]) -> Mapping[int, Any]:
-        if not keys:
-            return {}
-        asked = f"SELECT key, {function} AS said FROM unnest(CAST(:keys AS bigint[])) AS key"  # noqa: S608
-        rows = self.execute(asked, {"keys": list(keys)}).fetchall()
-        return {row["key"]: row["said"] for row in rows}
-
-    def _give(self, turn: Turn, keys: set[int]) -> Mapping[int, Any]:
-        """Give keys back; return of which nobody else waits."""
-        turn.taken -= keys
-        return self._locks(
+    def _give(self, those: Sequence[_Keys]) -> Sequence[int]:
+        """Give keys back; return for which of them somebody else waits."""
+        said = self._locks(
             # In this order, and both: what AND leaves out is the planner's to choose.
-            "CASE WHEN pg_advisory_unlock(key) IS NULL THEN NULL "
-            "ELSE pg_try_advisory_xact_lock(~key) END",
-            sorted(keys),
+            "CASE pg_advisory_unlock(key) WHEN TRUE THEN pg_try_advisory_xact_lock(~key) END",
+            those,
         )
+        for (turn, key), _ in said:
+            turn.taken.discard(key)
+        if any(alone is None for _, alone in said):
+            raise Pooled(self.where)  # what we have locked is locked by somebody else
+        return [key for (_, key), alone in said if not alone]
+
+    def _locks(
+        self, function: LiteralString, those: Sequence[_Keys]
+    ) -> Sequence[tuple[tuple[Turn, int], Any]]:
+        """Call a function for all keys, in one statement; return what it says of each."""
+        each = [(turn, key) for turn, keys in those for key in sorted(keys)]
+        if not each:
+            return []
+        asked = f"""
+            SELECT pg_backend_pid() AS backend, number, {function} AS said
+            FROM unnest(CAST(:keys AS bigint[])) WITH ORDINALITY AS given (key, number)
+        """  # noqa: S608 - of constants
+        rows = self.execute(asked, {"keys": [key for _, key in each]}).fetchall()
+        self._require_own(rows)
+        return [(each[row["number"] - 1], row["said"]) for row in rows]
 
     # Whoever waits for a key shares the lock beside it, `~key`, so that others can see it.
 
-    def _wait(self, turn: Turn, keys: Sequence[int]) -> None:
-        new = [key for key in keys if key not in turn.awaited]
-        self._locks("pg_try_advisory_lock_shared(~key)", new)
-        turn.awaited.update(new)
+    def _wait(self, those: Sequence[_Keys]) -> None:
+        new = [(turn, set(keys) - turn.awaited) for turn, keys in those]
+        for (turn, key), shared in self._locks("pg_try_advisory_lock_shared(~key)", new):
+            if shared:
+                turn.awaited.add(key)
 
-    def _wait_no_more(self, turn: Turn) -> None:
-        self._locks("pg_advisory_unlock_shared(~key)", sorted(turn.awaited))
-        turn.awaited.clear()
+    def _wait_no_more(self, turns: Sequence[Turn]) -> None:
+        self._locks("pg_advisory_unlock_shared(~key)", [(turn, turn.awaited) for turn in turns])
+        for turn in turns:
+            turn.awaited.clear()
 
-    def give_turn_back(self, turn: Turn) -> None:
-        """Let others have a turn, or stop to wait for it; who waits elsewhere comes next."""
-        self._turns.discard(turn)
+    def give_turns_back(self, turns: Sequence[Turn]) -> None:
+        """Let others have turns, or stop to wait for them; who waits elsewhere comes next."""
+        self._turns.difference_update(turns)
         if self._connection is None or self._connection.closed:
             return
         with self._session():
-            keys = set(turn.taken)
-            self._wait_no_more(turn)
-            alone = self._give(turn, keys)
+            self._wait_no_more(turns)
+            waited_for = self._give([(turn, turn.taken) for turn in turns])
             now = time.monotonic()
             self._give_way = {key: end for key, end in self._give_way.items() if end > now}
-            self._give_way |= {key: now + GIVE_WAY for key, is_so in alone.items() if not is_so}
+            self._give_way |= dict.fromkeys(waited_for, now + GIVE_WAY)
 
     def require_turn(self, turn: Turn) -> None:
         """Raise `UnderWay` unless a turn is held: a session that was lost has lost it."""
-        missing = [key for key in turn.keys if key not in turn.taken]
-        if missing and not self._take(turn, missing):
-            raise UnderWay(self.where, 1)
+        if missing := [key for key in turn.keys if key not in turn.taken]:
+            self._take([(turn, missing)])
+            if not turn.taken.issuperset(missing):
+                raise UnderWay(self.where, 1)
 
-    def tell(self, told: str) -> None:
+    def tell(self, told: Sequence[str]) -> None:
         """Tell those who listen, at all bridges that share the journal."""
         with self._session() as connection:
-            connection.execute("SELECT pg_notify(%s, %s)", [CHANNEL, told])
+            connection.execute(
+                "SELECT pg_notify(%s, said) FROM unnest(%s::text[]) AS said", [CHANNEL, list(told)]
+            )
 
     def receive(
         self, intents: Sequence[Mapping[str, Any]], accepted: Sequence[Mapping[str, Any]]
@@ -551,7 +626,16 @@ def is_fatal(error: JournalError) -> bool:
     cause = error.__cause__
     if isinstance(cause, psycopg.Error):
         return cause.sqlstate is not None and cause.sqlstate[:2] in _FATAL
-    return isinstance(error, WrongTables)
+    return isinstance(error, Pooled | WrongTables)
+
+
+class Pooled(JournalError):
+    """Sessions with the server are not kept: what is locked in one would be anybody's."""
+
+    def __init__(self, where: Path | str) -> None:
+        super().__init__(
+            where, "a pooler gives this bridge's sessions to others: use its session mode"
+        )
 
 
 class WrongTables(JournalError):
@@ -563,7 +647,7 @@ def _upgrade(connection: psycopg.Connection[DictRow], where: Path | str, *, make
     an SQLite log has none of them, and a write is not to wait for what takes long to import.
     """
     with connection.transaction():
-        connection.execute("SELECT pg_advisory_xact_lock(%s)", [ADVISORY_LOCK])
+        connection.execute("SELECT pg_advisory_xact_lock(%s)", [JOURNAL_LOCK])
         if not make:
             found = connection.execute("SELECT to_regclass('journal_version') AS found").fetchone()
             if found is None or found["found"] is None:
@@ -581,6 +665,11 @@ def _upgrade(connection: psycopg.Connection[DictRow], where: Path | str, *, make
                 connection.execute(statement)
         connection.execute("DELETE FROM journal_version")
         connection.execute("INSERT INTO journal_version VALUES (%s)", [len(_STEPS)])
+
+
+def _has_pooler(connection: psycopg.Connection[DictRow], backend: int | None) -> bool:
+    """Tell whether who has answered to us is not who does what we ask for."""
+    return connection.info.backend_pid != backend
 
 
 def parameters(database: str) -> dict[str, Any]:

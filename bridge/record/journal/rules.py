@@ -4,7 +4,7 @@ For one thread, and one transaction at a time. The file is in `sqlite`, the serv
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -157,17 +157,7 @@ class Statements:
             f"{dialect.more_touched}"
         )
         parts = {**vars(dialect), "touched": touched}
-        self.insert = """
-            INSERT INTO intents (
-                account_id, resource, path, fingerprint, likeness, intended_at, touched_at, outcome,
-                delivered, request_id, by_v2, touched_by_v2, intended_steady, touched_steady
-                {more_columns}
-            ) VALUES (
-                :account_id, :resource, :path, :fingerprint, :likeness, :now, :now, 'open', FALSE,
-                :request_id, :by_v2, :by_v2, :steady, :steady{more_values}
-            ) RETURNING *
-        """.format_map(parts)
-        self.find_earlier = """
+        find_earlier = """
             SELECT * FROM intents
             WHERE account_id = :account_id AND fingerprint = :fingerprint AND (
                 {open_elsewhere} OR CASE
@@ -182,8 +172,19 @@ class Statements:
                         AND later.id > intents.id AND later.outcome = 'done'
                 ))
             )
-            ORDER BY outcome = 'open' DESC, id DESC LIMIT 1
         """.format_map(parts)
+        self.find_earlier = f"{find_earlier} ORDER BY outcome = 'open' DESC, id DESC LIMIT 1"
+        self.insert = """
+            INSERT INTO intents (
+                account_id, resource, path, fingerprint, likeness, intended_at, touched_at, outcome,
+                delivered, request_id, by_v2, touched_by_v2, intended_steady, touched_steady
+                {more_columns}
+            ) SELECT
+                :account_id, :resource, :path, :fingerprint, :likeness, :now, :now, 'open', FALSE,
+                :request_id, :by_v2, :by_v2, :steady, :steady{more_values}
+            WHERE :anyway OR NOT EXISTS ({find_earlier})
+            RETURNING *
+        """.format_map({**parts, "find_earlier": find_earlier})
         self.find_claim = """
             SELECT 1 FROM intents AS other JOIN intents AS mine
                 ON other.account_id = mine.account_id AND other.resource = mine.resource
@@ -311,14 +312,18 @@ class Store(ABC):
     def end_life(self, now: Moment) -> None:  # noqa: B027 - a file needs none of it
         """Leave nothing open that this bridge will not make any more, where others would wait."""
 
-    def take_turn(self, turn: Turn) -> bool:  # noqa: ARG002 - a file has one bridge
-        """Take a turn, outside of transactions, unless another bridge has it; tell which."""
-        return True
+    def together(self) -> AbstractContextManager[object]:
+        """Have what is executed in the block done in its order, and its results at the end only."""
+        return nullcontext()
 
-    def give_turn_back(self, turn: Turn) -> None:  # noqa: B027 - a file needs none of it
-        """Let others have a turn, or stop to wait for it."""
+    def take_turns(self, turns: Sequence[Turn]) -> list[bool]:
+        """Take turns, outside of transactions, but those that other bridges have; tell which."""
+        return [True] * len(turns)
 
-    def tell(self, told: str) -> None:  # noqa: B027 - a file needs none of it
+    def give_turns_back(self, turns: Sequence[Turn]) -> None:  # noqa: B027 - a file needs none of it
+        """Let others have turns, or stop to wait for them."""
+
+    def tell(self, told: Sequence[str]) -> None:  # noqa: B027 - a file needs none of it
         """Tell those who listen, at all bridges that share the journal."""
 
     def begin(  # noqa: PLR0913 - the facts of an intent
@@ -332,14 +337,14 @@ class Store(ABC):
         take_up: bool,
         turn: Turn = NO_TURN,
         nonce: int = 0,
-    ) -> Intent | None:
+    ) -> Callable[[], Intent | None]:
         """Put the intent to make `write` on record, or take up an earlier one of the same write.
 
         Which one, if any, and how it is from then on, is said at `Journal.begin`. Unless it may be
         taken up, nothing is recorded where there is one: None. `nonce` is this opening's own.
 
-        Raises:
-            UnderWay: another bridge has an equal one open, or its turn to write.
+        Returns what finishes it in the same transaction, when others have been begun `together`.
+        Both raise `UnderWay`: another bridge has an equal one open, or its turn to write.
         """
         self.require_turn(turn)
         credential = turn.keys[0] if turn.keys else None
@@ -360,25 +365,28 @@ class Store(ABC):
             "seconds": turn.seconds,
             **self.identity(),
         }
-        row = self._find_earlier(given, now, take_up=take_up) if window else None
-        if row is None:
-            self._unplaced |= not now.by_v2
-            row = self.execute(self._said.insert, given).fetchone()
-        elif not take_up:
-            return None
-        else:
-            outcome = Outcome.DONE if row["outcome"] == Outcome.DONE else Outcome.OPEN
-            self._unplaced |= not now.by_v2
-            self.execute(self._said.reopen, {**given, "outcome": outcome.value, "id": row["id"]})
-        return replace(entry_of(row).intent, steady=self.steady_of(row))
+        self._unplaced |= not now.by_v2
+        inserted = self.execute(self._said.insert, {**given, "anyway": not window})
 
-    def _find_earlier(self, given: Mapping[str, object], now: Moment, *, take_up: bool) -> Any:  # noqa: ANN401
-        while True:
-            row = self.execute(self._said.find_earlier, given).fetchone()
-            if row is None or row["outcome"] != Outcome.OPEN or not take_up:
+        def finish() -> Intent | None:
+            row = inserted.fetchone()
+            if row is None and not take_up:
+                return None
+            row = row or self._take_up(given, now)
+            return replace(entry_of(row).intent, steady=self.steady_of(row))
+
+        return finish
+
+    def _take_up(self, given: Mapping[str, object], now: Moment) -> Any:  # noqa: ANN401 - a row
+        while row := self.execute(self._said.find_earlier, given).fetchone():
+            if row["outcome"] != Outcome.OPEN:
+                outcome = Outcome.DONE if row["outcome"] == Outcome.DONE else Outcome.OPEN
+                changed = {**given, "outcome": outcome.value, "id": row["id"]}
+                self.execute(self._said.reopen, changed)
                 return row
             self.require_interrupted(row)
             self.interrupt(now)
+        return self.execute(self._said.insert, {**given, "anyway": True}).fetchone()
 
     def identity(self) -> Mapping[str, object]:
         """Return what names this bridge among those that share the journal."""
@@ -428,21 +436,29 @@ class Store(ABC):
         *,
         found: bool,
         by_operator: bool = False,
-    ) -> bool:
-        """Do as `Journal.settle`; raises `JournalError` if there is no such intent.
+    ) -> Callable[[], bool]:
+        """Do as `Journal.settle`; what is returned finishes it, as with `begin`.
+
+        That raises `JournalError` if there is no such intent. What was `found` must not be settled
+        `together` with others: they could not see each other's claims.
 
         Where another bridge has taken it up since, only that it is done still counts, unless
         somebody has seen to it that it is as it was.
         """
         given = {"id": intent_id, "made_id": made_id, "margin": CLAIM_MARGIN // _MICROSECOND}
         if found and self.execute(self._said.find_claim, given).fetchone():
-            return False
+            return lambda: False
         said = {"outcome": outcome.value, "by_operator": by_operator, **given}
-        if not self._touch(self._said.settle, now, **said):
-            known = self.execute("SELECT 1 FROM intents WHERE id = :id", given).fetchone()
-            if not known or not self.is_shared:
-                raise JournalError(self.where, f"it has no intent {intent_id}")
-        return True
+        settled = self._touch(self._said.settle, now, **said)
+
+        def finish() -> bool:
+            if not settled.rowcount:
+                known = self.execute("SELECT 1 FROM intents WHERE id = :id", given).fetchone()
+                if not known or not self.is_shared:
+                    raise JournalError(self.where, f"it has no intent {intent_id}")
+            return True
+
+        return finish
 
     def require_same(self, entry: Entry) -> None:
         """Raise `TakenUp` if something has been recorded of an intent since it was listed."""
@@ -459,12 +475,13 @@ class Store(ABC):
         if not self.execute(same, listed).fetchone():
             raise TakenUp
 
-    def deliver(self, intent_id: int, now: Moment) -> None:
+    def deliver(self, intent_id: int, now: Moment) -> Callable[[], None]:
         """Record that the client has been told what was made.
 
         What it was told of an intent that is not done says nothing of what comes out later.
         """
         self._touch(self._said.deliver, now, id=intent_id)
+        return lambda: None
 
     def accept(self, account_id: int, token: bytes, now: datetime) -> None:
         """Record that v2 accepts the token with this digest for an account."""
@@ -507,10 +524,10 @@ class Store(ABC):
         before = microseconds(now.at - ACCEPTED_RETENTION)
         self.execute(self._said.prune_accepted, {"before": before, "most": MOST_ACCEPTED})
 
-    def _touch(self, statement: str, now: Moment, **given: object) -> int:
-        """Change intents, and return how many that was."""
+    def _touch(self, statement: str, now: Moment, **given: object) -> Result:
+        """Change intents."""
         self._unplaced |= not now.by_v2
-        return self.execute(statement, {**_given(now), **self.identity(), **given}).rowcount
+        return self.execute(statement, {**_given(now), **self.identity(), **given})
 
 
 def entry_of(row: Any) -> Entry:  # noqa: ANN401 - a row, by the names of its columns

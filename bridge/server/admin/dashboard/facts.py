@@ -41,11 +41,13 @@ async def gather(
         problem = problem or f"no answer within {JOURNAL_PATIENCE:g} s"
     except JournalError as error:
         problem = str(error)
-    wrong = {"journal": problem, "v2": gateway.outage()}
+    said_of = {"journal": problem, "v2": gateway.outage()}
+    wrong = {name: said for name, said in said_of.items() if said}
     breakers = gateway.breakers().items()
     return Facts(
-        checks={name: said for name, said in wrong.items() if said},
-        warnings=warnings(),
+        checks=wrong,
+        # `/readyz` has a journal that bridges share among these.
+        warnings={name: said for name, said in warnings().items() if name not in wrong},
         breakers={name: state for name, state in breakers if state is not State.CLOSED},
         unknown_writes=unknown,
     )

@@ -1,0 +1,451 @@
+"""The TLS fronts of `deploy/`, each before two bridges: what old clients send, and what v2 gets."""
+
+import asyncio
+import base64
+import re
+import signal
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from itertools import chain
+from pathlib import Path
+
+import pytest
+
+from tests.support.clocks import until
+from tests.support.held_upstream import HeldCall, running_held_upstream
+from tests.support.legacy import assert_valid
+from tests.support.storm_bridge import LOGINS, BridgeProcess, running_bridge_process
+from tests.support.storm_sandbox import Content, Moments, running_watched_sandbox
+from tests.support.tls_fronts import (
+    FRONTS,
+    HOSTS,
+    NAME,
+    Backend,
+    Fronted,
+    TlsFront,
+    check,
+    fronted_bridges,
+    need,
+    running_tls_front,
+)
+from tests.support.upstream import message, page
+
+PAIR = base64.b64encode(b"any@example.com:sandbox-token").decode()
+XML = b"<invoice-message><body>%s</body><recipients>a@b.org</recipients></invoice-message>"
+BODY = XML % b"Once"
+LIMIT = 2**20
+
+
+def head(
+    method: str = "GET",
+    path: str = "/invoice/1420/messages/409",
+    *more: str,
+    version: str = "1.1",
+    host: str | None = NAME,
+) -> bytes:
+    """Write a head; its connection ends with it."""
+    lines = [
+        f"{method} {path} HTTP/{version}",
+        *([] if host is None else [f"Host: {host}"]),
+        f"Authorization: Basic {PAIR}",
+        "Connection: close",
+        *more,
+    ]
+    return "\r\n".join([*lines, "", ""]).encode()
+
+
+def post(body: bytes = BODY, *more: str, **options: str) -> bytes:
+    """Write a request that sends a message."""
+    length = f"Content-Length: {len(body)}"
+    return head("POST", "/invoice/1420/messages", length, *more, **options) + body
+
+
+def statuses(answer: bytes) -> list[int]:
+    return [int(each) for each in re.findall(rb"HTTP/1\.[01] (\d+) ", answer)]
+
+
+@pytest.fixture(params=FRONTS)
+def kind(request: pytest.FixtureRequest) -> str:
+    need(request.param)
+    name: str = request.param
+    return name
+
+
+@pytest.fixture
+async def fronted(kind: str, tmp_path: Path) -> AsyncIterator[Fronted]:
+    async with fronted_bridges(kind, tmp_path / "front") as running:
+        yield running
+
+
+@pytest.mark.parametrize("bridges", [1, 2])
+async def test_its_own_tool_finds_nothing_wrong(kind: str, tmp_path: Path, bridges: int) -> None:
+    status, said = await check(kind, tmp_path, [Backend(8081, 8091), Backend(8082, 8092)][:bridges])
+
+    assert status == 0, said
+
+
+class TestOldClients:
+    async def test_calls_with_curl(self, fronted: Fronted) -> None:
+        """Those that README.md shows and names, by another implementation of HTTP and TLS."""
+        front = fronted.front
+        for path, schema in (
+            ("/invoice/1420/messages/409", "invoice-messages/classic-item"),
+            ("/invoice/1420/messages", "invoice-messages/classic-list"),
+            ("/invoices/1420/messages", "invoice-messages/final-list"),
+            ("/invoices/1420/payments", "invoice-payments/final-list"),
+            ("/account/who_am_i", "account/who-am-i/classic-item"),
+        ):
+            assert_valid(await curl(front, path), schema)
+        made = await curl(front, "/invoice/1420/messages", "-d", BODY.decode())
+        assert_valid(made, "invoice-messages/classic-item")
+        id_ = re.search(rb"<id[^>]*>(\d+)", made)
+        assert id_
+        assert await curl(front, f"/invoice/1420/messages/{id_[1].decode()}", "-X", "DELETE") == b""
+        assert len(fronted.v2.made()) == 1
+
+    async def test_several_calls_on_one_connection(self, fronted: Fronted) -> None:
+        kept = [each.replace(b"Connection: close\r\n", b"") for each in (head(), post())]
+        async with fronted.front.connection() as (reader, writer):
+            for call, status in ((kept[0], b"200"), (kept[1], b"201"), (kept[0], b"200")):
+                writer.write(call)
+                told = await reader.readuntil(b"\r\n\r\n")
+                assert told.split()[1] == status
+                length = re.search(rb"Content-Length: (\d+)", told)
+                assert length
+                await reader.readexactly(int(length[1]))
+
+    async def test_http_1_0_with_and_without_a_host(self, fronted: Fronted) -> None:
+        for host in (NAME, None):
+            answer = await fronted.front.raw(head(version="1.0", host=host))
+
+            assert statuses(answer) == [200]
+            told, _, body = answer.partition(b"\r\n\r\n")
+            assert b"chunked" not in told
+            assert f"Content-Length: {len(body)}".encode() in told
+
+    async def test_who_expects_100_continue_is_told_to(self, fronted: Fronted) -> None:
+        whole = post(BODY, "Expect: 100-continue")
+        async with fronted.front.connection() as (reader, writer):
+            writer.write(whole.removesuffix(BODY))
+            assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 100 ")
+            writer.write(BODY)
+
+            assert statuses(await reader.read()) == [201]
+
+    async def test_names_of_headers_in_any_case(self, fronted: Fronted) -> None:
+        names, _, body = post().partition(b"\r\n\r\n")
+        request, _, fields = names.partition(b"\r\n")
+        for spell in (bytes.lower, bytes.upper):
+            spelled = b"\r\n".join(
+                spell(name) + b":" + text
+                for name, _, text in (each.partition(b":") for each in fields.split(b"\r\n"))
+            )
+            answer = await fronted.front.raw(request + b"\r\n" + spelled + b"\r\n\r\n" + body)
+
+            assert statuses(answer) == [201]
+
+    async def test_answers_spell_names_as_v1_did(self, fronted: Fronted) -> None:
+        names = {"Content-Type", "Content-Length", "X-Request-Id", "Deprecation", "Link", "Date"}
+        for call, more in (
+            (post(), {"Location"}),
+            (post(b"<nonsense>"), {"Hint"}),
+            (head("PUT"), {"Allow"}),
+            (head().replace(b"Basic", b"None"), {"WWW-Authenticate"}),
+        ):
+            answer = await fronted.front.raw(call)
+            told = set(re.findall(r"(?m)^([\w-]+):", answer.partition(b"\r\n\r\n")[0].decode()))
+            if fronted.front.name == "caddy":  # as its file says
+                told = {name.replace("Www", "WWW") for name in told}
+            assert names | more <= told
+
+    @pytest.mark.parametrize("method", ["GET", "POST"])
+    async def test_who_sends_byte_by_byte_is_served(self, fronted: Fronted, method: str) -> None:
+        whole = head() if method == "GET" else post()
+
+        answer = await fronted.front.raw(*(whole[n : n + 1] for n in range(len(whole))))
+
+        assert statuses(answer) == [200 if method == "GET" else 201]
+
+    async def test_a_chunked_body(self, fronted: Fronted) -> None:
+        chunks = b"%x;ext=1\r\n%s\r\n5\r\n     \r\n0\r\n\r\n" % (len(BODY), BODY)
+        call = head("POST", "/invoice/1420/messages", "Transfer-Encoding: chunked") + chunks
+
+        assert statuses(await fronted.front.raw(call)) == [201]
+        assert list(fronted.v2.made()) == [Content(1420, None, "Once")]
+
+    @pytest.mark.parametrize(
+        ("size", "status"), [(LIMIT - 1, 201), (LIMIT, 201), (LIMIT + 1, 413), (4 * LIMIT, 413)]
+    )
+    @pytest.mark.parametrize("chunked", [False, True])
+    async def test_a_body_as_long_as_the_bridge_lets_it_be(
+        self, fronted: Fronted, size: int, status: int, chunked: bool
+    ) -> None:
+        body = BODY.replace(b"Once", b"Once" + b"<!--" + b" " * (size - len(BODY) - 7) + b"-->")
+        assert len(body) == size
+        if chunked:
+            call = head("POST", "/invoice/1420/messages", "Transfer-Encoding: chunked")
+            call += b"%x\r\n%s\r\n0\r\n\r\n" % (size, body)
+        else:
+            call = post(body)
+
+        answer = await fronted.front.raw(call)
+
+        assert statuses(answer) == [status]
+        if status == 413:
+            assert_valid(answer.partition(b"\r\n\r\n")[2], "errors")
+        assert len(fronted.v2.made()) == (status == 201)
+
+
+async def curl(front: TlsFront, path: str, *arguments: str) -> bytes:
+    process = await asyncio.create_subprocess_exec(
+        *("curl", "-sS", "--fail", "--http1.1", "--noproxy", "*"),
+        *("--cacert", front.certificate.authority),
+        *("--resolve", f"{NAME}:{front.port}:127.0.0.1", "-u", "any@example.com:sandbox-token"),
+        *("-H", "Content-Type: application/xml", *arguments),
+        f"https://{NAME}:{front.port}{path}",
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    said, wrong = await process.communicate()
+    assert process.returncode == 0, wrong.decode()
+    return said
+
+
+class TestSecondTries:
+    """A bridge that is about to stop says 503: a read is asked for again, a write is not."""
+
+    @pytest.mark.parametrize(
+        ("call", "again"),
+        [(head(), True), (post(), False), (head("DELETE"), False)],
+        ids=["GET", "POST", "DELETE"],
+    )
+    async def test_of_what_was_refused(self, fronted: Fronted, call: bytes, again: bool) -> None:
+        await fronted.v2.add_rule(fault="throttle", retry_after=60)
+
+        answer = await fronted.front.raw(call)
+
+        assert statuses(answer) == [503]
+        assert b"\r\nRetry-After: " in answer
+        assert_valid(answer.partition(b"\r\n\r\n")[2], "errors")
+        served = fronted.log.lines("legacy_call")
+        assert (len(served) > 1) is again
+        assert {line["status"] for line in served} == {503}
+
+
+class TestWhoCalls:
+    async def test_what_a_client_says_of_itself_does_not_count(self, fronted: Fronted) -> None:
+        forged = (
+            "X-Forwarded-For: 203.0.113.9",
+            "x-forwarded-for: 203.0.113.10",
+            "X-Forwarded-Host: second.harvestapp.com",
+            "X-Forwarded-Proto: http",
+            "Forwarded: for=203.0.113.11",
+            "Connection: X-Forwarded-For, X-Forwarded-Host, X-Forwarded-Proto",
+        )
+        answer = await fronted.front.raw(head("GET", "/account/who_am_i", *forged))
+
+        assert statuses(answer) == [200]
+        assert f"https://{NAME}".encode() in answer
+        (line,) = fronted.log.lines("legacy_call")
+        assert (line["address"], line["host"]) == ("127.0.0.1", NAME)
+
+    @pytest.mark.parametrize("spoiled", [False, True], ids=["served", "not served"])
+    async def test_the_logs_have_no_credential(self, fronted: Fronted, spoiled: bool) -> None:
+        secret = "7654321.pt.nobody-may-read-this"
+        v2 = fronted.v2
+        if spoiled:  # each bridge says 503, which a front may have something to say of as well
+            await v2.add_rule(fault="throttle", retry_after=1)
+        hidden = base64.b64encode(f"a:{secret}".encode()).decode()
+        for call in (
+            head("GET", f"/invoice/1420/messages?access_token={secret}"),
+            head("GET", f"/invoice/{secret}/messages"),
+            head().replace(PAIR.encode(), hidden.encode()),
+            head("GET", f"/invoice/1420/messages?access_token={secret}", "Content-Length: x"),
+            head("GET", f"http://{secret}/invoice/1420/messages?access_token={secret}"),
+            f"{secret}\r\n\r\n".encode(),
+            post(BODY.replace(b"Once", secret.encode())),
+        ):
+            await fronted.front.raw(call)
+
+        for told in (secret, hidden, PAIR, "nobody-may"):
+            assert told not in fronted.front.logs
+
+
+CONTACTS = ("one@example.com", "two@example.com")
+"""By which v2 can tell the bridges apart."""
+
+
+class Halves:
+    """Two bridges in processes of their own, before a v2 whose answers wait."""
+
+    def __init__(self, bridges: Sequence[BridgeProcess], front: TlsFront) -> None:
+        self.bridges = bridges
+        self.front = front
+
+
+@asynccontextmanager
+async def running_processes(kind: str, folder: Path, upstream: str) -> AsyncIterator[Halves]:
+    async with AsyncExitStack() as stack:
+        bridges: list[BridgeProcess] = []
+        for contact, host in zip(CONTACTS, HOSTS, strict=True):
+            own = folder / contact
+            own.mkdir()
+            running = running_bridge_process(
+                *(own, upstream, f"--contact={contact}", f"--host={host}", f"--admin-host={host}"),
+                *("--trusted-proxies=127.0.0.1", "--call-timeout=30"),
+                *(f"--admin-port={each.admin_port}" for each in bridges),
+            )
+            bridges.append(await stack.enter_async_context(running))
+        admin_port = bridges[0].admin_port
+        places = [
+            Backend(each.port, admin_port, host) for each, host in zip(bridges, HOSTS, strict=True)
+        ]
+        front = await stack.enter_async_context(running_tls_front(kind, folder / "front", places))
+        yield Halves(bridges, front)
+
+
+FIRST = base64.b64encode(":".join(LOGINS[1000][1:]).encode()).decode()
+
+
+def of_the_book(call: bytes) -> bytes:
+    """Have a call made by a login of the book."""
+    return call.replace(PAIR.encode(), FIRST.encode()).replace(
+        NAME.encode(), b"first.harvestapp.com"
+    )
+
+
+@pytest.mark.kill
+class TestABridgeGoes:
+    async def test_a_write_under_way_is_not_sent_again(self, kind: str, tmp_path: Path) -> None:
+        """Its bridge is killed with the call at v2: what became of it, no front can know."""
+        async with (
+            running_held_upstream() as v2,
+            running_processes(kind, tmp_path, v2.base_url) as both,
+        ):
+            for number, call in enumerate(
+                (
+                    post(),
+                    head("POST", f"{PATH}/mark_as_sent", "Content-Length: 0", *REPLAYED),
+                    head("DELETE", f"{PATH}/409"),
+                ),
+                1,
+            ):
+                calling = asyncio.create_task(both.front.raw(of_the_book(call)))
+                killed = await _kill_who_asks(both, await v2.next())
+                answer = await calling
+
+                assert statuses(answer) == [502]
+                assert_valid(answer.partition(b"\r\n\r\n")[2], "errors")
+                assert len(v2.calls) == number
+                await killed.start()
+
+    async def test_a_read_under_way_is_made_by_the_other(self, kind: str, tmp_path: Path) -> None:
+        async with (
+            running_held_upstream() as v2,
+            running_processes(kind, tmp_path, v2.base_url) as both,
+        ):
+            calling = asyncio.create_task(both.front.raw(of_the_book(head())))
+            await _kill_who_asks(both, await v2.next())
+            (await v2.next()).answer(page(message(id=409)))
+
+            assert statuses(await calling) == [200]
+
+    async def test_what_comes_next_goes_to_the_other(self, kind: str, tmp_path: Path) -> None:
+        """A bridge that is gone takes no connection, so nothing has been sent to it."""
+        async with (
+            running_watched_sandbox(Moments()) as v2,
+            running_processes(kind, tmp_path, v2.base_url) as both,
+        ):
+            await both.bridges[0].kill()
+            for number in range(4):
+                body = XML % str(number).encode()
+                write = of_the_book(post(body))
+                while (answer := statuses(await both.front.raw(write))) != [201]:
+                    assert (kind, answer) == ("caddy", [502])  # as its file says
+                assert statuses(await both.front.raw(of_the_book(head()))) == [200]
+            assert len(v2.made()) == 4
+
+    async def test_no_read_fails_while_bridges_are_told_to_stop(
+        self, kind: str, tmp_path: Path
+    ) -> None:
+        async with (
+            running_watched_sandbox(Moments()) as v2,
+            running_processes(kind, tmp_path, v2.base_url) as both,
+        ):
+            over = asyncio.Event()
+
+            async def read_on() -> list[int]:
+                told = []
+                while not over.is_set():
+                    told += statuses(await both.front.raw(of_the_book(head()))) or [0]
+                return told
+
+            reading = [asyncio.create_task(read_on()) for _ in range(4)]
+            for place in (0, 1):
+                assert await both.bridges[place].end(signal.SIGTERM) == 0
+                await both.bridges[place].start()
+            over.set()
+            told = chain.from_iterable(await asyncio.gather(*reading))
+
+            assert set(told) == {200}
+
+    async def test_a_call_under_way_is_finished_by_a_bridge_that_stops(
+        self, kind: str, tmp_path: Path
+    ) -> None:
+        async with (
+            running_held_upstream() as v2,
+            running_processes(kind, tmp_path, v2.base_url) as both,
+        ):
+            calling = asyncio.create_task(both.front.raw(of_the_book(post())))
+            held = await v2.next()
+            ending = [asyncio.create_task(each.end(signal.SIGTERM)) for each in both.bridges]
+            held.answer(
+                message(id=501, body="Once", recipients=[{"name": None, "email": "a@b.org"}]), 201
+            )
+
+            assert statuses(await calling) == [201]
+            assert [await each for each in ending] == [0, 0]
+
+    async def test_where_none_is_left_nothing_was_done(self, kind: str, tmp_path: Path) -> None:
+        async with (
+            running_watched_sandbox(Moments()) as v2,
+            running_processes(kind, tmp_path, v2.base_url) as both,
+        ):
+            for bridge in both.bridges:
+                await bridge.kill()
+            answer = await both.front.raw(of_the_book(post()))
+
+            assert statuses(answer)[0] in {502, 503}
+            assert_valid(answer.partition(b"\r\n\r\n")[2], "errors")
+            assert v2.calls == []
+
+    async def test_an_answer_that_its_client_is_gone_for_counts_as_not_told(
+        self, kind: str, tmp_path: Path
+    ) -> None:
+        """Else the same write sent again would be another one, and a second mail."""
+        async with (
+            running_held_upstream() as v2,
+            running_processes(kind, tmp_path, v2.base_url) as both,
+        ):
+            gone = [each.told(lambda line: line["event"] == "client_gone") for each in both.bridges]
+            said = both.front.logs
+            async with both.front.connection() as (_reader, writer):
+                writer.write(of_the_book(post()))
+                held = await v2.next()
+            await until(lambda: both.front.logs != said)
+            held.answer(message(id=501), 201)
+
+            await asyncio.wait(gone, return_when=asyncio.FIRST_COMPLETED)
+
+
+PATH = "/invoice/1420/messages"
+REPLAYED = ("Idempotency-Key: 1", "X-Idempotency-Key: 1")
+"""What makes Go's client send a request again."""
+
+
+async def _kill_who_asks(both: Halves, held: HeldCall) -> BridgeProcess:
+    """Kill the bridge that has made a v2 call, and return it."""
+    asked = held.received.headers["User-Agent"]
+    (place,) = (place for place, contact in enumerate(CONTACTS) if contact in asked)
+    await both.bridges[place].kill()
+    return both.bridges[place]
