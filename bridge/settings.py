@@ -5,8 +5,10 @@ What differs from one installation to another is a setting. What does not is a c
 code that it holds for; the limits among those are in `bridge.server.limits`.
 """
 
+import errno
 import os
 import re
+import stat
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, date, datetime, time
@@ -103,7 +105,7 @@ _NAME = "(?:[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?\\.)+[A-Za-z][A-Za-z0-9-]*"
 """A host name that others can look up: it has a dot."""
 
 _DATABASE = _like(
-    r"(?!postgres(?:ql)?(?:\+\w+)?:)(?!\w+://).+|postgresql://[!-~]+",
+    r"(?!postgres(?:ql)?(?:\+\w+)?:)(?!\w+://)(?!.*password *=).+|postgresql://[!-~]+",
     "the path of a file, or a URL such as postgresql://user@host/name",
 )
 _REFERENCE = _like(
@@ -183,6 +185,9 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost" or host.endswith(".localhost")
 
 
+PATHS = ("book", "journal", "database_key", "tls_certificate", "tls_key")
+"""The settings that are paths of files."""
+
 _MAY_BE_EMPTY = frozenset({"domains", "trusted_proxies"})
 
 
@@ -205,6 +210,9 @@ class _Part(BaseSettings):
             raise ValueError("must not be empty")
         if isinstance(value, str) and re.fullmatch(r"\s*<.*>\s*", value, re.DOTALL):
             raise ValueError("a placeholder stands here: put your own value in its place")
+        if isinstance(value, str) and info.field_name in PATHS and "://" in value:
+            # Which is not quoted: it may have a password.
+            raise ValueError("must be the path of a file: only database can be a URL")
         if any(isinstance(each, bool) for each in (value if isinstance(value, list) else [value])):
             raise ValueError("must not be true or false")
         return value
@@ -437,7 +445,7 @@ def sources(flags: Layer, file: Path | None) -> Mapping[str, Source]:
         WrongSetting: the file cannot be read.
     """
     given, variables, read = _gather(flags, file)
-    lines = {} if file is None else _lines(file.read_text("utf-8"))
+    lines = {} if file is None else _lines(_text_of(file))
     names = {name.upper(): name for name in os.environ}
     found = {}
     for name in Settings.model_fields:
@@ -462,13 +470,36 @@ def _lines(toml: str) -> Mapping[str, int]:
     return {found[1]: number for number, found in reversed([*keys]) if found is not None}
 
 
-PATHS = ("book", "journal", "database_key", "tls_certificate", "tls_key")
+_MOST_BYTES = 1024 * 1024
+"""Of a file with settings; what is longer is something else."""
+
+
+def _text_of(file: Path) -> str:
+    # Not to wait for a writer, should it be a pipe.
+    handle = os.open(file, os.O_RDONLY | os.O_NONBLOCK)
+    with os.fdopen(handle, "rb") as opened:
+        status = os.fstat(handle)
+        if stat.S_ISDIR(status.st_mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        is_nothing = os.path.samestat(status, Path(os.devnull).stat())
+        if not stat.S_ISREG(status.st_mode) and not is_nothing:
+            raise ValueError("it is not a regular file")
+        octets = opened.read(_MOST_BYTES + 1)
+        after = os.fstat(handle)
+    if len(octets) > _MOST_BYTES:
+        raise ValueError(f"it has more than {_MOST_BYTES} bytes")
+    if (status.st_size, status.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
+        raise ValueError("it changed while it was read")
+    return octets.decode("utf-8")
 
 
 def _read(file: Path) -> dict[str, Any]:
-    read = tomllib.loads(file.read_text("utf-8"))
+    try:
+        read = tomllib.loads(_text_of(file))
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
     for name in PATHS:
-        if isinstance(path := read.get(name), str):
+        if isinstance(path := read.get(name), str) and "://" not in path:
             read[name] = file.parent / path
     database = read.get("database")
     if isinstance(database, str) and database.strip() and "://" not in database:

@@ -701,6 +701,8 @@ class TestFile:
             pytest.param(b"port = 1\nport = 2\n", id="twice"),
             pytest.param(b'host = "localhost\n', id="open-quote"),
             pytest.param(b'contact = "\xff"\n', id="not-utf-8"),
+            pytest.param(b"auth = " + b"[" * 5000, id="nested too deeply"),
+            pytest.param(b"#" * (1024 * 1024 + 1), id="huge"),
             pytest.param(b"\0", id="binary"),
         ],
     )
@@ -717,13 +719,41 @@ class TestFile:
     def test_a_folder_is_told_with_its_name(self, tmp_path: Path) -> None:
         assert complaint(NEEDED, tmp_path).startswith(f"config: {tmp_path}: Is a directory ")
 
+    def test_a_pipe_is_not_waited_for(self, tmp_path: Path) -> None:
+        pipe = tmp_path / "bridge.toml"
+        os.mkfifo(pipe)
+
+        assert complaint(NEEDED, pipe) == f"{pipe}: it is not a regular file"
+
+    def test_a_device_without_end_is_not_read(self) -> None:
+        told = complaint(NEEDED, Path("/dev/zero"))
+
+        assert told == "/dev/zero: it is not a regular file"
+
+    def test_nothing_is_a_file_without_settings(self) -> None:
+        assert load(NEEDED, Path(os.devnull)) == load(NEEDED, None)
+
+    @pytest.mark.parametrize("place", ["flag", "file"])
+    @pytest.mark.parametrize("setting", settings.PATHS)
+    def test_a_url_in_the_place_of_a_path_is_refused_and_not_quoted(
+        self, config: Path, setting: str, place: str
+    ) -> None:
+        url = "postgresql://u:pw@h/d"
+        config.write_text(f'{setting} = "{url}"\n' if place == "file" else "")
+        flags = {**NEEDED, **({setting: url} if place == "flag" else {})}
+
+        told = complaint(flags, config)
+
+        assert told.startswith(f"{setting}: must be the path of a file: only database can be a URL")
+        assert "pw" not in told
+
     def test_an_unreadable_file_is_told_with_its_name(
         self, config: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         def refuse(*_: object, **__: object) -> None:
             raise PermissionError(13, "Permission denied")
 
-        monkeypatch.setattr(Path, "open", refuse)  # a mode of 0 does not stop root
+        monkeypatch.setattr(os, "open", refuse)  # a mode of 0 does not stop root
 
         assert complaint(NEEDED, config) == (
             f"config: {config}: Permission denied (--config, or {PREFIX}CONFIG)"

@@ -1,5 +1,6 @@
 """`harvest-bridge serve`: its flags. What it does then is in `serving`."""
 
+import signal
 from functools import partial
 
 import typer
@@ -14,6 +15,8 @@ app = typer.Typer(rich_markup_mode=None)
 @with_settings(*Settings.model_fields)
 def serve(given: Given) -> None:
     """Answer legacy calls."""
+    # Whoever asks for a reload while it starts has it: the settings are read after this.
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     settings = given.load(Settings)
     from bridge.cli.serving import serve_until_stopped  # noqa: PLC0415 - all of the bridge
 

@@ -3,11 +3,14 @@
 What is in the journal or the translation log is not known here.
 """
 
+import errno
 import fcntl
 import os
 import sqlite3
+import stat
 import struct
 from pathlib import Path
+from typing import BinaryIO
 
 _GETLK: int | None = getattr(fcntl, "F_OFD_GETLK", None)
 
@@ -25,7 +28,7 @@ def read_only(path: Path) -> sqlite3.Connection:
         OSError: there is no such file, or it cannot be read.
         sqlite3.Error: it is no database.
     """
-    path.open("rb").close()
+    _open(path).close()
     real = path.resolve()
     how = "readonly_shm=1" if real.with_name(f"{real.name}-wal").exists() else "immutable=1"
     connection = sqlite3.connect(
@@ -35,6 +38,14 @@ def read_only(path: Path) -> sqlite3.Connection:
     return connection
 
 
+def _open(path: Path) -> BinaryIO:
+    mode = path.stat().st_mode
+    # To open a pipe would be to wait for a writer.
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+        raise OSError(errno.EINVAL, "it is not a regular file", str(path))
+    return path.open("rb")
+
+
 def is_held(path: Path, byte: int) -> bool:
     """Tell whether some process holds a lock on a byte of a file; takes none (Linux, fcntl(2)).
 
@@ -42,7 +53,7 @@ def is_held(path: Path, byte: int) -> bool:
     """
     if _GETLK is None:
         return False
-    with path.open("rb") as file:
+    with _open(path) as file:
         asked = struct.pack(_FLOCK, fcntl.F_WRLCK, os.SEEK_SET, byte, 1, 0)
         held, *_ = struct.unpack(_FLOCK, fcntl.fcntl(file, _GETLK, asked))
     return bool(held != fcntl.F_UNLCK)

@@ -48,6 +48,8 @@ def server_context(certificate: Path, key: Path) -> ssl.SSLContext:
     context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
     context.set_alpn_protocols(["http/1.1"])
     try:
+        if _is_special(certificate):
+            raise UnusableCertificate(f"{certificate}: it is not a regular file")
         status = key.stat()
         # What a file holds tells more than its mode, which is right for a certificate.
         problem = stat.S_ISREG(status.st_mode) and _swapped(certificate, key)
@@ -104,6 +106,12 @@ def validity(certificate: Path) -> Validity | None:
 def _refuse_encrypted(key: Path) -> NoReturn:
     # Without this, OpenSSL would ask for the passphrase on the terminal and wait.
     raise UnusableCertificate(f"{key}: the private key is encrypted: decrypt it first")
+
+
+def _is_special(file: Path) -> bool:
+    """Tell whether a file is one that need not come to an end, as a pipe or a device."""
+    mode = file.stat().st_mode
+    return not stat.S_ISREG(mode) and not stat.S_ISDIR(mode)
 
 
 _CERTIFICATE, _KEY = b"CERTIFICATE-----", b"PRIVATE KEY-----"

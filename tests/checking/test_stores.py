@@ -1,6 +1,7 @@
 """What is told of journal and database, which are left as they are."""
 
 import asyncio
+import os
 import shutil
 import sqlite3
 from collections.abc import Iterator
@@ -215,3 +216,13 @@ class TestServer:
 
         assert [each.verdict for each in found] == ["wrong", "wrong"]
         assert "s3cret" not in str(found)
+
+
+@pytest.mark.parametrize("setting", ["journal", "database"])
+def test_a_pipe_is_not_waited_for(tmp_path: Path, setting: str) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+
+    found = look(settings(tmp_path, **{setting: pipe if setting == "journal" else str(pipe)}))
+
+    assert found[setting] == [("wrong", "it is not a regular file")]

@@ -44,6 +44,7 @@ from bridge.server.limits import BodyLimits, read_body
 from bridge.server.records import CallRecord
 from bridge.server.service import Service, running
 from bridge.settings import PREFIX, Settings, Traces
+from bridge.settings import load as load_settings
 from bridge.v1 import errors as v1
 from bridge.v2 import errors as v2
 from bridge.v2.client import V2Client
@@ -1488,6 +1489,106 @@ def test_serve_with_a_broken_settings_file(files: Files, tmp_path: Path, setting
 
     assert told.startswith("harvest-bridge: ")
     assert secrets_in(told) == set()
+
+
+# The URL of a database, which may have a password.
+
+ENCODED = "".join(f"%{ord(each):02x}" for each in PASSWORD)
+AT = "127.0.0.1:1/d"
+"""Where no server is."""
+URLS = {
+    "with a password": f"postgresql://u:{PASSWORD}@{AT}",
+    "with an encoded password": f"postgresql://u:{ENCODED}@{AT}",
+    "with a password and no user": f"postgresql://:{PASSWORD}@{AT}",
+    "with a password in its query": f"postgresql://u@{AT}?password={PASSWORD}",
+    "with that encoded": f"postgresql://u@{AT}?password={ENCODED}",
+    "with a passphrase": f"postgresql://u@{AT}?sslpassword={PASSWORD}",
+    "with a file of passwords": f"postgresql://u@{AT}?passfile=/x/{PASSWORD}",
+    "with a key": f"postgresql://u@{AT}?sslkey=/x/{PASSWORD}",
+    "with an option": f"postgresql://u@{AT}?options=-c%20a.b%3D{PASSWORD}",
+    "with a name that is none": f"postgresql://u@{AT}?passwort={PASSWORD}",
+    "with a password that has an @": f"postgresql://u:x@{PASSWORD}@{AT}",
+    "with a password that has a slash": f"postgresql://u:1/{PASSWORD}@{AT}",
+    "with a password that has a question mark": f"postgresql://u:1?{PASSWORD}@{AT}",
+    "with a password that has a per cent sign": f"postgresql://u:{PASSWORD}%@{AT}",
+    "with a password that has a zero byte": f"postgresql://u:{PASSWORD}%00@{AT}",
+    "with a password that is no UTF-8": f"postgresql://u:{PASSWORD}%ff@{AT}",
+    "with a password in the place of the port": f"postgresql://u@127.0.0.1:{PASSWORD}/d",
+    "with a port that is none": f"postgresql://u:{PASSWORD}@127.0.0.1:port/d",
+    "with half an address": f"postgresql://u:{PASSWORD}@[::1/d",
+    "of a driver": f"postgresql+psycopg://u:{PASSWORD}@{AT}",
+    "of another server": f"mysql://u:{PASSWORD}@h/d",
+    "that is none": f"host=127.0.0.1 port=1 password={PASSWORD}",
+}
+ASKS = ("--contact=x@acme.dev", "--auth=bearer", "--account-id=1")
+TELLING: Mapping[str, tuple[str, ...]] = {
+    "config": ("config", *ASKS),
+    "config --json": ("config", "--json", *ASKS),
+    "check": ("check", "--offline", *ASKS),
+    "check --json": ("check", "--offline", "--json", *ASKS),
+    "journal": ("journal",),
+    "journal --reconcile": ("journal", "--reconcile", "--contact=x@acme.dev", "--token=env:QK_TOKEN"),
+    "calls": ("calls",),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("url", URLS.values(), ids=URLS)
+@pytest.mark.parametrize("command", TELLING.values(), ids=TELLING)
+def test_a_database_url_is_told_without_its_password(
+    command: tuple[str, ...], url: str, tmp_path: Path
+) -> None:
+    (tmp_path / "key").touch(0o600)
+    (tmp_path / "key").write_text("0123456789abcdef" * 4)
+    key = f"--database-key={tmp_path}/key"
+
+    told = run(*command, f"--database={url}", key, QK_TOKEN=ENV_TOKEN)
+
+    assert told
+    assert secrets_in(told) == set()
+    assert ENCODED not in told
+
+
+@pytest.mark.parametrize("setting", ["book", "journal", "database-key", "tls-certificate"])
+@pytest.mark.parametrize("command", ["config", "check", "serve"])
+def test_a_database_url_in_the_place_of_a_path(command: str, setting: str) -> None:
+    told = run(command, *ASKS, f"--{setting}={URLS['with a password']}")
+
+    assert "must be the path of a file" in told
+    assert secrets_in(told) == set()
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        f'database = "{URLS["with a password"]}',
+        f'journal = "{URLS["with a password"]}"',
+        f'databse = "{URLS["with a password"]}"',
+        f'database = "{URLS["of a driver"]}"',
+        f'admin_bearer_token = "{ENV_TOKEN}"',
+        f'port = "{ENV_TOKEN}"',
+        ENV_TOKEN,
+    ],
+)
+async def test_a_reload_that_finds_settings_broken(
+    evidence: Evidence, files: Files, tmp_path: Path, line: str
+) -> None:
+    """The log has it, and `/readyz`, without what stands there."""
+    config = tmp_path / "bridge.toml"
+    needed = 'contact = "x@acme.dev"\nauth = "bearer"\naccount_id = 1\nport = 0\nadmin_port = 0\n'
+    kept_in = f'journal = "{tmp_path}/journal.sqlite"\ndatabase = "{empty_log(tmp_path)}"\n'
+    config.write_text(needed + kept_in)
+    read = partial(load_settings, Settings, {}, config)
+    async with running(read(), read_again=read) as service:
+        config.write_text(needed + line)
+        await service.reload()
+        async with aiohttp.ClientSession() as session:
+            url = f"http://{LOOPBACK}:{service.admin_port}/readyz"
+            async with session.get(url) as response:
+                evidence.admin.append(await response.read())
+
+    assert evidence.lines("settings_broken")
+    assert b"settings" in evidence.admin[-1]
+    assert evidence.leaks() == set()
 
 
 # What prints itself.

@@ -568,3 +568,13 @@ async def _logged(logs: list[Any], event: str) -> None:
     """Wait for a log line, giving the watch a turn after each look."""
     while all(line["event"] != event for line in logs):  # noqa: ASYNC110 - logs have no event
         await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize("part", ["certificate", "key"])
+def test_a_pipe_in_the_place_of_a_file_is_not_waited_for(pair: Pair, part: str) -> None:
+    file: Path = getattr(pair, part)
+    file.unlink()
+    os.mkfifo(file, 0o600)
+
+    with pytest.raises(UnusableCertificate, match=f"{file}: it is not a regular file"):
+        server_context(pair.certificate, pair.key)
