@@ -48,9 +48,9 @@ def server_context(certificate: Path, key: Path) -> ssl.SSLContext:
     context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
     context.set_alpn_protocols(["http/1.1"])
     try:
+        status = key.stat()
         if _is_special(certificate):
             raise UnusableCertificate(f"{certificate}: it is not a regular file")
-        status = key.stat()
         # What a file holds tells more than its mode, which is right for a certificate.
         problem = stat.S_ISREG(status.st_mode) and _swapped(certificate, key)
         if problem := problem or exposure(key):
