@@ -191,7 +191,10 @@ class Connection(web.RequestHandler):
         """Tell whether the client's machine has taken all that was written, waiting for it.
 
         So it has if the client goes on to the next request. Where the system does not tell, being
-        written is being taken. `size` is that of the answer's body, in bytes.
+        written is being taken. So it is where a proxy breaks off once it is answered: HAProxy ends
+        what it has opened by a reset, and its system then may not have acknowledged what it has
+        read. One whose client hangs up closes, or breaks off, while the call runs: that is heard of
+        before the answer. `size` is that of the answer's body, in bytes.
         """
         self._asked_at = self._event_loop.time()  # who closes now has been answered
         before = len(self._behind)
@@ -207,7 +210,7 @@ class Connection(web.RequestHandler):
             if self._behind[before:].strip(b"\r\n"):
                 return True
             if left is None:  # it is lost; what had come until then has been heard
-                return False
+                return not self._sends_no_more and self._front.is_a_proxys(self.address)
             pause *= 2
         return False
 

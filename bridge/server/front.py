@@ -102,7 +102,7 @@ class Front(web.Server):
         That is with whom it shares what everybody may have a part of.
         """
         network = network_of(address)
-        is_everybodys = is_trusted(address, self._proxies)
+        is_everybodys = self.is_a_proxys(address)
         shares = () if is_everybodys else ((Share.ADDRESS, network),)
         if (
             self._places.is_used_up(shares)
@@ -111,6 +111,10 @@ class Front(web.Server):
             return None
         self._places.take(shares)
         return shares
+
+    def is_a_proxys(self, address: str) -> bool:
+        """Tell whether what comes from there is of a proxy's clients."""
+        return is_trusted(address, self._proxies)
 
     def release(self, shares: Sequence[Key]) -> None:
         """Give back the room of a connection that is no more."""

@@ -217,36 +217,23 @@ class TestOldClients:
 
 
 class TestWhoIsSlow:
-    """With times that a test can wait for."""
+    """With a time that a test can wait for."""
 
     @pytest_asyncio.fixture(loop_scope="module")
     async def hurried(self, kind: str, tmp_path: Path) -> AsyncIterator[Fronted]:
         instead = {
             "haproxy": {"timeout http-request 20s": "timeout http-request 500ms"},
-            "nginx": {
-                "client_header_timeout 20s": "client_header_timeout 500ms",
-                "client_body_timeout 30s": "client_body_timeout 500ms",
-            },
+            "nginx": {"client_header_timeout 20s": "client_header_timeout 500ms"},
             "caddy": {"read_header 20s": "read_header 500ms"},
         }[kind]
-        running = fronted_bridges(kind, tmp_path / "front", instead, body_timeout=0.5)
-        async with running as fronted:
-            yield fronted
+        async with fronted_bridges(kind, tmp_path / "front", instead) as running:
+            yield running
 
     async def test_a_head_that_does_not_come_whole(self, hurried: Fronted) -> None:
         async with hurried.front.connection() as (reader, writer):
             writer.write(head()[:-4])
 
             assert statuses(await reader.read()) in ([], [408])
-        assert hurried.v2.calls == []
-
-    async def test_a_body_that_does_not_come_whole(self, hurried: Fronted) -> None:
-        async with hurried.front.connection() as (reader, writer):
-            writer.write(post()[:-4])
-            answer = await reader.read()
-
-        assert statuses(answer) == [408]
-        assert_valid(answer.partition(b"\r\n\r\n")[2], "errors")
         assert hurried.v2.calls == []
 
 
@@ -369,7 +356,7 @@ class Halves:
             if asking.done():
                 return calling, asking.result()
             asking.cancel()
-            assert statuses(calling.result())[0] in {502, 503}
+            assert statuses(calling.result()) in ([], [502], [503])
 
     async def kill_who_asks(self, held: HeldCall) -> None:
         """Kill the bridge that has made a v2 call."""

@@ -69,6 +69,11 @@ class Server:
         for each in (first, *map(int, others)):
             with suppress(ProcessLookupError):
                 os.kill(each, signal.SIGKILL)
+        while any(map(_lives, (first, *map(int, others)))):
+            os.sched_yield()
+        # Whoever has to bury them may take a while, and a new one goes by whether the old one is there.
+        for lock in (self._data / "postmaster.pid", *self._folder.glob(".s.PGSQL.*.lock")):
+            lock.unlink()
 
     def url(self, name: str = "postgres") -> str:
         return f"postgresql://postgres@{LOOPBACK}:{self.port}/{name}"
@@ -79,6 +84,14 @@ class Server:
         with psycopg.connect(self.url(), autocommit=True) as connection:
             connection.execute(f"CREATE DATABASE {name}".encode())
         return self.url(name)
+
+
+def _lives(process: int) -> bool:
+    try:
+        state = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return state != "Z"
 
 
 @contextmanager
