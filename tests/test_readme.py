@@ -6,19 +6,17 @@ import shlex
 import shutil
 import subprocess
 import tomllib
-from importlib import import_module
 from pathlib import Path
 
 import aiohttp
 import pytest
 from pydantic.fields import FieldInfo
-from typer.core import TyperGroup
-from typer.main import get_group
 from typer.testing import CliRunner
 
-from bridge.cli import COMMANDS, app
+from bridge.cli import app
 from bridge.settings import RELOADED, Settings, WrongSetting, load
 from bridge.v1.xsd import schema_directory
+from tests.support.commands import options_of
 from tests.support.legacy import LegacyClient
 
 REPOSITORY = Path(__file__).parent.parent
@@ -105,11 +103,7 @@ def test_every_command_has_the_flags_that_it_is_shown_with(page: str) -> None:
 
     assert shown
     for _, name, *arguments in shown:
-        group = get_group(import_module(f"bridge.cli.{COMMANDS[name][0]}").app)
-        command = group.commands.get(name, group)
-        if isinstance(command, TyperGroup):
-            command = command.commands[arguments.pop(0)]
-        known = {option for parameter in command.params for option in parameter.opts}
+        known = options_of(name, arguments)
         assert {each for each in arguments if each.startswith("--")} <= known
 
 

@@ -576,7 +576,7 @@ class _Acknowledgements:
 
     def __init__(self, connection: socket.socket) -> None:
         self._connection = connection
-        self._before = self._taken() + self._queued()
+        self._before = self._taken() + _queued(connection)
 
     @classmethod
     def of(cls, wire: asyncio.Transport) -> "_Acknowledgements | None":
@@ -593,7 +593,7 @@ class _Acknowledgements:
 
     def left(self, size: int, *, more_may_come: bool) -> int | None:
         """Return 0 if an answer with a body of this size was taken; None: it will not be."""
-        queued = self._queued()
+        queued = _queued(self._connection)
         if not more_may_come and queued <= _LONGEST_ALERT:
             queued = 0  # TLS has said that it has come to its end, to a machine that had closed
         # Encrypted, an answer is longer, and its head alone is longer than what TLS says at an end.
@@ -610,9 +610,11 @@ class _Acknowledgements:
             raise OSError("this system does not tell what was acknowledged")
         return int.from_bytes(told[_TAKEN], sys.byteorder)
 
-    def _queued(self) -> int:
-        queued = fcntl.ioctl(self._connection.fileno(), termios.TIOCOUTQ, bytes(_BYTES.size))
-        return int(_BYTES.unpack(queued)[0])
+
+def _queued(connection: socket.socket) -> int:
+    """Return how many bytes of a socket the other machine has not acknowledged."""
+    queued = fcntl.ioctl(connection.fileno(), termios.TIOCOUTQ, bytes(_BYTES.size))
+    return int(_BYTES.unpack(queued)[0])
 
 
 def _unacknowledged(wire: asyncio.Transport) -> int | None:
@@ -620,12 +622,12 @@ def _unacknowledged(wire: asyncio.Transport) -> int | None:
     connection = wire.get_extra_info("socket")
     try:
         state = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0]
-        queued = fcntl.ioctl(connection.fileno(), termios.TIOCOUTQ, bytes(_BYTES.size))
+        queued = _queued(connection)
     except (AttributeError, OSError, ValueError):  # no Linux, or closed by ourselves
         return 0
     if state == _TCP_CLOSED:
         return None
-    return wire.get_write_buffer_size() + int(_BYTES.unpack(queued)[0])
+    return wire.get_write_buffer_size() + queued
 
 
 def _has_unread(wire: asyncio.Transport) -> bool:

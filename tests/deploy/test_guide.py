@@ -11,22 +11,19 @@ import subprocess
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import closing, suppress
-from importlib import import_module
 from math import ceil
 from pathlib import Path
 
 import aiohttp
 import pytest
-from typer.core import TyperGroup
-from typer.main import get_group
 
-from bridge.cli import COMMANDS
 from bridge.identity.callers import Way
 from bridge.record.log.database import load_key, open_database
 from bridge.record.log.events import CONNECTION_EVENTS
 from bridge.settings import PREFIX, Settings
 from tests.deploy.test_monitoring import ALERTS
 from tests.support.books import enter, write_token
+from tests.support.commands import options_of
 from tests.support.deployed import DEPLOY, ROOT, needs
 from tests.support.gateways import free_port
 from tests.support.logged import events
@@ -138,11 +135,7 @@ def test_every_command_is_one_and_has_the_flags_that_it_is_shown_with(shown: str
     name, *arguments = shlex.split(shown)
     if name == "--version":
         return
-    group = get_group(import_module(f"bridge.cli.{COMMANDS[name][0]}").app)
-    command = group.commands.get(name, group)
-    if isinstance(command, TyperGroup):
-        command = command.commands[arguments.pop(0)]
-    known = {option for parameter in command.params for option in parameter.opts}
+    known = options_of(name, arguments)
 
     assert {each for each in arguments if each.startswith("-")} <= known
 
