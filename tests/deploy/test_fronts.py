@@ -218,25 +218,42 @@ class TestOldClients:
         assert len(fronted.v2.made()) == (status == 201)
 
 
+@pytest_asyncio.fixture(scope="class", loop_scope="module")
+async def hurried(kind: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Fronted]:
+    """Before bridges of their own, with times that a test can wait for."""
+    instead = {
+        "haproxy": {"timeout http-request 20s": "timeout http-request 500ms"},
+        "nginx": {
+            "client_header_timeout 20s": "client_header_timeout 500ms",
+            "client_body_timeout 30s": "client_body_timeout 500ms",
+        },
+        "caddy": {"read_header 20s": "read_header 500ms"},
+    }[kind]
+    folder = tmp_path_factory.mktemp("hurried") / "front"
+    async with fronted_bridges(kind, folder, instead, body_timeout=0.5) as running:
+        yield running
+
+
 class TestWhoIsSlow:
-    """With a time that a test can wait for."""
-
-    @pytest_asyncio.fixture(loop_scope="module")
-    async def hurried(self, kind: str, tmp_path: Path) -> AsyncIterator[Fronted]:
-        instead = {
-            "haproxy": {"timeout http-request 20s": "timeout http-request 500ms"},
-            "nginx": {"client_header_timeout 20s": "client_header_timeout 500ms"},
-            "caddy": {"read_header 20s": "read_header 500ms"},
-        }[kind]
-        async with fronted_bridges(kind, tmp_path / "front", instead) as running:
-            yield running
-
     async def test_a_head_that_does_not_come_whole(self, hurried: Fronted) -> None:
         async with hurried.front.connection() as (reader, writer):
             writer.write(head()[:-4])
 
             assert statuses(await reader.read()) in ([], [408])
         assert hurried.v2.calls == []
+
+    @pytest.mark.parametrize("come", [0, 40])
+    async def test_a_body_that_does_not_come_whole(self, hurried: Fronted, come: int) -> None:
+        """HAProxy and Caddy pass on what the bridge says; nginx has asked none, and says nothing."""
+        async with hurried.front.connection() as (reader, writer):
+            writer.write(post()[: come - len(BODY)])
+            if hurried.front.name == "nginx":
+                assert await reader.read() == b""
+            else:
+                told = await reader.readuntil(b"\r\n\r\n")
+                assert statuses(told) == [408]
+                assert_valid(await reader.readuntil(b"</errors>"), "errors")
+        assert hurried.v2.made() == {}
 
 
 async def test_tls_1_1_is_refused(fronted: Fronted) -> None:
