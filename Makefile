@@ -10,8 +10,9 @@ AS_LOCKED := $(PIP_OPTIONS) --no-deps --require-hashes --requirement
 # Of a Python that is newer than the lock, it may have no wheels: that takes the newest of what
 # pyproject.toml allows, as pip does for users. So does `make LOCKED=no …`.
 LOCKED ?= $(shell $(PYTHON) -c 'import sys; print("yes" if sys.version_info < (3, 15) else "no")')
-# A process a core; who has nothing left to do takes over what others have not begun.
-PARALLEL := --numprocesses=auto --dist=worksteal
+# One process more than there are cores, for many a test waits; who has nothing left to do takes over
+# what others have not begun.
+PARALLEL = --dist=worksteal --numprocesses=$(shell $(PYTHON) -c 'import os; print(1 + (os.cpu_count() or 1))')
 PORTS = $(if $(PORT),--port $(PORT)) $(if $(SANDBOX_PORT),--sandbox-port $(SANDBOX_PORT)) \
 	$(if $(ADMIN_PORT),--admin-port $(ADMIN_PORT))
 

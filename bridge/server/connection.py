@@ -44,8 +44,11 @@ _ACKNOWLEDGED_WITHIN = 2.0
 _FIRST_GLANCE = 0.001
 """Seconds to the first of several looks for that; each next one comes after twice as long."""
 
-_TCP_CLOSED = 7
-"""The state of a lost connection, which is the first byte of Linux' `struct tcp_info`."""
+_TCP_CLOSED, _TCP_CLOSE_WAIT = 7, 8
+"""The states of a connection that is lost, and of one that the other end has closed.
+
+It is the first byte of Linux' `struct tcp_info`.
+"""
 
 _BYTES = struct.Struct("i")
 
@@ -81,6 +84,7 @@ class Connection(web.RequestHandler):
         "_client_left",
         "_event_loop",
         "_front",
+        "_had_left",
         "_handshake",
         "_head_timer",
         "_held",
@@ -141,6 +145,8 @@ class Connection(web.RequestHandler):
         """The version of TLS that it is behind."""
         self._sends_no_more = False
         """Whether the client has closed its half of the connection."""
+        self._had_left = False
+        """Whether the other end had closed or broken off before the answer to a write left."""
         self._takes_no_more = False
         """Whether what comes behind the request under way is not read."""
         self.fault: LegacyCallError | None = None
@@ -179,12 +185,17 @@ class Connection(web.RequestHandler):
         return self._asked_at is not None and self._client_left is None
 
     def is_about_to_answer(self) -> None:
-        """Begin to count what the client's machine takes, where that is not to be seen later.
+        """Note what is not to be seen later: who has left, and what the client's machine takes.
 
-        Behind TLS there is a buffer that cannot be looked into, and a client that has got its
-        answer closes both ways: then there is nothing left to ask.
+        The event loop may not have heard yet of who has left. Behind TLS there is a buffer that
+        cannot be looked into, and a client that has got its answer closes both ways: then there is
+        nothing left to ask.
         """
-        if self._wire is not None and not self._is_plain:
+        if self._wire is None:
+            return
+        if self._is_plain:
+            self._had_left = _state(self._wire) in {_TCP_CLOSED, _TCP_CLOSE_WAIT}
+        else:
             self._answering = _Acknowledgements.of(self._wire)
 
     async def acknowledged(self, size: int) -> bool:
@@ -193,10 +204,12 @@ class Connection(web.RequestHandler):
         So it has if the client goes on to the next request. Where the system does not tell, being
         written is being taken. So it is where a proxy breaks off once it is answered: HAProxy ends
         what it has opened by a reset, and its system then may not have acknowledged what it has
-        read. One whose client hangs up closes, or breaks off, while the call runs: that is heard of
-        before the answer. `size` is that of the answer's body, in bytes.
+        read. One whose client hangs up closes, or breaks off, while the call runs: that is seen
+        when the answer leaves, or by its being refused. What remains is the time that the answer
+        takes on the wire. `size` is that of the answer's body, in bytes.
         """
         self._asked_at = self._event_loop.time()  # who closes now has been answered
+        had_left = self._had_left or self._wire is None or self._wire.is_closing()
         before = len(self._behind)
         pause = _FIRST_GLANCE
         while pause < _ACKNOWLEDGED_WITHIN:
@@ -209,8 +222,8 @@ class Connection(web.RequestHandler):
             await asyncio.sleep(pause)
             if self._behind[before:].strip(b"\r\n"):
                 return True
-            if left is None:  # it is lost; what had come until then has been heard
-                return not self._sends_no_more and self._front.is_a_proxys(self.address)
+            if left is None:
+                return not had_left and self._front.is_a_proxys(self.address)
             pause *= 2
         return False
 
@@ -619,15 +632,23 @@ def _queued(connection: socket.socket) -> int:
 
 def _unacknowledged(wire: asyncio.Transport) -> int | None:
     """Return how many bytes the client's machine has not taken; None: the connection is lost."""
-    connection = wire.get_extra_info("socket")
-    try:
-        state = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0]
-        queued = _queued(connection)
-    except (AttributeError, OSError, ValueError):  # no Linux, or closed by ourselves
-        return 0
+    state = _state(wire)
     if state == _TCP_CLOSED:
         return None
+    try:
+        queued = _queued(wire.get_extra_info("socket"))
+    except (AttributeError, OSError, ValueError):  # no Linux, or closed by ourselves
+        return 0
     return wire.get_write_buffer_size() + queued
+
+
+def _state(wire: asyncio.Transport) -> int | None:
+    """Return the state of a connection, by Linux' numbers; None: the system does not tell."""
+    try:
+        connection = wire.get_extra_info("socket")
+        return int(connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0])
+    except (AttributeError, OSError, ValueError):  # no Linux, or closed by ourselves
+        return None
 
 
 def _has_unread(wire: asyncio.Transport) -> bool:

@@ -92,14 +92,17 @@ def delivered(journal: Path) -> dict[int, bool]:
         return {int(path.split("/")[2]): bool(told) for path, told in rows}
 
 
+@pytest.mark.parametrize("proxies", ["", LOOPBACK], ids=["itself", "a proxy"])
 @pytest.mark.parametrize("seed", [1, 2])
-async def test_who_has_received_no_byte_has_not_been_told(journal: Path, seed: int) -> None:
+async def test_who_has_received_no_byte_has_not_been_told(
+    journal: Path, seed: int, proxies: str
+) -> None:
     chance = random.Random(seed)
     leavers = [Leaver(number, chance) for number in range(1, CLIENTS + 1)]
     with logging() as log:
         async with (
             running_held_upstream() as held,
-            running_bridge(held.base_url, journal=journal) as client,
+            running_bridge(held.base_url, journal=journal, trusted_proxies=proxies) as client,
         ):
             for leaver in leavers:
                 await leaver.ask(client.port)

@@ -18,7 +18,7 @@ from tests.support.storm_sandbox import LONE_INVOICE, Moment
 from tests.support.tls_fronts import need
 
 SEED = int(os.environ.get("STORM_SEED", "20080409"))
-WRITES = int(os.environ.get("STORM_WRITES", "150"))
+WRITES = int(os.environ.get("STORM_WRITES", "100"))
 PATIENCE = 150 + WRITES // 5
 
 pytestmark = [pytest.mark.timeout(PATIENCE + 30), pytest.mark.storm, pytest.mark.kill]

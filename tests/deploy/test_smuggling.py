@@ -3,23 +3,28 @@
 In each is hidden a read of an invoice of its own. Where a front takes that for a request by itself,
 it passes it on as one, and has a line of it. What a bridge serves without the front's knowing has
 been smuggled. Shapes are those of RFC 9112, section 11.2, and of what has been found since between
-fronts and servers.
+fronts and servers. What becomes of each is in tests/smuggling.md.
 """
 
 import asyncio
 import base64
 import re
-from collections.abc import AsyncIterator, Mapping
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Container, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from tempfile import TemporaryDirectory
+from typing import Any, Protocol
 
 import pytest
 
+from tests.support.clocks import until
 from tests.support.logged import Logged, logging
 from tests.support.running import LOOPBACK, running_service
 from tests.support.storm_sandbox import Moments, running_watched_sandbox
-from tests.support.tls_fronts import FRONTS, NAME, fronted_bridges
+from tests.support.tls_fronts import FRONTS, NAME, fronted_bridges, need
 
 PAIR = base64.b64encode(b"any@example.com:sandbox-token")
 XML = b"<invoice-message><body>%s</body><recipients>a@b.org</recipients></invoice-message>"
@@ -159,8 +164,34 @@ def shapes() -> dict[str, bytes]:
     return made
 
 
-PATIENCE = 3.0
-"""Seconds for an answer: who waits for the rest of a body gives none."""
+TABLE = Path(__file__).parents[1] / "smuggling.md"
+TOLD_BY = {"haproxy": ("haproxy", "-v"), "nginx": ("nginx", "-v"), "caddy": ("caddy", "version")}
+"""What tells a front's version."""
+
+PATIENCE = 20.0
+"""Seconds for all to come to what they should come to."""
+
+
+@dataclass
+class Told:
+    """What a client has heard on its connection."""
+
+    answers: bytes = b""
+    is_closed: bool = False
+
+    def fate(self, served: Container[str]) -> str:
+        """Say what has become of what it sent, in the words of the table.
+
+        `served` are the ids of what the bridges took for requests.
+        """
+        ends = []
+        for status, fields in re.findall(
+            rb"HTTP/1\.[01] (\d+) [^\r]*\r\n(.*?\r\n)\r\n", self.answers, re.DOTALL
+        ):
+            id_ = re.search(rb"X-Request-Id: (\S+)\r\n", fields)
+            where = "front" if not id_ else "request" if id_[1].decode() in served else "bridge"
+            ends.append(f"{where} {int(status)}")
+        return ", ".join(ends) or ("closed" if self.is_closed else "nothing")
 
 
 class Passing(Protocol):
@@ -174,39 +205,105 @@ class Passing(Protocol):
     ) -> AbstractAsyncContextManager[tuple[asyncio.StreamReader, asyncio.StreamWriter]]: ...
 
 
-async def smuggled(made: Mapping[str, bytes], front: Passing, log: Logged) -> set[str]:
-    """Send all that is made, and return what a bridge has served that the front has no line of."""
+@asynccontextmanager
+async def sent(made: Mapping[str, bytes], front: Passing) -> AsyncIterator[Mapping[str, Told]]:
+    """Send all that is made, each on a connection of its own, until the end of the block."""
+    heard = {name: Told() for name in made}
 
-    async def send(request: bytes) -> None:
-        async with asyncio.timeout(PATIENCE), front.connection() as (reader, writer):
-            writer.write(request)
-            await reader.read()
+    async def send(name: str) -> None:
+        with suppress(OSError):
+            async with front.connection() as (reader, writer):
+                writer.write(made[name])
+                while data := await reader.read(2**16):
+                    heard[name].answers += data
+        heard[name].is_closed = True
 
-    await asyncio.gather(*map(send, made.values()), return_exceptions=True)
-    async with front.connection() as (reader, writer):
-        writer.write(CONTROL)
-        (control,) = re.findall(rb"X-Request-Id: (\S+)", await reader.read())
-    assert front.logs.count(control.decode()) == 1
+    sending = [asyncio.create_task(send(name)) for name in made]
+    try:
+        yield heard
+    finally:
+        for each in sending:
+            each.cancel()
+        await asyncio.gather(*sending, return_exceptions=True)
 
+
+def calls(log: Logged) -> list[dict[str, Any]]:
+    """All that bridges took for requests."""
+    return log.lines("legacy_call") + log.lines("client_gone")
+
+
+def smuggled(made: Iterable[str], front: Passing, log: Logged) -> set[str]:
+    """Return what a bridge has served that the front has no line of."""
     names = dict(enumerate(made, HIDDEN))
     return {
         f"{names[number]}: {line}"
-        for line in log.lines("legacy_call") + log.lines("client_gone")
+        for line in calls(log)
         for number in map(int, re.findall(r"/invoices/(6\d\d\d)/", str(line["upstream"])))
         if front.logs.count(line["request_id"]) != 1
     }
+
+
+def table() -> tuple[dict[str, str], dict[str, dict[str, str]]]:
+    """Read the versions of the fronts from the table, and what each makes of every shape."""
+    rows = [
+        [cell.strip() for cell in line.strip("|").split(" | ")]
+        for line in TABLE.read_text().splitlines()
+        if line.startswith("| ")
+    ]
+    (_, *fronts), _, *rest = rows
+    versions = dict(zip(FRONTS, (front.split()[1] for front in fronts), strict=True))
+    columns = zip(*rest, strict=True)
+    names = next(columns)
+    return versions, {
+        kind: dict(zip(names, each, strict=True))
+        for kind, each in zip(FRONTS, columns, strict=True)
+    }
+
+
+def version_of(kind: str) -> str:
+    """Return what the front that is installed says of itself."""
+    need(kind)
+    return subprocess.check_output(TOLD_BY[kind], text=True, stderr=subprocess.STDOUT)
+
+
+async def become(kind: str, folder: Path, expected: Mapping[str, str]) -> dict[str, str]:
+    """Send all shapes through a front; what became of each, when it is as expected or time is up."""
+    made = shapes()
+    async with fronted_bridges(kind, folder / "front") as fronted:
+        front, log = fronted.front, fronted.log
+        async with sent(made, front) as heard:
+
+            def fates() -> dict[str, str]:
+                served = {line["request_id"] for line in calls(log)}
+                return {name: told.fate(served) for name, told in heard.items()}
+
+            with suppress(TimeoutError):
+                async with asyncio.timeout(PATIENCE):
+                    await until(lambda: fates() == expected)
+            async with front.connection() as (reader, writer):
+                writer.write(CONTROL)
+                (control,) = re.findall(rb"X-Request-Id: (\S+)", await reader.read())
+            assert front.logs.count(control.decode()) == 1
+            came = fates()
+        served = smuggled(made, front, log)
+        assert not served, "\n".join(served)
+        # Nor is what carries it made twice.
+        assert all(len(ids) == 1 for ids in fronted.v2.made().values())
+    return came
 
 
 @pytest.mark.parametrize("kind", FRONTS)
 async def test_a_bridge_serves_nothing_that_the_front_has_not_passed_on(
     kind: str, tmp_path: Path
 ) -> None:
-    async with fronted_bridges(kind, tmp_path / "front") as fronted:
-        served = await smuggled(shapes(), fronted.front, fronted.log)
+    versions, expected = table()
+    version = await asyncio.to_thread(version_of, kind)
 
-    assert not served, "\n".join(served)
-    # Nor is what carries it made twice.
-    assert all(len(ids) == 1 for ids in fronted.v2.made().values())
+    came = await become(kind, tmp_path, expected[kind])
+
+    assert came.keys() == expected[kind].keys()
+    if re.search(rf"\b{re.escape(versions[kind])}\.", version):
+        assert came == expected[kind]
 
 
 class Careless:
@@ -226,13 +323,12 @@ class Careless:
 
     async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         answers, bridge = await asyncio.open_connection(LOOPBACK, self._bridge)
-        with suppress(TimeoutError, OSError, asyncio.IncompleteReadError):
-            async with asyncio.timeout(PATIENCE):
-                bridge.write(await reader.read(2**16))
-                told = await answers.readuntil(b"\r\n\r\n")
-                self.logs += told.decode()
-                writer.write(told)
-                writer.write(await answers.read())
+        with suppress(OSError, asyncio.IncompleteReadError):
+            bridge.write(await reader.read(2**16))
+            told = await answers.readuntil(b"\r\n\r\n")
+            self.logs += told.decode()
+            writer.write(told)
+            writer.write(await answers.read())
         bridge.transport.abort()
         writer.transport.abort()
 
@@ -253,7 +349,29 @@ async def test_what_a_careless_front_lets_through_is_found() -> None:
         with logging() as log:
             async with running_service(v2.base_url, account_id=1000) as (bridge, _):
                 front = Careless(bridge.port)
-                async with front.running():
-                    served = await smuggled(shapes(), front, log)
+                async with front.running(), sent(shapes(), front):
+                    await until(
+                        lambda: any(
+                            each.startswith("coding, then length: underscore: ")
+                            for each in smuggled(shapes(), front, log)
+                        )
+                    )
 
-    assert {each.partition(": {")[0] for each in served} >= {"coding, then length: underscore"}
+
+def page() -> str:
+    """Send all shapes through each front, and return the page anew."""
+    heads, columns = [], []
+    for kind in FRONTS:
+        version = re.search(r"\d+\.\d+", version_of(kind))
+        assert version
+        heads.append(f"{kind} {version[0]}")
+        with TemporaryDirectory() as folder:
+            columns.append(asyncio.run(become(kind, Path(folder), {})))
+    rows = [["shape", *heads], ["---"] * (len(heads) + 1)]
+    rows += [[name, *(column[name] for column in columns)] for name in shapes()]
+    kept = TABLE.read_text().partition("| shape |")[0]
+    return kept + "".join(f"| {' | '.join(row)} |\n" for row in rows)
+
+
+if __name__ == "__main__":
+    sys.stdout.write(page())

@@ -76,6 +76,20 @@ class HeldUpstream:
         """Wait for the next call to arrive."""
         return await self._arrived.get()
 
+    async def next_of(self, calling: asyncio.Future[bytes]) -> HeldCall | None:
+        """Wait for the next call to arrive; None: who is to make it has had an answer before."""
+        asking = asyncio.create_task(self.next())
+        try:
+            await asyncio.wait((calling, asking), return_when=asyncio.FIRST_COMPLETED)
+            return asking.result() if asking.done() else None
+        finally:
+            asking.cancel()
+
+    @property
+    def holds_any(self) -> bool:
+        """Whether a call waits for its answer, or nobody has asked for it yet."""
+        return not self._arrived.empty() or any(not call._reply.done() for call in self.calls)
+
     async def serve(self, request: web.Request) -> web.Response:
         """Keep a call until it is answered, or its caller hangs up; but say at once that it is v2."""
         if request.path == f"/v2{PROBE}" and "Authorization" not in request.headers:
@@ -103,6 +117,13 @@ class HeldUpstream:
         for call in self.calls:
             if not call._reply.done():
                 call._reply.set_result(None)
+
+    def forget(self) -> None:
+        """Begin anew, as if no call had come."""
+        self.end()
+        self.calls.clear()
+        while not self._arrived.empty():
+            self._arrived.get_nowait()
 
 
 @asynccontextmanager

@@ -7,6 +7,7 @@ of `re` itself only the time could be measured. `tests/test_hostile_texts.py` ho
 import importlib
 import re
 from collections.abc import Callable, Iterator
+from itertools import chain
 from typing import Any, NamedTuple
 
 # The standard library's own; they are typed nowhere.
@@ -360,7 +361,7 @@ def _sample(items: list[Any], flags: int) -> str:
     for code, value in items:
         if code in _SINGLE:
             passes = _tests(code, value, flags)
-            candidates = [*_LIKELY, *map(chr, range(0x2100))]
+            candidates = chain(_LIKELY, map(chr, range(0x2100)))
             text += next(each for each in candidates if passes(each))
         elif code in _REPEATS:
             text += _sample(list(value[2]), flags) * max(value[0], 0 if value[0] else 1)

@@ -117,8 +117,7 @@ async def looking(
     assert all(each.startswith(url) for each in asked)
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [PHONE, DESK])
+@pytest.mark.parametrize(("width", "scheme"), [(PHONE, "dark"), (DESK, "light")])
 async def test_no_page_shuts_anybody_out(
     browser: Browser, database: str, width: int, scheme: str
 ) -> None:
