@@ -1,0 +1,144 @@
+"""Which versions and ciphers of TLS clients may speak, and what an operator is told of old ones.
+
+Certificates are not known here, nor what becomes of a handshake that fails.
+"""
+
+import ssl
+import warnings
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from functools import cache
+from typing import NamedTuple
+
+from bridge.settings import TlsMinimum
+
+_OLDEST = {
+    TlsMinimum.V1_2: ssl.TLSVersion.TLSv1_2,
+    TlsMinimum.V1_1: ssl.TLSVersion.TLSv1_1,
+    TlsMinimum.V1_0: ssl.TLSVersion.TLSv1,
+}
+
+_OLD = frozenset({"SSLv3", "TLSv1", "TLSv1.1"})
+"""What RFC 8996 and RFC 7568 deprecate, as OpenSSL calls it."""
+
+_OLD_CIPHERS = "ECDHE+aRSA+AES+SHA1:ECDHE+aECDSA+AES+SHA1:RSA+AESGCM:RSA+AES:!AESCCM"
+"""What there was before TLS 1.2, and for clients without elliptic curves, by RSA alone. A client of
+that time that knows both kinds of certificates trusts an RSA one sooner."""
+
+_BESIDE_THE_CURRENT: Mapping[TlsMinimum, str] = {
+    TlsMinimum.V1_1: _OLD_CIPHERS,
+    # Windows before Vista has neither AES nor anything better. OpenSSL is often built without.
+    TlsMinimum.V1_0: f"{_OLD_CIPHERS}:RSA+3DES",
+}
+"""What a minimum adds behind the ciphers that 1.2 takes: who knows one of those is not given others
+(RFC 9325, section 4.2)."""
+
+
+class Accepted(NamedTuple):
+    """What of TLS is spoken with clients."""
+
+    minimum: TlsMinimum = TlsMinimum.V1_2
+    ciphers: str | None = None
+    """Up to TLS 1.2, in OpenSSL's words; None: what the minimum takes."""
+
+    @property
+    def takes_old(self) -> bool:
+        """Whether versions are spoken that RFC 8996 deprecates."""
+        return self.minimum is not TlsMinimum.V1_2
+
+    def apply(self, context: ssl.SSLContext) -> None:
+        """Have a server's side speak this, and no more.
+
+        What the system's own settings of OpenSSL say of versions and ciphers counts no more then;
+        what its providers and policies forbid stays forbidden, which `cannot_be_spoken` finds.
+        """
+        with warnings.catch_warnings(), suppress(ValueError):
+            warnings.simplefilter("ignore", DeprecationWarning)  # it is meant
+            # A ValueError is OpenSSL without that version. The one before stays, which is newer.
+            context.minimum_version = _OLDEST[self.minimum]
+        ciphers = self.ciphers
+        if ciphers is None and self.takes_old:
+            ciphers = f"{':'.join(current_ciphers())}:{_BESIDE_THE_CURRENT[self.minimum]}"
+        if ciphers is not None:
+            # TLS 1.0 and 1.1 sign with MD5 and SHA-1, which OpenSSL 3 does at no other level.
+            level = ":@SECLEVEL=0" if self.takes_old and "@SECLEVEL" not in ciphers else ""
+            context.set_ciphers(f"{ciphers}{level}")
+
+    def cannot_be_spoken(self, context: ssl.SSLContext) -> str | None:
+        """Make a handshake in memory by the oldest version; return why that fails, None if not.
+
+        `context` is a server's side that has this and a certificate. Its client takes everything.
+        """
+        client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        client.check_hostname, client.verify_mode = False, ssl.CERT_NONE
+        client.set_ciphers("ALL:@SECLEVEL=0")
+        oldest = _OLDEST[self.minimum]
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", DeprecationWarning)
+                client.minimum_version = client.maximum_version = oldest
+            _shake_hands(context, client)
+        except ValueError:
+            return "OpenSSL is built without it"
+        except ssl.SSLError as error:
+            return str(error.reason).replace("_", " ").lower()
+        return None
+
+    def warning(self, cannot: str | None, key_types: Sequence[str | None]) -> str | None:
+        """Return what an operator should know of it, None if nothing.
+
+        `cannot` is why the oldest version is not spoken, and `key_types` are those of certificates.
+        """
+        told = []
+        if cannot:
+            told.append(
+                f"TLS {self.minimum} is not spoken, whatever is set: {cannot} (OpenSSL's policy on "
+                "this machine, or tls_ciphers)"
+            )
+        elif self.takes_old:
+            told.append(
+                f"tls_minimum is {self.minimum}: TLS below 1.2 protects badly (RFC 8996); calls "
+                "that come by it have the note old-tls"
+            )
+        if self.takes_old and not {"RSA", None} & set(key_types):
+            told.append("no certificate is RSA, and most of those clients know no other")
+        return "; ".join(told) or None
+
+
+CURRENT = Accepted()
+"""What is spoken unless somebody says otherwise: TLS 1.2 and 1.3 (RFC 9325)."""
+
+
+def _shake_hands(server: ssl.SSLContext, client: ssl.SSLContext) -> None:
+    """Have both sides make a handshake, or raise what either raises."""
+    there, back = ssl.MemoryBIO(), ssl.MemoryBIO()
+    begun = [client.wrap_bio(back, there), server.wrap_bio(there, back, server_side=True)]
+    while begun:
+        for side in [*begun]:
+            with suppress(ssl.SSLWantReadError):
+                side.do_handshake()
+                begun.remove(side)
+
+
+@cache
+def current_ciphers() -> tuple[str, ...]:
+    """Return the names of the ciphers up to TLS 1.2 that a minimum of 1.2 takes, best first.
+
+    They are Python's own choice, which leaves out what has no forward secrecy and what signs with
+    SHA-1.
+    """
+    ciphers = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).get_ciphers()
+    return tuple(each["name"] for each in ciphers if each["protocol"] != "TLSv1.3")
+
+
+def what_is_old(tls: ssl.SSLObject) -> str | None:
+    """Return the version or cipher by which a connection came in spite of its age; None: neither.
+
+    That is what shuts its client out as soon as nothing but the default is accepted.
+    """
+    version, cipher = tls.version(), tls.cipher()
+    if version in _OLD:
+        return version
+    if version == "TLSv1.2" and cipher is not None and cipher[0] not in current_ciphers():
+        return cipher[0]
+    return None
