@@ -85,7 +85,7 @@ def _require_other_types(pairs: Sequence[Pair]) -> None:
     """OpenSSL keeps one pair a type, and would forget the one before without a word."""
     of_types: dict[str, Path] = {}
     for certificate, _ in pairs:
-        if (first := leaf(certificate)) is None:
+        if (first := leaf(certificate)) is None or first.key_type == "other":
             continue
         if (other := of_types.setdefault(first.key_type, certificate)) != certificate:
             told = f"its key is {first.key_type}, as that of {other}: one of each type can be shown"
@@ -96,7 +96,7 @@ class Leaf(NamedTuple):
     """What matters here of a server's own certificate."""
 
     key_type: str
-    """Such as `RSA`, `ECDSA` or `Ed25519`."""
+    """`RSA`, `ECDSA` or `other`."""
     begins: datetime
     ends: datetime
     """From when to when it may be used (RFC 5280, section 4.1.2.5)."""
@@ -129,15 +129,20 @@ def leaf(certificate: Path) -> Leaf | None:
     """
     from cryptography import x509  # noqa: PLC0415 - large, and without TLS not needed
     from cryptography.exceptions import UnsupportedAlgorithm  # noqa: PLC0415
+    from cryptography.hazmat.primitives.asymmetric.ec import (  # noqa: PLC0415
+        EllipticCurvePublicKey,
+    )
+    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey  # noqa: PLC0415
 
     try:
         first = x509.load_pem_x509_certificates(certificate.read_bytes())[0]
-        key = type(first.public_key()).__name__.removesuffix("PublicKey")
+        key = first.public_key()
     except (UnsupportedAlgorithm, ValueError):
         return None
     except OSError as error:
         raise UnusableCertificate(f"{error.filename}: {error.strerror}") from None
-    key_type = "ECDSA" if key == "EllipticCurve" else key
+    is_rsa, is_ecdsa = isinstance(key, RSAPublicKey), isinstance(key, EllipticCurvePublicKey)
+    key_type = "RSA" if is_rsa else "ECDSA" if is_ecdsa else "other"
     return Leaf(key_type, first.not_valid_before_utc, first.not_valid_after_utc)
 
 
