@@ -105,14 +105,16 @@ def check_certificate(
 def check_tls(settings: Settings) -> Iterator[Finding]:
     """Make a handshake by the oldest version of TLS; what certificates lack is told elsewhere."""
     accepted, pairs = Accepted(settings.tls_minimum, settings.tls_ciphers), settings.tls_pairs
+    if not pairs:
+        return
     try:
-        cannot = accepted.cannot_be_spoken(server_context(pairs, accepted)) if pairs else None
+        context = server_context(pairs, accepted)
         shown = [leaf(certificate) for certificate, _ in pairs]
     except UnusableCertificate:
         return
-    if odd := accepted.warning(cannot, [each and each.key_type for each in shown]):
+    if odd := accepted.warning(context, [each and each.key_type for each in shown]):
         yield warning("tls", odd, "docs/old-tls.md says which clients need what")
-    elif pairs:
+    else:
         yield ok("tls", "a handshake was made by TLS 1.2, the oldest that is spoken")
 
 

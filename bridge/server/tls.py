@@ -265,12 +265,13 @@ class CertificateReloader:
         is_current = self._accepted == CURRENT
         for_admins = for_clients if is_current else server_context(self._pairs)
         leaves = {certificate: leaf(certificate) for certificate, _ in self._pairs}
-        cannot = self._accepted.cannot_be_spoken(for_clients)
+        key_types = [each and each.key_type for each in leaves.values()]
+        odd = self._accepted.warning(for_clients, key_types)
         try:
             digest = b"".join(sha256(file.read_bytes()).digest() for file in files)
         except OSError as error:
             raise UnusableCertificate(f"{error.filename}: {error.strerror}") from None
-        return _Loaded(for_clients, for_admins, leaves, cannot), digest
+        return _Loaded(for_clients, for_admins, leaves, odd), digest
 
     def _first(self, say: Callable[[Leaf, datetime], str | None]) -> str | None:
         """Return what is to be said of the certificates in force: of the first that has it."""
@@ -301,9 +302,7 @@ class CertificateReloader:
 
     def warning_of_versions(self) -> str | None:
         """Return what an operator should know of the TLS that is spoken, None if nothing."""
-        shown = self._loaded.leaves.values()
-        types = [each and each.key_type for each in shown]
-        return self._accepted.warning(self._loaded.cannot_be_spoken, types)
+        return self._loaded.odd
 
     def reload(self) -> str:
         """Load the files again; return "renewed", "unchanged" or "broken": the old pairs stay."""
@@ -346,5 +345,5 @@ class _Loaded(NamedTuple):
     for_clients: ssl.SSLContext
     for_admins: ssl.SSLContext
     leaves: Mapping[Path, Leaf | None]
-    cannot_be_spoken: str | None
-    """Why the oldest version that is accepted is not spoken; None: it is."""
+    odd: str | None
+    """What an operator should know of the TLS that is spoken with clients."""

@@ -5,7 +5,7 @@ Certificates are not known here, nor what becomes of a handshake that fails.
 
 import ssl
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from functools import cache
 from typing import NamedTuple
@@ -50,7 +50,7 @@ class Accepted(NamedTuple):
         """Have a server's side speak this, and no more.
 
         What the system's own settings of OpenSSL say of versions and ciphers counts no more then;
-        what its providers and policies forbid stays forbidden, which `cannot_be_spoken` finds.
+        what its providers and policies forbid stays forbidden, which `warning` tells.
         """
         with warnings.catch_warnings(), suppress(ValueError):
             warnings.simplefilter("ignore", DeprecationWarning)  # it is meant
@@ -64,33 +64,15 @@ class Accepted(NamedTuple):
             level = ":@SECLEVEL=0" if self.takes_old and "@SECLEVEL" not in ciphers else ""
             context.set_ciphers(f"{ciphers}{level}")
 
-    def cannot_be_spoken(self, context: ssl.SSLContext) -> str | None:
-        """Make a handshake in memory by the oldest version; return why that fails, None if not.
+    def warning(self, context: ssl.SSLContext, key_types: Collection[str | None]) -> str | None:
+        """Return what an operator should know of what is spoken, None if nothing.
 
-        `context` is a server's side that has this and a certificate. Its client takes everything.
-        """
-        client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        client.check_hostname, client.verify_mode = False, ssl.CERT_NONE
-        client.set_ciphers("ALL:@SECLEVEL=0")
-        oldest = _OLDEST[self.minimum]
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", DeprecationWarning)
-                client.minimum_version = client.maximum_version = oldest
-            _shake_hands(context, client)
-        except ValueError:
-            return "OpenSSL is built without it"
-        except ssl.SSLError as error:
-            return str(error.reason).replace("_", " ").lower()
-        return None
-
-    def warning(self, cannot: str | None, key_types: Sequence[str | None]) -> str | None:
-        """Return what an operator should know of it, None if nothing.
-
-        `cannot` is why the oldest version is not spoken, and `key_types` are those of certificates.
+        `context` is a server's side that has this, and certificates whose keys have `key_types`.
+        It is tried by handshakes in memory.
         """
         told = []
-        if cannot:
+        cannot = why_not_spoken(context, _OLDEST[self.minimum])
+        if cannot is not None:
             told.append(
                 f"TLS {self.minimum} is not spoken, whatever is set: {cannot} (OpenSSL's policy on "
                 "this machine, or tls_ciphers)"
@@ -102,6 +84,8 @@ class Accepted(NamedTuple):
             )
         if self.takes_old and not {"RSA", None} & set(key_types):
             told.append("no certificate is RSA, and most of those clients know no other")
+        if self.minimum is TlsMinimum.V1_0 and not (cannot or understands_ssl2_hello(context)):
+            told.append("OpenSSL on this machine does not understand clients that open as SSL 2.0")
         return "; ".join(told) or None
 
 
@@ -109,15 +93,48 @@ CURRENT = Accepted()
 """What is spoken unless somebody says otherwise: TLS 1.2 and 1.3 (RFC 9325)."""
 
 
-def _shake_hands(server: ssl.SSLContext, client: ssl.SSLContext) -> None:
-    """Have both sides make a handshake, or raise what either raises."""
+def why_not_spoken(server: ssl.SSLContext, version: ssl.TLSVersion) -> str | None:
+    """Return why no handshake comes of a client that takes this version alone; None: one does."""
+    client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    client.check_hostname, client.verify_mode = False, ssl.CERT_NONE
+    client.set_ciphers("ALL:@SECLEVEL=0")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            client.minimum_version = client.maximum_version = version
+    except ValueError:
+        return "OpenSSL is built without it"
     there, back = ssl.MemoryBIO(), ssl.MemoryBIO()
     begun = [client.wrap_bio(back, there), server.wrap_bio(there, back, server_side=True)]
-    while begun:
-        for side in [*begun]:
-            with suppress(ssl.SSLWantReadError):
-                side.do_handshake()
-                begun.remove(side)
+    try:
+        while begun:
+            for side in [*begun]:
+                with suppress(ssl.SSLWantReadError):
+                    side.do_handshake()
+                    begun.remove(side)
+    except ssl.SSLError as error:
+        return str(error.reason).replace("_", " ").lower()
+    return None
+
+
+SSL2_HELLO = bytes.fromhex("801c 01 0301 0003 0000 0010 00002f") + bytes(16)
+"""That of a client that speaks TLS 1.0 and AES128-SHA, as SSL 2.0 wrote it.
+
+RFC 5246, appendix E.2. OpenSSL 0.9.8 and Java 6 open so; OpenSSL 4 does not take it any more.
+"""
+
+
+def understands_ssl2_hello(server: ssl.SSLContext) -> bool:
+    """Tell whether a server's side of TLS 1.0 takes a hello of SSL 2.0, but for its cipher."""
+    sent = ssl.MemoryBIO()
+    sent.write(SSL2_HELLO)
+    try:
+        server.wrap_bio(sent, ssl.MemoryBIO(), server_side=True).do_handshake()
+    except ssl.SSLWantReadError:
+        return True
+    except ssl.SSLError as error:
+        return error.reason == "NO_SHARED_CIPHER"
+    return False
 
 
 @cache
