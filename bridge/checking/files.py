@@ -12,7 +12,7 @@ from cryptography.exceptions import InvalidSignature
 from bridge.checking.findings import Finding, ok, warning, wrong
 from bridge.identity.book import BookError, Row, read_rows, read_token, wrong_credential
 from bridge.server.admin.token import TokenKeeper, UnusableToken
-from bridge.server.tls import UnusableCertificate, leaf, server_context
+from bridge.server.tls import UnusableCertificate, leaf, server_context, shows_rsa
 from bridge.server.tls_versions import Accepted
 from bridge.settings import Settings, where
 
@@ -112,7 +112,7 @@ def check_tls(settings: Settings) -> Iterator[Finding]:
         shown = [leaf(certificate) for certificate, _ in pairs]
     except UnusableCertificate:
         return
-    if odd := accepted.warning(context, [each and each.key_type for each in shown]):
+    if odd := accepted.warning(context, shows_rsa=shows_rsa(shown)):
         yield warning("tls", odd, "docs/old-tls.md says which clients need what")
     else:
         yield ok("tls", "a handshake was made by TLS 1.2, the oldest that is spoken")

@@ -6,7 +6,7 @@ here.
 
 import ssl
 import stat
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
@@ -97,6 +97,8 @@ class Leaf(NamedTuple):
 
     key_type: str
     """`RSA`, `ECDSA` or `other`."""
+    is_all_rsa: bool
+    """Whether its key is RSA, and that of who signed it, too."""
     begins: datetime
     ends: datetime
     """From when to when it may be used (RFC 5280, section 4.1.2.5)."""
@@ -130,20 +132,27 @@ def leaf(certificate: Path) -> Leaf | None:
     from cryptography import x509  # noqa: PLC0415 - large, and without TLS not needed
     from cryptography.exceptions import UnsupportedAlgorithm  # noqa: PLC0415
     from cryptography.hazmat.primitives.asymmetric.ec import (  # noqa: PLC0415
+        ECDSA,
         EllipticCurvePublicKey,
     )
     from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey  # noqa: PLC0415
 
     try:
         first = x509.load_pem_x509_certificates(certificate.read_bytes())[0]
-        key = first.public_key()
+        key, signed = first.public_key(), first.signature_algorithm_parameters
     except (UnsupportedAlgorithm, ValueError):
         return None
     except OSError as error:
         raise UnusableCertificate(f"{error.filename}: {error.strerror}") from None
     is_rsa, is_ecdsa = isinstance(key, RSAPublicKey), isinstance(key, EllipticCurvePublicKey)
     key_type = "RSA" if is_rsa else "ECDSA" if is_ecdsa else "other"
-    return Leaf(key_type, first.not_valid_before_utc, first.not_valid_after_utc)
+    is_all_rsa = is_rsa and not isinstance(signed, ECDSA)
+    return Leaf(key_type, is_all_rsa, first.not_valid_before_utc, first.not_valid_after_utc)
+
+
+def shows_rsa(leaves: Iterable[Leaf | None]) -> bool:
+    """Tell whether clients from before elliptic curves find a certificate, as far as is known."""
+    return any(each is None or each.is_all_rsa for each in leaves)
 
 
 def _refuse_encrypted(key: Path) -> NoReturn:
@@ -265,8 +274,7 @@ class CertificateReloader:
         is_current = self._accepted == CURRENT
         for_admins = for_clients if is_current else server_context(self._pairs)
         leaves = {certificate: leaf(certificate) for certificate, _ in self._pairs}
-        key_types = [each and each.key_type for each in leaves.values()]
-        odd = self._accepted.warning(for_clients, key_types)
+        odd = self._accepted.warning(for_clients, shows_rsa=shows_rsa(leaves.values()))
         try:
             digest = b"".join(sha256(file.read_bytes()).digest() for file in files)
         except OSError as error:

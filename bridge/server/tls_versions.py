@@ -5,7 +5,7 @@ Certificates are not known here, nor what becomes of a handshake that fails.
 
 import ssl
 import warnings
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from functools import cache
 from typing import NamedTuple
@@ -64,11 +64,11 @@ class Accepted(NamedTuple):
             level = ":@SECLEVEL=0" if self.takes_old and "@SECLEVEL" not in ciphers else ""
             context.set_ciphers(f"{ciphers}{level}")
 
-    def warning(self, context: ssl.SSLContext, key_types: Collection[str | None]) -> str | None:
+    def warning(self, context: ssl.SSLContext, *, shows_rsa: bool) -> str | None:
         """Return what an operator should know of what is spoken, None if nothing.
 
-        `context` is a server's side that has this, and certificates whose keys have `key_types`.
-        It is tried by handshakes in memory.
+        `context` is a server's side that has this, which is tried by handshakes in memory;
+        `shows_rsa` is whether one of its certificates knows nothing of elliptic curves.
         """
         told = []
         cannot = why_not_spoken(context, _OLDEST[self.minimum])
@@ -82,8 +82,11 @@ class Accepted(NamedTuple):
                 f"tls_minimum is {self.minimum}: TLS below 1.2 protects badly (RFC 8996); calls "
                 "that come by it have the note old-tls"
             )
-        if self.takes_old and not {"RSA", None} & set(key_types):
-            told.append("no certificate is RSA, and most of those clients know no other")
+        if self.takes_old and not shows_rsa:
+            told.append(
+                "no certificate is RSA by its key and its signature, and many of those clients "
+                "know nothing else"
+            )
         if self.minimum is TlsMinimum.V1_0 and not (cannot or understands_ssl2_hello(context)):
             told.append("OpenSSL on this machine does not understand clients that open as SSL 2.0")
         return "; ".join(told) or None

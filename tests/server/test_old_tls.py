@@ -20,7 +20,14 @@ from hypothesis import strategies as st
 
 from bridge.record.log.events import ConnectionEvent
 from bridge.server.handshakes import newest_offered
-from bridge.server.tls import CertificateReloader, Pair, UnusableCertificate, server_context
+from bridge.server.tls import (
+    CertificateReloader,
+    Pair,
+    UnusableCertificate,
+    leaf,
+    server_context,
+    shows_rsa,
+)
 from bridge.server.tls_versions import (
     CURRENT,
     SSL2_HELLO,
@@ -57,7 +64,7 @@ class Pairs(NamedTuple):
 
 @pytest.fixture(scope="module")
 def authority() -> trustme.CA:
-    return trustme.CA()
+    return trustme.CA(key_type=trustme.KeyType.RSA)
 
 
 @pytest.fixture(scope="module")
@@ -325,7 +332,11 @@ class TestWhatIsTold:
     @pytest.mark.parametrize(
         ("accepted", "shown", "told"),
         [
-            (OLD, ["ECDSA"], "no certificate is RSA, and most of those clients know no other"),
+            (
+                OLD,
+                ["ECDSA"],
+                "no certificate is RSA by its key and its signature, and many of those clients ",
+            ),
             (
                 Accepted(TlsMinimum.V1_0, "ECDHE+AESGCM"),
                 ["ECDSA", "RSA"],
@@ -344,7 +355,17 @@ class TestWhatIsTold:
         of_types = {"ECDSA": pairs.ecdsa, "RSA": pairs.rsa}
         context = server_context([of_types[each] for each in shown], accepted)
 
-        assert told in (accepted.warning(context, shown) or "")
+        assert told in (accepted.warning(context, shows_rsa="RSA" in shown) or "")
+
+    def test_a_certificate_that_an_elliptic_key_has_signed_is_no_rsa_one(
+        self, pairs: Pairs, tmp_path: Path
+    ) -> None:
+        """OpenSSL 0.9.8 without elliptic curves takes the key, and not who vouches for it."""
+        by_ecdsa = trustme.CA().issue_cert(NAME, key_type=trustme.KeyType.RSA)
+        pair = place(by_ecdsa, tmp_path / "mixed")
+
+        assert shows_rsa([leaf(pairs.ecdsa[0]), leaf(pairs.rsa[0])])
+        assert not shows_rsa([leaf(pairs.ecdsa[0]), leaf(pair[0])])
 
     @pytest.mark.parametrize(
         ("policy", "told"),
