@@ -12,7 +12,7 @@ from cryptography.exceptions import InvalidSignature
 from bridge.checking.findings import Finding, ok, warning, wrong
 from bridge.identity.book import BookError, Row, read_rows, read_token, wrong_credential
 from bridge.server.admin.token import TokenKeeper, UnusableToken
-from bridge.server.tls import UnusableCertificate, leaf, server_context, shows_rsa
+from bridge.server.tls import UnusableCertificate, both_contexts, leaf, server_context, shows_rsa
 from bridge.server.tls_versions import Accepted
 from bridge.settings import Settings, where
 
@@ -83,7 +83,8 @@ def check_certificate(
             yield ok(name, "none: what ends TLS is in front, or on this machine")
         return
     try:
-        server_context(pairs)
+        accepted = Accepted(settings.tls_minimum, settings.tls_ciphers)
+        both_contexts(pairs, accepted, serves_admins=not settings.admin_is_on_loopback)
     except UnusableCertificate as error:
         names = ("tls_certificate", "tls_key", "tls_second_certificate", "tls_second_key")
         named = [each for each in names if f"{getattr(settings, each)}: " in str(error)]

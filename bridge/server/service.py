@@ -190,7 +190,9 @@ async def _keep_files(
         book = await stack.enter_async_context(BookKeeper(settings.book))
     if settings.tls_pairs:
         accepted = Accepted(settings.tls_minimum, settings.tls_ciphers)
-        tls = CertificateReloader(settings.tls_pairs, accepted)
+        tls = CertificateReloader(
+            settings.tls_pairs, accepted, serves_admins=not settings.admin_is_on_loopback
+        )
         if odd := tls.warning_of_versions():
             _log.warning("old_tls", tls_minimum=settings.tls_minimum, reason=odd)
         await stack.enter_async_context(tls.watching())

@@ -7,7 +7,7 @@ here.
 import ssl
 import stat
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, suppress
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
@@ -198,6 +198,27 @@ def _reason(error: ssl.SSLError, certificate: Path, key: Path) -> str:
     return f"{key}: holds no private key that can be used (PEM)"
 
 
+def both_contexts(
+    pairs: Sequence[Pair], accepted: Accepted, *, serves_admins: bool
+) -> tuple[ssl.SSLContext, ssl.SSLContext]:
+    """Return the server's side for clients, and for administrators, if there is one for these.
+
+    Theirs speaks what is current, and knows nothing of pairs that are too weak for that.
+
+    Raises:
+        UnusableCertificate: as `server_context` does; or all are too weak for administrators.
+    """
+    for_clients = server_context(pairs, accepted)
+    if accepted == CURRENT or not serves_admins:
+        return for_clients, for_clients
+    strong = []
+    for pair in pairs:
+        with suppress(UnusableCertificate):
+            server_context([pair])
+            strong.append(pair)
+    return for_clients, server_context(strong or pairs)
+
+
 class CertificateReloader:
     """Pairs of files that are loaded again when they have been renewed.
 
@@ -210,6 +231,7 @@ class CertificateReloader:
         pairs: Sequence[Pair],
         accepted: Accepted = CURRENT,
         *,
+        serves_admins: bool = True,
         interval: float = POLL_INTERVAL,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
@@ -217,7 +239,8 @@ class CertificateReloader:
 
         Args:
             pairs: as `server_context` takes them.
-            accepted: what is spoken with clients; with administrators, it is what is current.
+            accepted: what is spoken with clients.
+            serves_admins: whether it is for the admin side, too, which speaks what is current.
             interval: seconds between two looks at the files.
             now: answers the time of day.
 
@@ -226,6 +249,7 @@ class CertificateReloader:
         """
         self._pairs = tuple(pairs)
         self._accepted = accepted
+        self._serves_admins = serves_admins
         self._interval = interval
         self._now = now
         self._not_renewed: str | None = None
@@ -270,9 +294,9 @@ class CertificateReloader:
         """Return what the files make, and the digest of what they hold."""
         files = [file for pair in self._pairs for file in pair]
         seen.update(signatures(files))
-        for_clients = server_context(self._pairs, self._accepted)
-        is_current = self._accepted == CURRENT
-        for_admins = for_clients if is_current else server_context(self._pairs)
+        for_clients, for_admins = both_contexts(
+            self._pairs, self._accepted, serves_admins=self._serves_admins
+        )
         leaves = {certificate: leaf(certificate) for certificate, _ in self._pairs}
         odd = self._accepted.warning(for_clients, shows_rsa=shows_rsa(leaves.values()))
         try:

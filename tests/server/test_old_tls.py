@@ -103,6 +103,20 @@ def client(
     return context
 
 
+def sign_by_sha_1(pair: Pair, authority: trustme.CA) -> None:
+    """Have the authority sign a key of RSA anew, as it would have in 2008."""
+    if shutil.which("openssl") is None:
+        pytest.skip("there is no openssl command")
+    certificate, key = pair
+    (ca := key.with_name("ca.pem")).write_bytes(
+        authority.cert_pem.bytes() + authority.private_key_pem.bytes()
+    )
+    ask = f"openssl req -new -key {key} -subj /CN={NAME}"
+    sign = f"openssl x509 -req -sha1 -days 30 -set_serial 1 -CA {ca} -CAkey {ca} -out {certificate}"
+    asked = subprocess.run(ask.split(), check=True, capture_output=True).stdout
+    subprocess.run(sign.split(), input=asked, check=True, capture_output=True)
+
+
 class Spoken(NamedTuple):
     """What came of a handshake."""
 
@@ -491,6 +505,22 @@ class TestBothKindsOfCertificates:
             f"{other[0]}: its key is ECDSA, as that of {pairs.ecdsa[0]}: one of each type can be "
             "shown"
         )
+
+    def test_one_that_was_signed_by_sha_1_is_for_old_clients_alone(
+        self, pairs: Pairs, issued: Mapping[str, trustme.LeafCert], authority: trustme.CA
+    ) -> None:
+        """Those before SHA-256 know no other; OpenSSL 3 takes it at no higher level."""
+        sign_by_sha_1(pairs.rsa, authority)
+        with pytest.raises(UnusableCertificate, match=f"{pairs.rsa[0]}: too weak"):
+            CertificateReloader(pairs)
+        reloader = CertificateReloader(pairs, OLD)
+
+        assert spoken(reloader.for_clients(), client(V1_0)).shown != shown(issued["rsa"])
+        assert spoken(reloader.for_admins(), client(V1_2)).shown == shown(issued["ecdsa"])
+        alone = CertificateReloader([pairs.rsa], OLD, serves_admins=False)
+        assert spoken(alone.for_clients(), client(V1_0))
+        with pytest.raises(UnusableCertificate, match=f"{pairs.rsa[0]}: too weak"):
+            CertificateReloader([pairs.rsa], OLD)
 
     def test_neither_key_may_be_open_to_others(self, pairs: Pairs) -> None:
         for _, key in pairs:
