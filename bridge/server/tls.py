@@ -87,9 +87,10 @@ def _require_other_types(pairs: Sequence[Pair]) -> None:
     for certificate, _ in pairs:
         if (first := leaf(certificate)) is None or first.key_type == "other":
             continue
-        if (other := of_types.setdefault(first.key_type, certificate)) != certificate:
+        if (other := of_types.get(first.key_type)) is not None:
             told = f"its key is {first.key_type}, as that of {other}: one of each type can be shown"
             raise UnusableCertificate(f"{certificate}: {told}")
+        of_types[first.key_type] = certificate
 
 
 class Leaf(NamedTuple):

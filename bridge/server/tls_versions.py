@@ -18,8 +18,8 @@ _OLDEST = {
     TlsMinimum.V1_0: ssl.TLSVersion.TLSv1,
 }
 
-_OLD = frozenset({"SSLv3", "TLSv1", "TLSv1.1"})
-"""What RFC 8996 and RFC 7568 deprecate, as OpenSSL calls it."""
+_OLD = frozenset({"TLSv1", "TLSv1.1"})
+"""What RFC 8996 deprecates, as OpenSSL calls it."""
 
 _OLD_CIPHERS = "ECDHE+aRSA+AES+SHA1:ECDHE+aECDSA+AES+SHA1:RSA+AESGCM:RSA+AES:!AESCCM"
 """What there was before TLS 1.2, and for clients without elliptic curves, by RSA alone. A client of
@@ -144,8 +144,7 @@ def understands_ssl2_hello(server: ssl.SSLContext) -> bool:
 def current_ciphers() -> tuple[str, ...]:
     """Return the names of the ciphers up to TLS 1.2 that a minimum of 1.2 takes, best first.
 
-    They are Python's own choice, which leaves out what has no forward secrecy and what signs with
-    SHA-1.
+    They are Python's own choice, which leaves out what has no forward secrecy, and MACs of SHA-1.
     """
     ciphers = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).get_ciphers()
     return tuple(each["name"] for each in ciphers if each["protocol"] != "TLSv1.3")

@@ -19,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bridge.record.log.events import ConnectionEvent
-from bridge.server.handshakes import newest_offered
+from bridge.server.handshakes import newest_offered, why_no_handshake
 from bridge.server.tls import (
     CertificateReloader,
     Pair,
@@ -414,11 +414,18 @@ class TestWhatIsTold:
         assert ran.stdout.startswith(told)
 
 
+SSL3_HELLO = (
+    bytes.fromhex("16 0300 002d 01 000029 0300") + bytes(33) + bytes.fromhex("0002002f0100")
+)
+"""That of a client that speaks SSL 3.0 and AES128-SHA."""
+
+
 @pytest.mark.parametrize(
     ("sent", "minimum", "told"),
     [
         (SSL2_HELLO, "1.2", "it speaks TLS 1.0 at most, and here it takes TLS 1.2 or newer"),
         (SSL2_HELLO, "1.1", "it speaks TLS 1.0 at most, and here it takes TLS 1.1 or newer"),
+        (SSL3_HELLO, "1.0", "it speaks SSL 3.0 at most, and here it takes TLS 1.0 or newer"),
         (V1_1, "1.2", "it speaks TLS 1.1 at most, and here it takes TLS 1.2 or newer"),
     ],
 )
@@ -452,6 +459,16 @@ class TestWhatAClientOffers:
     )
     def test_is_in_its_hello(self, version: ssl.TLSVersion, offered: str) -> None:
         assert newest_offered(hello_of(client(version))[:16]) == offered
+
+    def test_is_not_told_where_the_hello_came_in_pieces(self, pairs: Pairs) -> None:
+        server = server_context(pairs, Accepted(TlsMinimum.V1_1))
+        with pytest.raises(ssl.SSLError) as failed:
+            spoken(server, client(V1_0))
+
+        assert why_no_handshake(failed.value, server, b"\x16\x03") == (
+            "protocol-version",
+            "it speaks no version that is taken here: TLS 1.1 or newer",
+        )
 
     @given(st.binary(max_size=16))
     def test_is_not_made_up(self, hello: bytes) -> None:
@@ -497,6 +514,8 @@ class TestBothKindsOfCertificates:
         self, pairs: Pairs, issued: Mapping[str, trustme.LeafCert], tmp_path: Path
     ) -> None:
         other = place(issued["other ecdsa"], tmp_path / "other")
+        with pytest.raises(UnusableCertificate, match="as that of"):
+            server_context([pairs.rsa, pairs.rsa])
 
         with pytest.raises(UnusableCertificate) as error:
             server_context([pairs.ecdsa, other])
