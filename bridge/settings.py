@@ -90,6 +90,39 @@ def _text(value: object) -> object:
     raise ValueError('must be an address or a network such as "10.0.0.0/8"')
 
 
+def _version(value: object) -> object:
+    """Take a version as TOML reads one without quotes, too: as a number."""
+    return str(value) if type(value) is float else value
+
+
+def _ciphers(text: str) -> str:
+    """Refuse what OpenSSL takes for no ciphers, or passes over as such without a word."""
+    for position, word in enumerate(re.split("[ :,;]+", text), 1):
+        if word[:1] not in {"!", "-", "+", "@"} and not _chosen(word):
+            # A token that has lost its place looks otherwise, and is not quoted.
+            is_like_one = re.fullmatch("[A-Za-z0-9]{1,11}(?:[-+_][A-Za-z0-9]{1,11}){0,7}", word)
+            which = f"word {position}, {word}," if is_like_one else f"word {position}"
+            raise ValueError(f"{which} is no cipher up to TLS 1.2 that OpenSSL has on this machine")
+    ciphers = _chosen(text)
+    if not ciphers:
+        raise ValueError("must be ciphers as OpenSSL lists them, such as ECDHE+AESGCM:RSA+AES")
+    if any(each["auth"] == "auth-null" or each["strength_bits"] == 0 for each in ciphers):
+        raise ValueError("must have !aNULL:!eNULL, for ciphers that keep nobody out")
+    return text
+
+
+def _chosen(ciphers: str) -> list[dict[str, Any]]:
+    """Return what OpenSSL chooses by a list of ciphers, weak ones too; nothing by what is none."""
+    import ssl  # noqa: PLC0415 - most commands listen to nobody
+
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    try:
+        context.set_ciphers(f"{ciphers}:@SECLEVEL=0")
+    except (ssl.SSLError, ValueError):
+        return []
+    return list(map(dict, context.get_ciphers()))
+
+
 def _like(pattern: str, meaning: str) -> AfterValidator:
     def check(text: str) -> str:
         if not re.fullmatch(pattern, text):
@@ -128,6 +161,14 @@ class LogLevel(StrEnum):
     INFO = "info"
     WARNING = "warning"
     ERROR = "error"
+
+
+class TlsMinimum(StrEnum):
+    """The oldest version of TLS that is spoken."""
+
+    V1_2 = "1.2"
+    V1_1 = "1.1"
+    V1_0 = "1.0"
 
 
 class Traces(StrEnum):
@@ -185,7 +226,10 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost" or host.endswith(".localhost")
 
 
-PATHS = ("book", "journal", "database_key", "tls_certificate", "tls_key")
+PATHS = (
+    "book", "journal", "database_key",
+    "tls_certificate", "tls_key", "tls_second_certificate", "tls_second_key",
+)  # fmt: skip
 """The settings that are paths of files."""
 
 _MAY_BE_EMPTY = frozenset({"domains", "trusted_proxies"})
@@ -304,6 +348,16 @@ class Settings(LogSettings, FileSettings, UpstreamSettings):
     """The server's certificate and its chain, a PEM file."""
     tls_key: Path | None = None
     """The private key of that certificate, a PEM file."""
+    tls_second_certificate: Path | None = None
+    """A certificate beside it with a key of another type: RSA beside ECDSA, for old clients."""
+    tls_second_key: Path | None = None
+    """The private key of the second certificate, a PEM file."""
+    tls_minimum: Annotated[TlsMinimum, BeforeValidator(_version)] = TlsMinimum.V1_2
+    """The oldest TLS to speak: 1.2; for clients that know no better, 1.1 or 1.0, which are weak."""
+    tls_ciphers: (
+        Annotated[str, StringConstraints(strip_whitespace=True), AfterValidator(_ciphers)] | None
+    ) = None
+    """The ciphers up to TLS 1.2 as OpenSSL lists them, best first; else what tls_minimum takes."""
     admin_host: Host = "127.0.0.1"
     """The address that the admin side listens on."""
     admin_port: Port = 8090
@@ -343,6 +397,12 @@ class Settings(LogSettings, FileSettings, UpstreamSettings):
             raise ValueError("account_id: must be set when auth has a way without a book")
         if (self.tls_certificate is None) != (self.tls_key is None):
             raise ValueError("tls_certificate, tls_key: must be set together")
+        if (self.tls_second_certificate is None) != (self.tls_second_key is None):
+            raise ValueError("tls_second_certificate, tls_second_key: must be set together")
+        of_tls = "tls_second_certificate", "tls_minimum", "tls_ciphers"
+        for name in of_tls if self.tls_certificate is None else ():
+            if getattr(self, name) != type(self).model_fields[name].default:
+                raise ValueError(f"{name}: is nothing without tls_certificate: no TLS ends here")
         if (self.host, self.port) == (self.admin_host, self.admin_port) and self.port:
             raise ValueError("port, admin_port: must differ, as both sides are at one address")
         return self
@@ -351,6 +411,15 @@ class Settings(LogSettings, FileSettings, UpstreamSettings):
     def is_on_loopback(self) -> bool:
         """Whether only this machine reaches the legacy side."""
         return _is_loopback(self.host)
+
+    @property
+    def tls_pairs(self) -> tuple[tuple[Path, Path], ...]:
+        """The certificates that are shown, each with its key; none where TLS ends elsewhere."""
+        given = (
+            (self.tls_certificate, self.tls_key),
+            (self.tls_second_certificate, self.tls_second_key),
+        )
+        return tuple((one, key) for one, key in given if one is not None and key is not None)
 
     @property
     def admin_is_on_loopback(self) -> bool:

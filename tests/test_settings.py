@@ -26,8 +26,22 @@ load = partial(settings.load, Settings)
 NEEDED = {"account_id": "1000", "auth": "bearer", "contact": "ops@acme.dev"}
 """What a bridge without a book cannot do without, as flags."""
 
-PARTNERS = {"tls_certificate": {"tls_key": "k.pem"}, "tls_key": {"tls_certificate": "c.pem"}}
+_PAIR = {"tls_certificate": "c.pem", "tls_key": "k.pem"}
+
+PARTNERS = {
+    "tls_certificate": {"tls_key": "k.pem"},
+    "tls_key": {"tls_certificate": "c.pem"},
+    "tls_second_certificate": {**_PAIR, "tls_second_key": "k.pem"},
+    "tls_second_key": {**_PAIR, "tls_second_certificate": "c.pem"},
+    "tls_minimum": _PAIR,
+    "tls_ciphers": _PAIR,
+}
 """What makes sense only together."""
+
+
+_BOOK = {"auth": "book", "book": "b"}
+
+NO_TLS = "is nothing without tls_certificate: no TLS ends here"
 
 
 def others(setting: str) -> dict[str, str]:
@@ -124,6 +138,18 @@ GIVEN: dict[str, list[tuple[str, str, str, object]]] = {
     ],
     "tls_certificate": [(text, text, f'"{text}"', Path(text)) for text in ("/a", "b", "/c.pem")],
     "tls_key": [(text, text, f'"{text}"', Path(text)) for text in ("/a", "b", "/c.pem")],
+    "tls_second_certificate": [
+        (text, text, f'"{text}"', Path(text)) for text in ("/a", "b", "/c.pem")
+    ],
+    "tls_second_key": [(text, text, f'"{text}"', Path(text)) for text in ("/a", "b", "/c.pem")],
+    "tls_minimum": [
+        ("1.0", "1.0", "1.0", "1.0"),
+        ("1.1", "1.1", "1.1", "1.1"),
+        ("1.2", "1.2", '"1.2"', "1.2"),
+    ],
+    "tls_ciphers": [
+        (text, text, f'"{text}"', text) for text in ("AES128-SHA", "ECDHE+AES:!aNULL", "DEFAULT")
+    ],
     "admin_host": [(host, host, f'"{host}"', host) for host in ("0.0.0.0", "::", "localhost")],
     "admin_port": [("1", "1", "1", 1), ("2", "2", '"2"', 2), ("0", "0", "0", 0)],
     "connections": [("1", "1", "1", 1), ("2", "2", "2", 2), ("3", "3", "3", 3)],
@@ -154,6 +180,10 @@ DEFAULTS = {
     "trusted_proxies": (),
     "tls_certificate": None,
     "tls_key": None,
+    "tls_second_certificate": None,
+    "tls_second_key": None,
+    "tls_minimum": "1.2",
+    "tls_ciphers": None,
     "admin_host": "127.0.0.1",
     "admin_port": 8090,
     "connections": 10_000,
@@ -252,11 +282,23 @@ class TestComplaints:
             ({"auth": "book"}, "book: must be set when auth has book"),
             ({"auth": "bearer"}, "account_id: must be set when auth has a way without a book"),
             (
-                {"auth": "book", "book": "b", "tls_key": "k"},
+                {**_BOOK, "tls_key": "k"},
                 "tls_certificate, tls_key: must be set together",
             ),
             (
-                {"auth": "book", "book": "b", "port": "8090"},
+                {**_BOOK, **_PAIR, "tls_second_key": "k"},
+                "tls_second_certificate, tls_second_key: must be set together",
+            ),
+            *(
+                ({**_BOOK, **beside, name: text}, f"{name}: {NO_TLS}")
+                for name, text, beside in (
+                    ("tls_second_certificate", "c", {"tls_second_key": "k"}),
+                    ("tls_minimum", "1.0", {}),
+                    ("tls_ciphers", "ECDHE+AES", {}),
+                )
+            ),
+            (
+                {**_BOOK, "port": "8090"},
                 "port, admin_port: must differ, as both sides are at one address",
             ),
         ],
@@ -301,6 +343,26 @@ class TestComplaints:
                 "trusted_proxies",
                 "10.0.0.1, proxy",
                 "must be an address or a network such as \"10.0.0.0/8\": 'proxy'",
+            ),
+            ("tls_minimum", "1.3", "must be '1.2', '1.1' or '1.0': '1.3'"),
+            (
+                "tls_ciphers",
+                "ECDHE+AES:RSA+IDEA",
+                "word 2, RSA+IDEA, is no cipher up to TLS 1.2 that OpenSSL has on this machine",
+            ),
+            (
+                "tls_ciphers",
+                "TLS_AES_128_GCM_SHA256",
+                "word 1, TLS_AES_128_GCM_SHA256, is no cipher up to TLS 1.2 that OpenSSL has on this machine",
+            ),
+            (
+                "tls_ciphers",
+                "ECDHE+AES:!ECDHE",
+                "must be ciphers as OpenSSL lists them, such as ECDHE+AESGCM:RSA+AES",
+            ),
+            *(
+                ("tls_ciphers", text, "must have !aNULL:!eNULL, for ciphers that keep nobody out")
+                for text in ("ALL:COMPLEMENTOFALL", "AES128-SHA, ADH-AES128-SHA")
             ),
             ("upstream", "", "must not be empty"),
         ],
@@ -358,6 +420,13 @@ class TestComplaints:
             ("call_timeout", "inf"),
             ("connections", "0"),
             ("trusted_proxies", "10.0.0.1/8"),
+            ("tls_minimum", "1"),
+            ("tls_minimum", "TLSv1"),
+            ("tls_ciphers", ""),
+            ("tls_ciphers", ":"),
+            ("tls_ciphers", "ECDHE+AÉS"),
+            ("tls_ciphers", "ECDHE+AES:@SECLEVEL=9"),
+            ("tls_ciphers", "ECDHE+AES:" + "x" * 10_000),
         ],
     )
     def test_what_makes_no_sense_is_named_in_each_of_its_places(

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Iterator
 
-from bridge.checking.files import check_admin_token, check_book, check_certificate
+from bridge.checking.files import check_admin_token, check_book, check_certificate, check_tls
 from bridge.checking.findings import Finding, ok, warning
 from bridge.checking.machine import check_open_files, check_ports
 from bridge.checking.stores import check_database, check_journal
@@ -23,6 +23,7 @@ def check_everything(settings: Settings, *, offline: bool) -> Iterator[Finding]:
     rows = _rows(settings)
     yield check_admin_token(settings)
     yield from check_certificate(settings, rows)
+    yield from check_tls(settings)
     if not offline:
         yield from asyncio.run(check_upstream(settings, rows))
     yield from check_database(settings)

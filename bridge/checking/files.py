@@ -12,7 +12,8 @@ from cryptography.exceptions import InvalidSignature
 from bridge.checking.findings import Finding, ok, warning, wrong
 from bridge.identity.book import BookError, Row, read_rows, read_token, wrong_credential
 from bridge.server.admin.token import TokenKeeper, UnusableToken
-from bridge.server.tls import UnusableCertificate, server_context
+from bridge.server.tls import UnusableCertificate, both_contexts, leaf, server_context, shows_rsa
+from bridge.server.tls_versions import Accepted
 from bridge.settings import Settings, where
 
 LEFT = timedelta(days=21)
@@ -71,9 +72,9 @@ def check_admin_token(settings: Settings) -> Finding:
 def check_certificate(
     settings: Settings, rows: Collection[Row], now: datetime | None = None
 ) -> Iterator[Finding]:
-    """Look at certificate and key: whether they fit, their order, their days, and their names."""
-    name, certificate, key = "certificate", settings.tls_certificate, settings.tls_key
-    if certificate is None or key is None:
+    """Look at certificates and keys: whether they fit, their order, their days, and their names."""
+    name, pairs = "certificate", settings.tls_pairs
+    if not pairs:
         if not settings.is_on_loopback and not settings.trusted_proxies:
             told = "none: secrets travel in the clear, unless a front that is not trusted ends TLS"
             mend = f"serve TLS, or name the front {where('tls_certificate', 'trusted_proxies')}"
@@ -82,18 +83,40 @@ def check_certificate(
             yield ok(name, "none: what ends TLS is in front, or on this machine")
         return
     try:
-        server_context(certificate, key)
-        chain = x509.load_pem_x509_certificates(certificate.read_bytes())
+        accepted = Accepted(settings.tls_minimum, settings.tls_ciphers)
+        both_contexts(pairs, accepted, serves_admins=not settings.admin_is_on_loopback)
     except UnusableCertificate as error:
-        yield wrong(name, str(error), f"put it right {where('tls_certificate', 'tls_key')}")
+        names = ("tls_certificate", "tls_key", "tls_second_certificate", "tls_second_key")
+        named = [each for each in names if f"{getattr(settings, each)}: " in str(error)]
+        yield wrong(name, str(error), f"put it right {where(*named)}")
         return
-    except (OSError, ValueError):
-        yield warning(name, f"{certificate}: only clients can say whether it is good", "try one")
+    for certificate, _ in pairs:
+        try:
+            chain = x509.load_pem_x509_certificates(certificate.read_bytes())
+        except (OSError, ValueError):
+            told = f"{certificate}: only clients can say whether it is good"
+            yield warning(name, told, "try one")
+            continue
+        dated = _check_dates(certificate, chain, now or datetime.now(UTC))
+        problems = [*_check_order(certificate, chain), *_check_names(settings, rows, chain[0])]
+        yield from ([dated] if dated.mend or not problems else [])
+        yield from problems
+
+
+def check_tls(settings: Settings) -> Iterator[Finding]:
+    """Make a handshake by the oldest version of TLS; what certificates lack is told elsewhere."""
+    accepted, pairs = Accepted(settings.tls_minimum, settings.tls_ciphers), settings.tls_pairs
+    if not pairs:
         return
-    dated = _check_dates(certificate, chain, now or datetime.now(UTC))
-    problems = [*_check_order(certificate, chain), *_check_names(settings, rows, chain[0])]
-    yield from ([dated] if dated.mend or not problems else [])
-    yield from problems
+    try:
+        context = server_context(pairs, accepted)
+        shown = [leaf(certificate) for certificate, _ in pairs]
+    except UnusableCertificate:
+        return
+    if odd := accepted.warning(context, shows_rsa=shows_rsa(shown)):
+        yield warning("tls", odd, "docs/old-tls.md says which clients need what")
+    else:
+        yield ok("tls", "a handshake was made by TLS 1.2, the oldest that is spoken")
 
 
 def _check_dates(path: Path, chain: list[x509.Certificate], now: datetime) -> Finding:

@@ -22,6 +22,9 @@ MEANINGS: Mapping[str, str] = {
     NoteCode.HASH_IN_ID: "an id was written with a `#`",
     NoteCode.LINE_FEEDS: "the lines of the head ended in LF alone",
     NoteCode.NULL_REPLACED: "v2 had no value for a boolean, which became false",
+    NoteCode.OLD_TLS: (
+        "the call came by TLS 1.0 or 1.1, or by a cipher that is as old, which the note names"
+    ),
     NoteCode.PARAMETER_IGNORED: "a parameter of the query is none that the call knows, or is blank",
     NoteCode.RECIPIENT_DROPPED: (
         "v2 named a recipient without an address, or with one that no list can hold"

@@ -23,6 +23,7 @@ from bridge.resources.failures import answer_to
 from bridge.server.answers import headers_of, http_response, raw_response, request_id_of
 from bridge.server.heads import end_of_head, has_bare_line_feeds, repaired
 from bridge.server.limits import ConnectionLimits, Key
+from bridge.server.tls_versions import what_is_old
 from bridge.v1.errors import (
     InvalidRequest,
     LegacyCallError,
@@ -100,6 +101,7 @@ class Connection(web.RequestHandler):
         "address",
         "fault",
         "http",
+        "old_tls",
         "repairs",
         "shares",
         "tls",
@@ -143,6 +145,8 @@ class Connection(web.RequestHandler):
         """Whether it is not behind TLS."""
         self.tls: str | None = None
         """The version of TLS that it is behind."""
+        self.old_tls: str | None = None
+        """The version or cipher of it that is too old but for a setting."""
         self._sends_no_more = False
         """Whether the client has closed its half of the connection."""
         self._had_left = False
@@ -289,7 +293,8 @@ class Connection(web.RequestHandler):
         self._wire = self.transport
         self._is_plain = transport.get_extra_info("sslcontext") is None
         if not self._is_plain:
-            self.tls = transport.get_extra_info("ssl_object").version()
+            tls = transport.get_extra_info("ssl_object")
+            self.tls, self.old_tls = tls.version(), what_is_old(tls)
         if self.shares is None:
             self.force_close()
         else:

@@ -69,7 +69,7 @@ from bridge.v1.errors import (
     RequestTimeout,
     UnsupportedMediaType,
 )
-from bridge.v1.notes import Notes
+from bridge.v1.notes import NoteCode, Notes
 from bridge.v1.problems import Problem
 from bridge.v1.reuse import Reuse
 from bridge.v1.wire import V1Request, V1Response
@@ -341,6 +341,8 @@ class Endpoint:
         else:
             record.network, record.address = network, address
             record.tls = call.connection.tls
+            if call.connection.old_tls is not None:
+                record.notes.add(NoteCode.OLD_TLS, call.connection.old_tls)
         return host, asked
 
     def _find(self, call: Call) -> Match | LegacyCallError:

@@ -4,6 +4,7 @@ What went wrong is found out by whoever held the connection; who is told is hand
 """
 
 import asyncio
+import ssl
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -12,7 +13,7 @@ import structlog
 
 from bridge.identity.hosts import network_of
 from bridge.record.log.events import ConnectionEvent
-from bridge.server.tls import why_no_handshake
+from bridge.server.handshakes import why_no_handshake
 from bridge.server.told_apart import ToldApart
 
 _log = structlog.get_logger("bridge")
@@ -60,9 +61,9 @@ class FailedConnections:
         self._today = ToldApart(of_one=KINDS_A_DAY, in_all=KINDS_A_DAY)
         self._timer: asyncio.TimerHandle | None = None
 
-    def handshake(self, error: OSError, address: str) -> None:
-        """Count a handshake that failed, unless the client had sent nothing."""
-        reason, detail = why_no_handshake(error)
+    def handshake(self, error: OSError, address: str, tls: ssl.SSLContext, hello: bytes) -> None:
+        """Count a handshake with `tls` that failed; `hello` are the first bytes of its client."""
+        reason, detail = why_no_handshake(error, tls, hello)
         self.count("tls_handshake_failed", network_of(address), reason, detail)
 
     def count(self, event: str, network: str, reason: str, detail: str | None = None) -> None:

@@ -6,7 +6,6 @@ known here.
 
 import asyncio
 import socket
-import ssl
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
@@ -21,7 +20,7 @@ from bridge.identity.hosts import Network, is_trusted, network_of
 from bridge.server.connection import VERSIONS, Connection
 from bridge.server.failed_connections import FailedConnections
 from bridge.server.limits import Budget, ConnectionLimits, Key, Share
-from bridge.server.serving import Stop, accepting, has_begun
+from bridge.server.serving import Contexts, Stop, accepting, first_bytes
 from bridge.settings import Settings
 
 _AT_LEAST = 0.001
@@ -150,7 +149,7 @@ class Front(web.Server):
             connection.has_only_asked for connection in self.unknown
         )
 
-    def shake_hands(self, tls: ssl.SSLContext, wire: socket.socket, address: str) -> None:
+    def shake_hands(self, tls: Contexts, wire: socket.socket, address: str) -> None:
         """Begin a connection behind TLS, if there is room for it."""
         if (shares := self.admit(address)) is None:
             wire.close()
@@ -160,23 +159,24 @@ class Front(web.Server):
         connection.shakes_hands(self._event_loop.create_task(shaking), wire)
 
     async def _shake_hands(
-        self, wire: socket.socket, address: str, connection: Connection, tls: ssl.SSLContext
+        self, wire: socket.socket, address: str, connection: Connection, tls: Contexts
     ) -> None:
         patience = self.limits.handshake_timeout
         deadline = self._event_loop.time() + patience
+        hello = b""
         try:
             async with asyncio.timeout_at(deadline):
-                if not await has_begun(wire):
+                if not (hello := await first_bytes(wire)):
                     return  # it has only looked whether the port is open
             await self._event_loop.connect_accepted_socket(
                 lambda: connection,
                 wire,
-                ssl=tls,
+                ssl=tls(),
                 ssl_handshake_timeout=max(deadline - self._event_loop.time(), _AT_LEAST),
                 ssl_shutdown_timeout=patience,
             )
         except OSError as error:  # ssl.SSLError and TimeoutError among them: no HTTP came of it
-            self._failed.handshake(error, address)
+            self._failed.handshake(error, address, tls(), hello)
 
     def _request(
         self,
@@ -208,11 +208,13 @@ async def listening_front(  # noqa: PLR0913 - where, how, and until when
     host: str,
     port: int,
     *,
-    tls: ssl.SSLContext | None = None,
+    tls: Contexts | None = None,
     shutdown_timeout: float,
     handed: Sequence[socket.socket] = (),
 ) -> AsyncIterator[tuple[int, Stop]]:
     """Serve `front` on `host` and `port` (0 takes a free one), behind TLS if it is given.
+
+    `tls` answers what the next connection begins with.
 
     If sockets were `handed` over, it is on those instead.
 

@@ -150,14 +150,15 @@ def _of_journal(journal: Journal) -> Sequence[Reading]:
 def _of_certificate(tls: CertificateReloader) -> Sequence[Reading]:
 
     def ends() -> Iterable[Value]:
-        return [] if tls.ends is None else [((), tls.ends.timestamp())]
+        return [((key_type,), ends.timestamp()) for key_type, ends in tls.ends.items()]
 
     return [
         Reading(
             "gauge",
             "certificate_expiry_timestamp_seconds",
-            "When the certificate in force expires, in seconds since 1970.",
+            "When the certificate in force expires, in seconds since 1970, by the type of its key.",
             ends,
+            ("key_type",),
             unit="seconds",
         )
     ]

@@ -40,6 +40,7 @@ from bridge.server.service_manager import Handed
 from bridge.server.serving import Stop, told_if_taken
 from bridge.server.settings_keeper import SettingsKeeper
 from bridge.server.tls import CertificateReloader
+from bridge.server.tls_versions import Accepted
 from bridge.settings import Settings, Traces, where
 from bridge.upstream.acquaintances import Acquaintances
 from bridge.upstream.gateway import Gateway, Policy
@@ -187,8 +188,13 @@ async def _keep_files(
     book = tls = token = None
     if settings.book is not None:
         book = await stack.enter_async_context(BookKeeper(settings.book))
-    if settings.tls_certificate is not None and settings.tls_key is not None:
-        tls = CertificateReloader(settings.tls_certificate, settings.tls_key)
+    if settings.tls_pairs:
+        accepted = Accepted(settings.tls_minimum, settings.tls_ciphers)
+        tls = CertificateReloader(
+            settings.tls_pairs, accepted, serves_admins=not settings.admin_is_on_loopback
+        )
+        if odd := tls.warning_of_versions():
+            _log.warning("old_tls", tls_minimum=settings.tls_minimum, reason=odd)
         await stack.enter_async_context(tls.watching())
     if settings.admin_bearer_token is not None:
         token = TokenKeeper(settings.admin_bearer_token)
@@ -301,10 +307,10 @@ async def _listen_to_admins(
     )
     parts.files.settings.tell(admin.guard.go_by)
     tls = None if settings.admin_is_on_loopback else parts.files.tls
-    context = None if tls is None else tls.context
+    contexts = None if tls is None else tls.for_admins
     address = settings.admin_host, settings.admin_port
     return await stack.enter_async_context(
-        listening_admin(admin, *address, context, parts.handed.admin)
+        listening_admin(admin, *address, contexts, parts.handed.admin)
     )
 
 
@@ -336,7 +342,7 @@ async def _listen_to_clients(
         front,
         settings.host,
         settings.port,
-        tls=None if tls is None else tls.context,
+        tls=None if tls is None else tls.for_clients,
         shutdown_timeout=PATIENCE_AFTER,
         handed=parts.handed.legacy,
     )
@@ -444,6 +450,7 @@ def _warnings(settings: Settings, parts: _Parts) -> Mapping[str, str]:
         "upstream": settings.upstream_warning(),
         "book": book and book.warning(),
         "certificate": tls and tls.warning(),
+        "tls": tls and tls.warning_of_versions(),
         "admin_bearer_token": admin_token and admin_token.warning(),
         "capture": parts.capture.warning(),
         "log": logs.problem(),

@@ -5,6 +5,7 @@ import errno
 import os
 import signal
 import socket
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Protocol
@@ -77,6 +78,9 @@ async def listening(
     finally:
         await runner.cleanup()
 
+
+Contexts = Callable[[], ssl.SSLContext]
+"""Answers which context of TLS the next connection begins with."""
 
 Take = Callable[[socket.socket, str], None]
 """Takes a connection that has been accepted, and the address of its client."""
@@ -193,8 +197,15 @@ async def accepting(
         await asyncio.gather(*beginning, return_exceptions=True)
 
 
-async def has_begun(wire: socket.socket) -> bool:
-    """Wait for the first byte of a connection; False: its client has left without one."""
+_GLANCE = 16
+"""Bytes that tell which TLS a client speaks; they come in one segment, or not at all."""
+
+
+async def first_bytes(wire: socket.socket) -> bytes:
+    """Wait for the first bytes of a connection, and leave them to be read.
+
+    There are a few of them, or none: its client has left without one.
+    """
     loop = asyncio.get_running_loop()
     readable = loop.create_future()
 
@@ -208,9 +219,9 @@ async def has_begun(wire: socket.socket) -> bool:
     finally:
         loop.remove_reader(wire)
     try:
-        return bool(wire.recv(1, socket.MSG_PEEK))
+        return wire.recv(_GLANCE, socket.MSG_PEEK)
     except OSError:
-        return False
+        return b""
 
 
 class Signals:

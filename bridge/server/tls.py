@@ -1,12 +1,13 @@
-"""TLS of both sides: the certificate they show, and how a renewed one takes its place.
+"""TLS of both sides: the certificates they show, and how a renewed one takes its place.
 
-Which settings name the files, and what listens with them, is not said here.
+Which settings name the files, what listens with them, and which versions are spoken, is not said
+here.
 """
 
 import ssl
 import stat
-from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, suppress
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
@@ -16,6 +17,7 @@ import structlog
 
 from bridge.identity.files import Signatures, read_together, signatures, watching
 from bridge.private_file import exposure
+from bridge.server.tls_versions import CURRENT, Accepted
 
 _log = structlog.get_logger("bridge.tls")
 
@@ -30,23 +32,38 @@ class UnusableCertificate(Exception):
     """A certificate or its key cannot be used; `str()` is one line for the operator."""
 
 
-def server_context(certificate: Path, key: Path) -> ssl.SSLContext:
-    """Return the server's side of TLS 1.2 and 1.3 (RFC 5246, RFC 8446) with HTTP/1.1 above it.
+Pair = tuple[Path, Path]
+"""A PEM file with a server's certificate first and its chain after it, and one with its private
+key, not encrypted."""
 
-    `certificate` is a PEM file with the server's certificate first and its chain after it, `key` a
-    PEM file with the private key, not encrypted. What names a client may ask for by SNI (RFC 6066,
-    section 3) is the certificate's to say: one with several names serves them all.
+
+def server_context(pairs: Sequence[Pair], accepted: Accepted = CURRENT) -> ssl.SSLContext:
+    """Return the server's side of TLS (RFC 5246, RFC 8446) with HTTP/1.1 above it.
+
+    Of several `pairs`, each with a key of another type, a client is shown the one that its ciphers
+    are for. What names a client may ask for by SNI (RFC 6066, section 3) is the certificate's to
+    say: one with several names serves them all, and who asks for none.
 
     Raises:
-        UnusableCertificate: a file cannot be read or holds something else, the two do not belong
-            together, or others have access to the key.
+        UnusableCertificate: a file cannot be read or holds something else, the two of a pair do not
+            belong together, others have access to a key, or two keys are of one type.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    accepted.apply(context)
     # Compression gives secrets away by length (RFC 9325, section 3.3), and renegotiation is work
-    # that a client can ask for again and again.
-    context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
+    # that a client can ask for again and again. The order of ciphers is the server's to say.
+    context.options |= (
+        ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION | ssl.OP_CIPHER_SERVER_PREFERENCE
+    )
     context.set_alpn_protocols(["http/1.1"])
+    for pair in pairs:
+        _load(context, *pair)
+    if len(pairs) > 1:
+        _require_other_types(pairs)
+    return context
+
+
+def _load(context: ssl.SSLContext, certificate: Path, key: Path) -> None:
     try:
         status = key.stat()
         if _is_special(certificate):
@@ -62,14 +79,30 @@ def server_context(certificate: Path, key: Path) -> ssl.SSLContext:
         raise UnusableCertificate(_reason(error, certificate, key)) from None
     except OSError as error:
         raise UnusableCertificate(f"{error.filename or key}: {error.strerror}") from None
-    return context
 
 
-class Validity(NamedTuple):
-    """From when to when a certificate may be used (RFC 5280, section 4.1.2.5)."""
+def _require_other_types(pairs: Sequence[Pair]) -> None:
+    """OpenSSL keeps one pair a type, and would forget the one before without a word."""
+    of_types: dict[str, Path] = {}
+    for certificate, _ in pairs:
+        if (first := leaf(certificate)) is None or first.key_type == "other":
+            continue
+        if (other := of_types.get(first.key_type)) is not None:
+            told = f"its key is {first.key_type}, as that of {other}: one of each type can be shown"
+            raise UnusableCertificate(f"{certificate}: {told}")
+        of_types[first.key_type] = certificate
 
+
+class Leaf(NamedTuple):
+    """What matters here of a server's own certificate."""
+
+    key_type: str
+    """`RSA`, `ECDSA` or `other`."""
+    is_all_rsa: bool
+    """Whether its key is RSA, and that of who signed it, too."""
     begins: datetime
     ends: datetime
+    """From when to when it may be used (RFC 5280, section 4.1.2.5)."""
 
     def problem(self, now: datetime) -> str | None:
         """Return why clients refuse it now, None if they do not."""
@@ -89,18 +122,38 @@ def _day(moment: datetime) -> str:
     return f"{moment:%Y-%m-%d}"
 
 
-def validity(certificate: Path) -> Validity | None:
-    """Return the validity of the first certificate in a PEM file that OpenSSL has taken.
+def leaf(certificate: Path) -> Leaf | None:
+    """Return what is in the first certificate of a PEM file that OpenSSL has taken.
 
     None where cryptography, which is stricter, does not read it: then only clients can say.
+
+    Raises:
+        UnusableCertificate: the file cannot be read.
     """
     from cryptography import x509  # noqa: PLC0415 - large, and without TLS not needed
+    from cryptography.exceptions import UnsupportedAlgorithm  # noqa: PLC0415
+    from cryptography.hazmat.primitives.asymmetric.ec import (  # noqa: PLC0415
+        ECDSA,
+        EllipticCurvePublicKey,
+    )
+    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey  # noqa: PLC0415
 
     try:
         first = x509.load_pem_x509_certificates(certificate.read_bytes())[0]
-    except ValueError:
+        key, signed = first.public_key(), first.signature_algorithm_parameters
+    except (UnsupportedAlgorithm, ValueError):
         return None
-    return Validity(first.not_valid_before_utc, first.not_valid_after_utc)
+    except OSError as error:
+        raise UnusableCertificate(f"{error.filename}: {error.strerror}") from None
+    is_rsa, is_ecdsa = isinstance(key, RSAPublicKey), isinstance(key, EllipticCurvePublicKey)
+    key_type = "RSA" if is_rsa else "ECDSA" if is_ecdsa else "other"
+    is_all_rsa = is_rsa and not isinstance(signed, ECDSA)
+    return Leaf(key_type, is_all_rsa, first.not_valid_before_utc, first.not_valid_after_utc)
+
+
+def shows_rsa(leaves: Iterable[Leaf | None]) -> bool:
+    """Tell whether clients from before elliptic curves find a certificate, as far as is known."""
+    return any(each is None or each.is_all_rsa for each in leaves)
 
 
 def _refuse_encrypted(key: Path) -> NoReturn:
@@ -133,33 +186,6 @@ def _swapped(certificate: Path, key: Path) -> str | None:
 _ANOTHERS = frozenset({"KEY_VALUES_MISMATCH", "NO_CERTIFICATE_ASSIGNED"})
 """OpenSSL's reasons where key and certificate are two pairs' own, of one type or of two."""
 
-_HANDSHAKES = {
-    "HTTP_REQUEST": ("plain-http", "it spoke plain HTTP"),
-    "HTTPS_PROXY_REQUEST": ("plain-http", "it took the bridge for a proxy"),
-    "ALERT_UNKNOWN_CA": ("unknown-ca", "it does not know who issued the certificate"),
-    "ALERT_CERTIFICATE_UNKNOWN": ("bad-certificate", "it does not trust the certificate"),
-    "ALERT_BAD_CERTIFICATE": ("bad-certificate", "it does not trust the certificate"),
-    "ALERT_CERTIFICATE_EXPIRED": ("bad-certificate", "it takes the certificate for expired"),
-    "ALERT_PROTOCOL_VERSION": ("protocol-version", "it speaks neither TLS 1.2 nor 1.3"),
-    "UNSUPPORTED_PROTOCOL": ("protocol-version", "it speaks neither TLS 1.2 nor 1.3"),
-    "VERSION_TOO_LOW": ("protocol-version", "it speaks neither TLS 1.2 nor 1.3"),
-    "NO_SHARED_CIPHER": ("no-shared-cipher", "it has no cipher in common with the bridge"),
-    "WRONG_VERSION_NUMBER": ("not-tls", "what it spoke is no TLS"),
-    "PACKET_LENGTH_TOO_LONG": ("not-tls", "what it spoke is no TLS"),
-    "RECORD_LAYER_FAILURE": ("not-tls", "what it spoke is no TLS"),
-}
-"""What a client did, by the end of OpenSSL's reason: the beginning of an alert's varies."""
-
-
-def why_no_handshake(error: OSError) -> tuple[str, str]:
-    """Return why a handshake with a client failed: a code, and words for the operator."""
-    if isinstance(error, TimeoutError):
-        return "timeout", "it took too long"
-    if not isinstance(error, ssl.SSLError) or not error.reason:
-        return "reset", "it closed the connection within the handshake"
-    known = (told for end, told in _HANDSHAKES.items() if error.reason.endswith(end))
-    return next(known, ("other", error.reason.replace("_", " ").lower()))
-
 
 def _reason(error: ssl.SSLError, certificate: Path, key: Path) -> str:
     if error.reason in _ANOTHERS:
@@ -173,33 +199,58 @@ def _reason(error: ssl.SSLError, certificate: Path, key: Path) -> str:
     return f"{key}: holds no private key that can be used (PEM)"
 
 
-class CertificateReloader:
-    """A pair of files that is loaded again when it has been renewed.
+def both_contexts(
+    pairs: Sequence[Pair], accepted: Accepted, *, serves_admins: bool
+) -> tuple[ssl.SSLContext, ssl.SSLContext]:
+    """Return the server's side for clients, and for administrators, if there is one for these.
 
-    `context` is what to listen with, and stays the same object. Connections that are open keep the
-    certificate they began with; each handshake takes the newest pair that was good.
+    Theirs speaks what is current, and knows nothing of pairs that are too weak for that.
+
+    Raises:
+        UnusableCertificate: as `server_context` does; or all are too weak for administrators.
+    """
+    for_clients = server_context(pairs, accepted)
+    if accepted == CURRENT or not serves_admins:
+        return for_clients, for_clients
+    strong = []
+    for pair in pairs:
+        with suppress(UnusableCertificate):
+            server_context([pair])
+            strong.append(pair)
+    return for_clients, server_context(strong or pairs)
+
+
+class CertificateReloader:
+    """Pairs of files that are loaded again when they have been renewed.
+
+    Connections that are open keep the certificate they began with; each that begins takes the
+    newest pairs that were good.
     """
 
     def __init__(
         self,
-        certificate: Path,
-        key: Path,
+        pairs: Sequence[Pair],
+        accepted: Accepted = CURRENT,
         *,
+        serves_admins: bool = True,
         interval: float = POLL_INTERVAL,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        """Load the pair for the first time.
+        """Load the pairs for the first time.
 
         Args:
-            certificate: a file as `server_context` takes it.
-            key: likewise.
+            pairs: as `server_context` takes them.
+            accepted: what is spoken with clients.
+            serves_admins: whether it is for the admin side, too, which speaks what is current.
             interval: seconds between two looks at the files.
             now: answers the time of day.
 
         Raises:
-            UnusableCertificate: it cannot be used, or clients would refuse it for its dates.
+            UnusableCertificate: they cannot be used, or clients would refuse one for its dates.
         """
-        self._files = (certificate, key)
+        self._pairs = tuple(pairs)
+        self._accepted = accepted
+        self._serves_admins = serves_admins
         self._interval = interval
         self._now = now
         self._not_renewed: str | None = None
@@ -208,59 +259,86 @@ class CertificateReloader:
         self._digest = b""
         """Of what the files held when they were loaded."""
         self._load()
-        self.context = self._newest
-        # Loading into a context that is in use could leave it with a new certificate and an old
-        # key, so each pair has a context of its own, and a handshake is handed the newest.
-        self.context.sni_callback = self._hand_over
 
-    def _hand_over(self, handshake: ssl.SSLObject, _name: str, _context: ssl.SSLContext) -> None:
-        handshake.context = self._newest
+    # Loading into a context that is in use could leave it with a new certificate and an old key, so
+    # what was loaded together has contexts of its own.
+
+    def for_clients(self) -> ssl.SSLContext:
+        """Return what a connection of the legacy side begins with."""
+        return self._loaded.for_clients
+
+    def for_admins(self) -> ssl.SSLContext:
+        """Return what one of the admin side does, where nothing old is spoken."""
+        return self._loaded.for_admins
 
     def _load(self) -> bool:
-        """Take the pair as it is now, and tell whether it is another one.
+        """Take the pairs as they are now, and tell whether they are other ones.
 
         Raises:
-            UnusableCertificate: as the constructor does; the pair before stays.
+            UnusableCertificate: as the constructor does; the pairs before stay.
         """
-        newest, valid, digest = read_together(self._read, self._seen, UnusableCertificate)
-        certificate = self._files[0]
+        loaded, digest = read_together(self._read, self._seen, UnusableCertificate)
         now = self._now()
-        if valid is not None and (problem := valid.problem(now)):
-            raise UnusableCertificate(f"{certificate}: {problem}")
+        for certificate, shown in loaded.leaves.items():
+            if shown is not None and (problem := shown.problem(now)):
+                raise UnusableCertificate(f"{certificate}: {problem}")
         changed = digest != self._digest
-        self._newest, self._validity, self._digest = newest, valid, digest
-        if valid is not None and (warning := valid.warning(now)):
-            _log.warning("certificate_expires_soon", certificate=str(certificate), reason=warning)
+        self._loaded, self._digest = loaded, digest
+        for certificate, shown in loaded.leaves.items():
+            if shown is not None and (warning := shown.warning(now)):
+                _log.warning(
+                    "certificate_expires_soon", certificate=str(certificate), reason=warning
+                )
         return changed
 
-    def _read(self, seen: Signatures) -> tuple[ssl.SSLContext, Validity | None, bytes]:
-        """Return what the files make, how long it is valid, and the digest of what they hold."""
-        seen.update(signatures(self._files))
-        context = server_context(*self._files)
+    def _read(self, seen: Signatures) -> tuple["_Loaded", bytes]:
+        """Return what the files make, and the digest of what they hold."""
+        files = [file for pair in self._pairs for file in pair]
+        seen.update(signatures(files))
+        for_clients, for_admins = both_contexts(
+            self._pairs, self._accepted, serves_admins=self._serves_admins
+        )
+        leaves = {certificate: leaf(certificate) for certificate, _ in self._pairs}
+        odd = self._accepted.warning(for_clients, shows_rsa=shows_rsa(leaves.values()))
         try:
-            valid = validity(self._files[0])
-            digest = b"".join(sha256(file.read_bytes()).digest() for file in self._files)
+            digest = b"".join(sha256(file.read_bytes()).digest() for file in files)
         except OSError as error:
             raise UnusableCertificate(f"{error.filename}: {error.strerror}") from None
-        return context, valid, digest
+        return _Loaded(for_clients, for_admins, leaves, odd), digest
+
+    def _first(self, say: Callable[[Leaf, datetime], str | None]) -> str | None:
+        """Return what is to be said of the certificates in force: of the first that has it."""
+        now, leaves = self._now(), self._loaded.leaves
+        for certificate, shown in leaves.items():
+            if shown is not None and (said := say(shown, now)):
+                return said if len(leaves) == 1 else f"{certificate}: {said}"
+        return None
 
     def problem(self) -> str | None:
-        """Return why clients refuse the certificate in force, None if they do not."""
-        return self._validity and self._validity.problem(self._now())
+        """Return why clients refuse a certificate in force, None if they do not."""
+        return self._first(Leaf.problem)
 
     @property
-    def ends(self) -> datetime | None:
-        """When the certificate in force expires, UTC; None: only clients can say."""
-        return self._validity and self._validity.ends
+    def ends(self) -> Mapping[str, datetime]:
+        """When the certificates in force expire, UTC, by the type of their key.
+
+        One is missing of which only clients can say.
+        """
+        shown = self._loaded.leaves.values()
+        return {each.key_type: each.ends for each in shown if each is not None}
 
     def warning(self) -> str | None:
         """Return why that may be so before long, or after the next start; None if it is not."""
         if self._not_renewed is not None:
             return f"{self._not_renewed}; the one before is in force"
-        return self._validity and self._validity.warning(self._now())
+        return self._first(Leaf.warning)
+
+    def warning_of_versions(self) -> str | None:
+        """Return what an operator should know of the TLS that is spoken, None if nothing."""
+        return self._loaded.odd
 
     def reload(self) -> str:
-        """Load the files again; return "renewed", "unchanged" or "broken": the old pair stays."""
+        """Load the files again; return "renewed", "unchanged" or "broken": the old pairs stay."""
         try:
             changed = self._load()
         except UnusableCertificate as error:
@@ -270,7 +348,7 @@ class CertificateReloader:
         if changed or self._not_renewed:
             _log.info(
                 "certificate_renewed" if changed else "certificate_good_again",
-                certificate=str(self._files[0]),
+                certificate=self._names(),
             )
         self._not_renewed = None
         return "renewed" if changed else "unchanged"
@@ -283,9 +361,22 @@ class CertificateReloader:
         return watching(
             lambda: self._seen,
             self._renew,
-            lambda: _log.exception("certificate_not_looked_at", certificate=str(self._files[0])),
+            lambda: _log.exception("certificate_not_looked_at", certificate=self._names()),
             self._interval,
         )
 
     async def _renew(self) -> None:
         self.reload()
+
+    def _names(self) -> str:
+        return ", ".join(str(certificate) for certificate, _ in self._pairs)
+
+
+class _Loaded(NamedTuple):
+    """What files made that were read together."""
+
+    for_clients: ssl.SSLContext
+    for_admins: ssl.SSLContext
+    leaves: Mapping[Path, Leaf | None]
+    odd: str | None
+    """What an operator should know of the TLS that is spoken with clients."""

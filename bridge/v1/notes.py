@@ -25,6 +25,7 @@ class NoteCode(StrEnum):
     HASH_IN_ID = "hash-in-id"
     LINE_FEEDS = "line-feeds"
     NULL_REPLACED = "null-replaced"
+    OLD_TLS = "old-tls"
     PARAMETER_IGNORED = "parameter-ignored"
     RECIPIENT_DROPPED = "recipient-dropped"
     SURROGATES_JOINED = "surrogates-joined"

@@ -8,11 +8,18 @@ from typing import Any
 import pytest
 import trustme
 
-from bridge.checking.files import check_admin_token, check_book, check_certificate, covers
+from bridge.checking.files import (
+    check_admin_token,
+    check_book,
+    check_certificate,
+    check_tls,
+    covers,
+)
 from bridge.checking.findings import Finding
 from bridge.identity.book import read_rows
 from bridge.settings import Settings
 from tests.support.books import enter, write_token
+from tests.support.certificates import put_in_place
 
 NOW = datetime.now(UTC)
 
@@ -175,6 +182,30 @@ class TestCertificate:
     ) -> None:
         assert verdicts(check_certificate(settings(**given), ())) == [verdict]
 
+    def test_each_of_two_is_looked_at(self, tmp_path: Path) -> None:
+        first, second = tmp_path / "first", tmp_path / "second"
+        for folder in (first, second):
+            folder.mkdir()
+        given = self.issued(first, "acme.harvestapp.com")
+        other = self.issued(second, "acme.harvestapp.com", days=20)
+        beside = {"tls_second_certificate": other.tls_certificate, "tls_second_key": other.tls_key}
+        both = given.model_copy(update=beside)
+
+        (same,) = check_certificate(both, ())
+        assert (same.verdict, "one of each type" in same.told) == ("wrong", True)
+        assert "--tls-second-certificate, " in same.mend
+
+        self.become_rsa(other)
+        assert verdicts(check_certificate(both, ())) == ["ok", "warning"]
+
+    def become_rsa(self, given: Settings) -> None:
+        ends = NOW + timedelta(days=20, hours=1)
+        issued = trustme.CA().issue_cert(
+            "acme.harvestapp.com", key_type=trustme.KeyType.RSA, not_after=ends
+        )
+        assert given.tls_certificate is not None
+        put_in_place(issued, given.tls_certificate.parent)
+
     @pytest.mark.parametrize(
         ("host", "is_covered"),
         [("a.b.org", True), ("b.org", False), ("x.a.b.org", False), ("c.org", True)],
@@ -182,3 +213,38 @@ class TestCertificate:
     def test_a_star_stands_for_one_label(self, host: str, is_covered: bool) -> None:
         """RFC 9525, section 6.3."""
         assert covers(["*.b.org", "c.org"], host) == is_covered
+
+
+class TestTls:
+    def given(self, folder: Path, key_type: trustme.KeyType, **more: Any) -> Settings:
+        issued = trustme.CA(key_type=key_type).issue_cert("acme.harvestapp.com", key_type=key_type)
+        certificate, key = put_in_place(issued, folder)
+        return settings(tls_certificate=certificate, tls_key=key, **more)
+
+    def test_what_is_current_is_tried(self, tmp_path: Path) -> None:
+        (found,) = check_tls(self.given(tmp_path, trustme.KeyType.ECDSA))
+
+        assert found.verdict == "ok"
+        assert "a handshake was made by TLS 1.2" in found.told
+
+    @pytest.mark.parametrize("minimum", ["1.1", "1.0"])
+    def test_what_is_old_is_warned_of(self, tmp_path: Path, minimum: str) -> None:
+        (found,) = check_tls(self.given(tmp_path, trustme.KeyType.RSA, tls_minimum=minimum))
+
+        assert found.verdict == "warning"
+        assert found.told.startswith(f"tls_minimum is {minimum}: ")
+        assert "RSA" not in found.told
+
+    def test_so_is_a_certificate_that_old_clients_do_not_take(self, tmp_path: Path) -> None:
+        (found,) = check_tls(self.given(tmp_path, trustme.KeyType.ECDSA, tls_minimum="1.0"))
+
+        assert "no certificate is RSA" in found.told
+
+    def test_a_certificate_that_cannot_be_used_is_told_elsewhere(self, tmp_path: Path) -> None:
+        given = self.given(tmp_path, trustme.KeyType.ECDSA)
+        (tmp_path / "tls.key").unlink()
+
+        assert [*check_tls(given)] == []
+
+    def test_where_none_ends_here_nothing_is(self) -> None:
+        assert [*check_tls(settings())] == []

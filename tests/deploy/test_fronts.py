@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import re
+import shutil
 import signal
 import ssl
 from collections.abc import AsyncIterator, Sequence
@@ -18,6 +19,7 @@ import pytest_asyncio
 from tests.support.clocks import until
 from tests.support.held_upstream import HeldCall, HeldUpstream, running_held_upstream
 from tests.support.legacy import assert_valid
+from tests.support.running import LOOPBACK
 from tests.support.storm_bridge import LOGINS, BridgeProcess
 from tests.support.storm_sandbox import Content
 from tests.support.tls_fronts import (
@@ -104,6 +106,34 @@ async def test_its_own_tool_finds_nothing_wrong(kind: str, tmp_path: Path, bridg
     status, said = await check(kind, tmp_path, [Backend(8081, 8091), Backend(8082, 8092)][:bridges])
 
     assert status == 0, said
+
+
+OLD_TLS = {
+    "haproxy": {
+        "    ssl-default-bind-options ssl-min-ver TLSv1.2\n": "",
+        "#ssl-default-bind-": "ssl-default-bind-",
+    },
+    "nginx": {"    ssl_protocols TLSv1.2 TLSv1.3;\n": "", "#ssl_": "ssl_"},
+}
+"""What its file says of clients of old TLS, put in force."""
+
+
+@pytest.mark.parametrize("name", OLD_TLS)
+@pytest.mark.parametrize("is_told", [True, False])
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="there is no openssl command")
+async def test_it_speaks_old_tls_only_if_told_so(name: str, is_told: bool, tmp_path: Path) -> None:
+    instead = OLD_TLS[name] if is_told else {}
+    client = "openssl s_client -tls1 -noservername -cipher ALL:@SECLEVEL=0 -connect {}:{}"
+    async with running_tls_front(name, tmp_path / "front", [Backend(8081, 8091)], instead) as front:
+        process = await asyncio.create_subprocess_exec(
+            *client.format(LOOPBACK, front.port).split(),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.DEVNULL,
+        )
+        said, _ = await process.communicate()
+
+    assert (b"Cipher    : ECDHE-ECDSA-AES256-SHA\n" in said) is is_told
 
 
 class TestOldClients:

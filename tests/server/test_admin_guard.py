@@ -20,6 +20,7 @@ from bridge.server.admin.health import Readiness
 from bridge.server.admin.pages import static_routes
 from bridge.server.admin.requests import FORM_LIMITS, AdminRequest, Route
 from bridge.server.admin.side import CONNECTIONS, LIFETIME, REQUESTS, AdminSide, listening_admin
+from bridge.server.serving import Contexts
 from bridge.server.tls import server_context
 from tests.support.certificates import put_in_place
 from tests.support.clocks import HandClock, Leaps, until
@@ -44,7 +45,11 @@ def tls(tmp_path_factory: pytest.TempPathFactory) -> Tls:
     certificate, key = put_in_place(authority.issue_cert("localhost", LOOPBACK), folder)
     client = ssl.create_default_context()
     authority.configure_trust(client)
-    return Tls(server_context(certificate, key), client)
+    return Tls(server_context([(certificate, key)]), client)
+
+
+def _always(tls: ssl.SSLContext) -> Contexts:
+    return lambda: tls
 
 
 class Desk:
@@ -106,7 +111,7 @@ async def running(
     side = AdminSide(Readiness({}), routes=desk.routes, guard=Guard(**guard), names=["admin.test"])
     jar = aiohttp.CookieJar(unsafe=True)  # those of an IP address, too
     async with (
-        listening_admin(side, LOOPBACK, 0, tls) as port,
+        listening_admin(side, LOOPBACK, 0, None if tls is None else _always(tls)) as port,
         aiohttp.ClientSession(cookie_jar=jar) as browser,
     ):
         yield Admin(desk, side, f"http{'s' if tls else ''}://{LOOPBACK}:{port}", browser)

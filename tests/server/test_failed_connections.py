@@ -23,7 +23,8 @@ from bridge.server.failed_connections import (
     OTHERS,
     FailedConnections,
 )
-from bridge.server.tls import _HANDSHAKES, server_context
+from bridge.server.handshakes import _HANDSHAKES
+from bridge.server.tls import server_context
 from tests.support.certificates import put_in_place
 from tests.support.clocks import Leaps, until
 from tests.support.fronts import running_front
@@ -45,7 +46,7 @@ LOOPS = {None: "asyncio", new_event_loop_factory(): "uvloop"}
 def tls(tmp_path_factory: pytest.TempPathFactory) -> ssl.SSLContext:
     """The server's side, with a certificate of a private CA and an elliptic key."""
     issued = trustme.CA().issue_cert("localhost")
-    return server_context(*put_in_place(issued, tmp_path_factory.mktemp("tls")))
+    return server_context([put_in_place(issued, tmp_path_factory.mktemp("tls"))])
 
 
 def _tls_1_0() -> ssl.SSLContext:

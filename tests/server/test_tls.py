@@ -57,6 +57,10 @@ class Pair:
     certificate: Path
     key: Path
 
+    @property
+    def files(self) -> tuple[Path, Path]:
+        return self.certificate, self.key
+
     def write(self, issued: trustme.LeafCert) -> None:
         """Put `issued` in the place of what was there, as tools that renew do: by renaming."""
         _replace(self.certificate, b"".join(blob.bytes() for blob in issued.cert_chain_pems))
@@ -103,7 +107,9 @@ def day(days: int) -> str:
 
 
 @asynccontextmanager
-async def running(context: ssl.SSLContext, **limits: Any) -> AsyncIterator[int]:
+async def running(
+    context: ssl.SSLContext | Callable[[], ssl.SSLContext], **limits: Any
+) -> AsyncIterator[int]:
     """Serve what name was asked for, and yield the port."""
     async with running_front({"/": named}, tls=context, **limits) as (port, _front):
         yield port
@@ -152,7 +158,7 @@ class TestClients:
     async def test_curl_reaches_every_subdomain_by_its_name(
         self, pair: Pair, bundle: Path, name: str
     ) -> None:
-        async with running(server_context(pair.certificate, pair.key)) as port:
+        async with running(server_context([pair.files])) as port:
             status, printed = await curl(f"https://{name}:{port}/", port, bundle)
 
         assert (status, printed) == (0, f"https {name}")
@@ -161,7 +167,7 @@ class TestClients:
     async def test_requests_reaches_every_subdomain_by_its_name(
         self, pair: Pair, bundle: Path, name: str
     ) -> None:
-        async with running(server_context(pair.certificate, pair.key)) as port:
+        async with running(server_context([pair.files])) as port:
             status, printed = await run(
                 sys.executable, "-c", REQUESTS, f"https://{name}/", str(port), bundle
             )
@@ -171,7 +177,7 @@ class TestClients:
     async def test_a_name_that_is_not_in_the_certificate_is_for_clients_to_refuse(
         self, pair: Pair, bundle: Path
     ) -> None:
-        async with running(server_context(pair.certificate, pair.key)) as port:
+        async with running(server_context([pair.files])) as port:
             with pytest.raises(ssl.SSLCertVerificationError, match="Hostname mismatch"):
                 await shown(port, bundle, "acme.example.com")
 
@@ -180,7 +186,7 @@ class TestClients:
     ) -> None:
         other = tmp_path / "other.pem"
         trustme.CA().cert_pem.write_to_path(other)
-        async with running(server_context(pair.certificate, pair.key)) as port:
+        async with running(server_context([pair.files])) as port:
             status, printed = await curl(f"https://localhost:{port}/", port, other)
 
         assert status == 60, printed
@@ -192,7 +198,7 @@ class TestClients:
         context = ssl.create_default_context(cafile=bundle)
         context.minimum_version = context.maximum_version = version
         context.set_alpn_protocols(["h2", "http/1.1"])
-        async with running(server_context(pair.certificate, pair.key)) as port:
+        async with running(server_context([pair.files])) as port:
             _, writer = await asyncio.open_connection(
                 LOOPBACK, port, ssl=context, server_hostname="localhost"
             )
@@ -224,8 +230,8 @@ class TestClients:
         assert (line["tls"], line["http"]) == (version.name.replace("_", "."), "1.0")
 
     async def test_tls_1_1_is_not(self, pair: Pair, bundle: Path) -> None:
-        assert server_context(pair.certificate, pair.key).minimum_version == ssl.TLSVersion.TLSv1_2
-        async with running(server_context(pair.certificate, pair.key)) as port:
+        assert server_context([pair.files]).minimum_version == ssl.TLSVersion.TLSv1_2
+        async with running(server_context([pair.files])) as port:
             status, _ = await curl(
                 f"https://localhost:{port}/", port, bundle, "--tls-max", "1.1", "--tlsv1.0",
                 "--ciphers", "DEFAULT@SECLEVEL=0",
@@ -235,7 +241,7 @@ class TestClients:
 
     @pytest.mark.parametrize("sent", [b"", b"\x16\x03\x01\x02", b"GET / HTTP/1.1\r\n\r\n"])
     async def test_a_handshake_that_does_not_end_is_cut_off(self, pair: Pair, sent: bytes) -> None:
-        context = server_context(pair.certificate, pair.key)
+        context = server_context([pair.files])
         async with running(context, handshake_timeout=SHORT) as port:
             reader, writer = await asyncio.open_connection(LOOPBACK, port)
             writer.write(sent)
@@ -248,7 +254,7 @@ class TestClients:
     async def test_handshakes_are_counted_and_the_oldest_makes_room(
         self, pair: Pair, bundle: Path
     ) -> None:
-        tls = server_context(pair.certificate, pair.key)
+        tls = server_context([pair.files])
         async with running_front({"/": named}, tls=tls, connections=3) as (port, front):
             silent = [await asyncio.open_connection(LOOPBACK, port) for _ in range(3)]
             await until(lambda: len(front.handshakes) == 3)
@@ -264,7 +270,7 @@ class TestClients:
     async def test_a_burst_of_handshakes_is_held_to_the_limit_and_forgotten(
         self, pair: Pair
     ) -> None:
-        tls = server_context(pair.certificate, pair.key)
+        tls = server_context([pair.files])
         async with running_front({"/": named}, tls=tls, connections=20) as (port, front):
             for _ in range(3):
                 burst = await asyncio.gather(
@@ -278,7 +284,7 @@ class TestClients:
             assert front.handshakes == {}
 
     async def test_handshakes_have_the_share_of_their_address(self, pair: Pair) -> None:
-        tls = server_context(pair.certificate, pair.key)
+        tls = server_context([pair.files])
         async with running_front({"/": named}, tls=tls, connections_per_address=2) as (port, front):
             silent = [await asyncio.open_connection(LOOPBACK, port) for _ in range(3)]
 
@@ -347,7 +353,7 @@ def test_what_cannot_be_used_is_told_in_one_line(
     spoil(pair, authority)
 
     with pytest.raises(UnusableCertificate) as error:
-        server_context(pair.certificate, pair.key)
+        server_context([pair.files])
 
     assert str(error.value) == complaint.format(pair=pair)
 
@@ -355,11 +361,11 @@ def test_what_cannot_be_used_is_told_in_one_line(
 def test_the_advice_about_the_mode_helps(pair: Pair) -> None:
     pair.key.chmod(0o644)
     with pytest.raises(UnusableCertificate, match="chmod 600"):
-        server_context(pair.certificate, pair.key)
+        server_context([pair.files])
 
     pair.key.chmod(0o600)
 
-    server_context(pair.certificate, pair.key)
+    server_context([pair.files])
     assert stat.S_IMODE(pair.key.stat().st_mode) == 0o600
 
 
@@ -367,8 +373,8 @@ class TestRenewal:
     async def test_a_renewal_is_noticed(
         self, pair: Pair, authority: trustme.CA, bundle: Path
     ) -> None:
-        reloader = CertificateReloader(pair.certificate, pair.key, interval=SHORT / 10)
-        async with running(reloader.context) as port, reloader.watching():
+        reloader = CertificateReloader([pair.files], interval=SHORT / 10)
+        async with running(reloader.for_clients) as port, reloader.watching():
             before = await shown(port, bundle)
             with structlog.testing.capture_logs() as logs:
                 pair.write(authority.issue_cert(*NAMES))
@@ -387,9 +393,9 @@ class TestRenewal:
         current = tmp_path / "current"
         current.symlink_to("old")
         reloader = CertificateReloader(
-            current / "tls.crt", current / "tls.key", interval=SHORT / 10
+            [(current / "tls.crt", current / "tls.key")], interval=SHORT / 10
         )
-        async with running(reloader.context) as port, reloader.watching():
+        async with running(reloader.for_clients) as port, reloader.watching():
             before = await shown(port, bundle)
             with structlog.testing.capture_logs() as logs:
                 (tmp_path / "next").symlink_to("new")
@@ -407,16 +413,16 @@ class TestRenewal:
             return {"tls.crt": chain.decode(), "tls.key": fresh.private_key_pem.bytes().decode()}
 
         secret, renewed = SecretVolume(tmp_path / "mounted", **issued()), [issued()]
-        reloader = CertificateReloader(secret / "tls.crt", secret / "tls.key")
+        reloader = CertificateReloader([(secret / "tls.crt", secret / "tls.key")])
         load = tls.server_context
 
-        def load_and_swap(*files: Path) -> ssl.SSLContext:
-            context = load(*files)
+        def load_and_swap(*given: Any) -> ssl.SSLContext:
+            context = load(*given)
             if renewed:
                 secret.swap(renewed.pop())
             return context
 
-        async with running(reloader.context) as port:
+        async with running(reloader.for_clients) as port:
             before = await shown(port, bundle)
             monkeypatch.setattr(tls, "server_context", load_and_swap)
             assert reloader.reload() == "renewed"
@@ -427,8 +433,8 @@ class TestRenewal:
     async def test_a_broken_one_keeps_the_old_pair_and_says_so(
         self, pair: Pair, authority: trustme.CA, bundle: Path, spoil: Spoil, complaint: str
     ) -> None:
-        reloader = CertificateReloader(pair.certificate, pair.key)
-        async with running(reloader.context) as port:
+        reloader = CertificateReloader([pair.files])
+        async with running(reloader.for_clients) as port:
             before = await shown(port, bundle)
             spoil(pair, authority)
             with structlog.testing.capture_logs() as logs:
@@ -442,9 +448,9 @@ class TestRenewal:
     async def test_a_broken_one_is_logged_once_and_can_be_put_right(
         self, pair: Pair, authority: trustme.CA, bundle: Path
     ) -> None:
-        reloader = CertificateReloader(pair.certificate, pair.key, interval=0)
+        reloader = CertificateReloader([pair.files], interval=0)
         fresh = authority.issue_cert(*NAMES)
-        async with running(reloader.context) as port, reloader.watching():
+        async with running(reloader.for_clients) as port, reloader.watching():
             before = await shown(port, bundle)
             with structlog.testing.capture_logs() as logs:
                 _replace(pair.certificate, fresh.cert_chain_pems[0].bytes())
@@ -462,8 +468,8 @@ class TestRenewal:
     async def test_open_connections_go_on(
         self, pair: Pair, authority: trustme.CA, bundle: Path
     ) -> None:
-        reloader = CertificateReloader(pair.certificate, pair.key)
-        async with running(reloader.context) as port:
+        reloader = CertificateReloader([pair.files])
+        async with running(reloader.for_clients) as port:
             reader, writer = await asyncio.open_connection(
                 LOOPBACK,
                 port,
@@ -482,7 +488,7 @@ class TestRenewal:
         pair.certificate.write_text("garbage")
 
         with pytest.raises(UnusableCertificate, match="holds no certificate"):
-            CertificateReloader(pair.certificate, pair.key)
+            CertificateReloader([pair.files])
 
 
 class TestDates:
@@ -492,7 +498,7 @@ class TestDates:
         pair.write(issue(authority, -2))
 
         with pytest.raises(UnusableCertificate) as error:
-            CertificateReloader(pair.certificate, pair.key)
+            CertificateReloader([pair.files])
 
         assert str(error.value) == f"{pair.certificate}: it expired on {day(-2)}"
 
@@ -500,12 +506,12 @@ class TestDates:
         pair.write(issue(authority, 90, age=-2))
 
         with pytest.raises(UnusableCertificate, match="it is not valid before "):
-            CertificateReloader(pair.certificate, pair.key)
+            CertificateReloader([pair.files])
 
     def test_one_that_has_expired_does_not_take_the_place_of_a_good_one(
         self, pair: Pair, authority: trustme.CA
     ) -> None:
-        reloader = CertificateReloader(pair.certificate, pair.key)
+        reloader = CertificateReloader([pair.files])
         pair.write(issue(authority, -2))
 
         assert reloader.reload() == "broken"
@@ -519,16 +525,14 @@ class TestDates:
     ) -> None:
         pair.write(issue(authority, 30))
         days = iter([0, 31])
-        reloader = CertificateReloader(
-            pair.certificate, pair.key, now=lambda: NOW + timedelta(days=next(days))
-        )
+        reloader = CertificateReloader([pair.files], now=lambda: NOW + timedelta(days=next(days)))
 
         assert reloader.problem() == f"it expired on {day(30)}"
 
     def test_the_last_two_weeks_are_warned_of(self, pair: Pair, authority: trustme.CA) -> None:
         pair.write(issue(authority, 13))
         with structlog.testing.capture_logs() as logs:
-            reloader = CertificateReloader(pair.certificate, pair.key, now=lambda: NOW)
+            reloader = CertificateReloader([pair.files], now=lambda: NOW)
 
         told = f"it expires on {day(13)}, in 13 days"
         assert reloader.warning() == told
@@ -539,21 +543,21 @@ class TestDates:
     def test_more_than_two_weeks_are_not(self, pair: Pair, authority: trustme.CA) -> None:
         pair.write(issue(authority, 14))
         with structlog.testing.capture_logs() as logs:
-            reloader = CertificateReloader(pair.certificate, pair.key, now=lambda: NOW)
+            reloader = CertificateReloader([pair.files], now=lambda: NOW)
 
         assert (reloader.problem(), reloader.warning(), logs) == (None, None, [])
 
 
 class TestReload:
     def test_what_has_not_changed_is_not_called_renewed(self, pair: Pair) -> None:
-        reloader = CertificateReloader(pair.certificate, pair.key)
+        reloader = CertificateReloader([pair.files])
         with structlog.testing.capture_logs() as logs:
             assert reloader.reload() == "unchanged"
 
         assert logs == []
 
     def test_what_was_put_back_is_good_again(self, pair: Pair) -> None:
-        reloader = CertificateReloader(pair.certificate, pair.key)
+        reloader = CertificateReloader([pair.files])
         pair.key.chmod(0o644)
         assert reloader.reload() == "broken"
         pair.key.chmod(0o600)
@@ -577,4 +581,4 @@ def test_a_pipe_in_the_place_of_a_file_is_not_waited_for(pair: Pair, part: str) 
     os.mkfifo(file, 0o600)
 
     with pytest.raises(UnusableCertificate, match=f"{file}: it is not a regular file"):
-        server_context(pair.certificate, pair.key)
+        server_context([pair.files])

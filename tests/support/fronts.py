@@ -1,6 +1,7 @@
 """A front for tests: legacy connections as the bridge holds them, with handlers of a test's own."""
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -28,8 +29,8 @@ async def running_front(
 ) -> AsyncIterator[tuple[int, Front]]:
     """Serve each path by its handler, and yield the port and the front.
 
-    All callers are known, or else `strangers`. `options` are those of `ConnectionLimits`, `tls`, and
-    `failed`, a list that gets what is told of failed connections.
+    All callers are known, or else `strangers`. `options` are those of `ConnectionLimits`, `tls`, a
+    context or what answers the newest, and `failed`, a list that gets what is told of failed connections.
     """
 
     async def endpoint(request: web.BaseRequest) -> web.StreamResponse:
@@ -46,7 +47,8 @@ async def running_front(
         finally:
             connection.end(request, is_last=response is None or not response.keep_alive)
 
-    tls = options.pop("tls", None)
+    given = options.pop("tls", None)
+    tls = (lambda: given) if isinstance(given, ssl.SSLContext) else given
     failed = FailedConnections([options.pop("failed", []).append])
     front = Front(endpoint, ConnectionLimits(**options), failed, proxies)
     async with listening_front(front, LOOPBACK, 0, tls=tls, shutdown_timeout=0.1) as (port, _stop):

@@ -7,7 +7,6 @@ import asyncio
 import ipaddress
 import re
 import socket
-import ssl
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
@@ -26,7 +25,7 @@ from bridge.server.admin.health import OK, Readiness, health_routes
 from bridge.server.admin.pages import render
 from bridge.server.admin.requests import AdminRequest, Protection, Refused, Route
 from bridge.server.failed_connections import FailedConnections
-from bridge.server.serving import accepting, has_begun, told_if_taken
+from bridge.server.serving import Contexts, accepting, first_bytes, told_if_taken
 
 _log = structlog.get_logger("bridge.admin")
 
@@ -145,7 +144,7 @@ class AdminSide(web.Server):
         own = (each for each in idle if each.network == network)
         self.close_at_once(next(chain(own, idle, self._asked)))
 
-    def shake_hands(self, tls: ssl.SSLContext, wire: socket.socket, address: str) -> None:
+    def shake_hands(self, tls: Contexts, wire: socket.socket, address: str) -> None:
         """Begin a connection behind TLS, in the place of another if there are too many."""
         connection = _Connection(self, loop=self._event_loop, access_log=None)
         connection.network = network_of(address)
@@ -154,21 +153,22 @@ class AdminSide(web.Server):
         self._shaking[connection] = self._event_loop.create_task(shaking)
 
     async def _shake_hands(
-        self, connection: "_Connection", tls: ssl.SSLContext, wire: socket.socket, address: str
+        self, connection: "_Connection", tls: Contexts, wire: socket.socket, address: str
     ) -> None:
+        hello = b""
         try:
             async with asyncio.timeout(LIFETIME):
-                if not await has_begun(wire):
+                if not (hello := await first_bytes(wire)):
                     return
                 await self._event_loop.connect_accepted_socket(
                     lambda: connection,
                     wire,
-                    ssl=tls,
+                    ssl=tls(),
                     ssl_handshake_timeout=LIFETIME,
                     ssl_shutdown_timeout=LIFETIME,
                 )
         except OSError as error:
-            self._failed.handshake(error, address)
+            self._failed.handshake(error, address, tls(), hello)
         finally:
             self._shaking.pop(connection, None)
             if connection.transport is None:
@@ -258,12 +258,13 @@ async def listening_admin(
     admin: AdminSide,
     host: str,
     port: int,
-    tls: ssl.SSLContext | None = None,
+    tls: Contexts | None = None,
     handed: Sequence[socket.socket] = (),
 ) -> AsyncIterator[int]:
     """Serve it on `host` and `port` (0 takes a free one), and yield the port it got.
 
-    If sockets were `handed` over, it is on those instead.
+    If sockets were `handed` over, it is on those instead. `tls` answers what the next connection
+    begins with.
 
     Raises:
         CannotListen: the address cannot be listened on.
