@@ -7,7 +7,6 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from email.utils import format_datetime
 from functools import partial
 from time import perf_counter
 from traceback import format_tb
@@ -51,6 +50,7 @@ from bridge.server.limits import (
 from bridge.server.logs import REQUEST_ID
 from bridge.server.negotiation import admits_json, admits_xml, list_field
 from bridge.server.records import CallRecord, Recorder
+from bridge.server.withdrawal import Withdrawal
 from bridge.server.writes import Turns, Writing
 from bridge.settings import Settings
 from bridge.tape import Room, Tape
@@ -59,6 +59,7 @@ from bridge.upstream.sharing import Abandoned, Sharing, Worker
 from bridge.v1.errors import (
     AttemptsPaused,
     BodyTooLarge,
+    BrownedOut,
     InvalidAnswer,
     InvalidRequest,
     LegacyCallError,
@@ -66,6 +67,7 @@ from bridge.v1.errors import (
     NotAcceptable,
     NotFound,
     NotIdentified,
+    PastSunset,
     RequestTimeout,
     UnsupportedMediaType,
 )
@@ -124,6 +126,7 @@ class Call(Worker):
         "request",
         "response",
         "shares",
+        "sunset",
         "tape",
     )
 
@@ -142,6 +145,8 @@ class Call(Worker):
         """Whence it came."""
         self.base_uri: str | None = None
         """What was called: scheme and host, as the client knows them."""
+        self.sunset: str | None = None
+        """When there will be nobody to answer such calls any more, an HTTP-date."""
         self.is_write = False
         """Whether it is a write that has begun, which goes on to its end."""
         self.is_last = False
@@ -185,6 +190,7 @@ class Endpoint:
         *,
         departure: Departure,
         recorder: Recorder,
+        withdrawal: Withdrawal,
         book: Callable[[], Book] = lambda: NO_BOOK,
         limits: Limits = LIMITS,
         tracer: "Tracer | None" = None,
@@ -195,6 +201,7 @@ class Endpoint:
         self._journal = journal
         self._departure = departure
         self._recorder = recorder
+        self._withdrawal = withdrawal
         self._tracer = tracer
         self._heard = Room()
         self._loop = asyncio.get_running_loop()
@@ -230,8 +237,7 @@ class Endpoint:
         self.bodies.allow(Share.LOGIN, max(limits.bodies_per_login, longest))
         self.bodies.allow(Share.ADDRESS, max(limits.bodies_per_address, longest))
         self._body_limits = BodyLimits(longest, limits.body_timeout)
-        sunset = settings.sunset_time()
-        self._sunset = None if sunset is None else format_datetime(sunset, usegmt=True)
+        self._withdrawal.go_by(settings)
 
     async def close(self) -> int:
         """Give up the calls that are still under way, and return how many of them there were.
@@ -261,6 +267,7 @@ class Endpoint:
         connection = request.protocol
         assert isinstance(connection, Connection)  # noqa: S101 - the front makes no others
         call = Call(request, connection, record)
+        call.sunset = self._withdrawal.sunset()
         trace = None if self._tracer is None else self._tracer.begin(request.method, headers)
         call.trace = trace
         if self._recorder.capture.is_on():
@@ -305,6 +312,8 @@ class Endpoint:
         caller = await self._who(call, host, asked)
         if isinstance(match, LegacyCallError):
             raise match
+        if self._withdrawal.asks_who:
+            self._turn_away(call)
         # Not sooner: it tells that there is something.
         record.successor = match.resource.successor.format_map(match.ids)
         record.dialect = caller.dialect or record.dialect
@@ -396,6 +405,13 @@ class Endpoint:
             call.shares.append((Share.ADDRESS, call.network))
         record.told_of(caller)
         return caller
+
+    def _turn_away(self, call: Call) -> None:
+        """Raise why a call is not answered on purpose; before anything is done or asked for it."""
+        record = call.record
+        integration = self._recorder.integration(record)
+        call.sunset = self._withdrawal.sunset(integration)
+        self._withdrawal.turn_away(integration, record.method, record.route or record.path or "")
 
     async def _tell(self, call: Call, match: Match, caller: Caller) -> None:
         """Answer what the bridge knows by itself: at once, so that it needs no place."""
@@ -624,7 +640,7 @@ class Endpoint:
         if call.response is not None:
             # A defect after the answer was under way: there is no second one.
             return False
-        headers = headers_of(answer, record.request_id, record.successor, self._sunset)
+        headers = headers_of(answer, record.request_id, record.successor, call.sunset)
         call.response = response = http_response(answer, headers)
         if self._departure.begun or call.is_last or call.connection.is_ending:
             response.headers["Connection"] = "close"
@@ -662,15 +678,19 @@ def _refusal(error: Exception) -> str | None:
     match error:
         case NotIdentified(code=code):
             return code
-        case AttemptsPaused():
-            return Refusal.LOCKED_OUT
-        case OwnTokenRefused():
-            return Refusal.BOOK_TOKEN_REFUSED
         case UpstreamRefusal(status=401):
             return Refusal.TOKEN_REFUSED
         case UpstreamRefusal(status=403):
             return Refusal.FORBIDDEN
-    return None
+    return _REFUSALS.get(type(error))
+
+
+_REFUSALS: Mapping[type[Exception], Refusal] = {
+    AttemptsPaused: Refusal.LOCKED_OUT,
+    BrownedOut: Refusal.BROWNOUT,
+    OwnTokenRefused: Refusal.BOOK_TOKEN_REFUSED,
+    PastSunset: Refusal.SUNSET,
+}
 
 
 def _stopped(record: CallRecord) -> str:
