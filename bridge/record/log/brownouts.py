@@ -50,7 +50,7 @@ class UnusableBrownout(LogError):
 
 # Which calls.
 
-_SAFE = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
+SAFE = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 """The methods that read (RFC 9110, section 9.2.1)."""
 
 _NONE = "none"
@@ -93,8 +93,8 @@ class Chosen:
 
 _GROUPS: dict[str, Callable[[str], bool]] = {
     "all": lambda _method: True,
-    "reads": lambda method: method in _SAFE,
-    "writes": lambda method: method not in _SAFE,
+    "reads": lambda method: method in SAFE,
+    "writes": lambda method: method not in SAFE,
 }
 
 
