@@ -350,7 +350,7 @@ class _Upload:
 
 def _standing(route: str) -> str | None:
     """Return a path that v1 has always had, whatever it holds; None: it may be missing."""
-    return route if route.strip("/") in V1_ROOTS or "{" not in route and route in _KNOWN else None
+    return route if route.strip("/") in V1_ROOTS or ("{" not in route and route in _KNOWN) else None
 
 
 _KNOWN = frozenset({"/account/who_am_i", "/account/rate_limit_status"})
