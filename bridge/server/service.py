@@ -18,10 +18,12 @@ from bridge.identity.digests import Digests
 from bridge.origin.client import OriginClient
 from bridge.record.journal import Journal, open_journal
 from bridge.record.journal.moving import require_moved
+from bridge.record.log import brownouts
+from bridge.record.log.brownouts import Brownouts
 from bridge.record.log.capture import READ_EVERY, Capture, keep
 from bridge.record.log.database import is_server
 from bridge.record.log.policies import Policies, Side
-from bridge.record.log.policies import Policy as CallPolicy
+from bridge.record.log.policies import Policy as IntegrationPolicy
 from bridge.record.log.writer import LogWriter, open_log_writer
 from bridge.resources import RESOURCES
 from bridge.server import logs, readings
@@ -44,6 +46,7 @@ from bridge.server.service_manager import Handed
 from bridge.server.serving import Stop, told_if_taken
 from bridge.server.settings_keeper import SettingsKeeper
 from bridge.server.tls import CertificateReloader
+from bridge.server.withdrawal import Withdrawal
 from bridge.settings import Mode, Settings, Traces, where
 from bridge.upstream.acquaintances import Acquaintances
 from bridge.upstream.gateway import Gateway, Policy
@@ -115,6 +118,21 @@ class _Files:
 
 
 @dataclass(frozen=True, slots=True)
+class _Told:
+    """What commands tell all bridges, by the database."""
+
+    capture: Capture
+    policies: Policies
+    brownouts: Brownouts
+
+    def read_by(self, log: LogWriter) -> None:
+        log.every(READ_EVERY, self.capture.read)
+        log.every(READ_EVERY, self.policies.read)
+        log.every(brownouts.READ_EVERY, self.brownouts.read)
+        log.at_each_turn(self.brownouts.announce)
+
+
+@dataclass(frozen=True, slots=True)
 class _Parts:
     """What both sides have to do with."""
 
@@ -122,8 +140,7 @@ class _Parts:
     clock: V2Clock
     journal: Journal
     log: LogWriter
-    capture: Capture
-    policies: Policies
+    told: _Told
     gateway: Gateway
     counts: CallCounts
     metrics: Metrics
@@ -207,15 +224,13 @@ async def _open_parts(
     settings: Settings, limits: Limits, files: _Files, handed: Handed, stack: AsyncExitStack
 ) -> _Parts:
     clock = V2Clock()
+    told = _Told(Capture(), Policies(_by_default(settings)), _brownouts(settings, files.settings))
     window = timedelta(seconds=settings.repeat_window)
     where: Path | str = settings.journal
     if is_server(settings.database):
         require_moved(settings.journal, window)
         where = settings.database
     journal = await stack.enter_async_context(open_journal(where, window=window, clock=clock))
-    policies = Policies(
-        CallPolicy(answered_by=Side.V1 if settings.mode is Mode.OBSERVE else Side.BRIDGE)
-    )
     log = await stack.enter_async_context(
         open_log_writer(
             settings.database,
@@ -223,24 +238,40 @@ async def _open_parts(
             days=settings.calls_kept_days,
             size=settings.calls_kept_bytes,
             keep=keep,
-            first=((READ_EVERY, policies.read),),
+            prepare=told.read_by,
         )
     )
+    # A bridge that starts again in the middle of a brownout answers nobody by mistake.
+    if log.state().failing_since is None:
+        await asyncio.to_thread(told.brownouts.looked.wait)
     files.settings.tell(
         lambda changed: log.keep_calls(days=changed.calls_kept_days, size=changed.calls_kept_bytes),
         lambda changed: gateway.wait_at_most(changed.throttle_wait),
     )
-    capture = Capture()
-    log.every(READ_EVERY, capture.read)
     gateway = await _open_gateway(settings, limits, clock, journal, stack)
     counts = CallCounts(RESOURCES)
     metrics = stack.enter_context(closing(Metrics(counts)))
     metrics.read(readings.of_what_is_kept(logs.lost, log, gateway, journal, files.tls))
     failed = FailedConnections([logs.connection_log(), log.failed, counts.failed])
     stack.callback(failed.close)
-    return _Parts(
-        files, clock, journal, log, capture, policies, gateway, counts, metrics, failed, handed
-    )
+    return _Parts(files, clock, journal, log, told, gateway, counts, metrics, failed, handed)
+
+
+def _by_default(settings: Settings) -> IntegrationPolicy:
+    """Return who answers where no command has decided."""
+    side = Side.V1 if settings.mode is Mode.OBSERVE else Side.BRIDGE
+    return IntegrationPolicy(answered_by=side)
+
+
+def _brownouts(settings: Settings, keeper: SettingsKeeper) -> Brownouts:
+    known = Brownouts(window=settings.repeat_window)
+
+    def go_by(changed: Settings) -> None:
+        known.go_by(changed.brownout, changed.brownout_time_zone)
+
+    go_by(settings)
+    keeper.tell(go_by)
+    return known
 
 
 async def _open_gateway(
@@ -335,7 +366,8 @@ async def _listen_to_clients(
         parts.journal,
         departure=departure,
         book=(lambda: NO_BOOK) if book is None else lambda: book.book,
-        recorder=Recorder(sinks, digests, parts.capture),
+        recorder=Recorder(sinks, digests, parts.told.capture),
+        withdrawal=Withdrawal(parts.told.brownouts, parts.told.policies, settings),
         limits=limits,
         tracer=await _trace(settings, stack),
         passing=passing,
@@ -381,7 +413,7 @@ async def _pass_through(  # noqa: PLR0913, PLR0917 - the parts that it takes
     return Passing(
         settings,
         client,
-        parts.policies,
+        parts.told.policies,
         via=f"harvest-bridge-{digests.integration('via')}",
         limits=limits,
         departure=departure,
@@ -486,7 +518,8 @@ def _warnings(settings: Settings, parts: _Parts) -> Mapping[str, str]:
         "book": book and book.warning(),
         "certificate": tls and tls.warning(),
         "admin_bearer_token": admin_token and admin_token.warning(),
-        "capture": parts.capture.warning(),
+        "capture": parts.told.capture.warning(),
+        "brownout": parts.told.brownouts.warning(),
         "log": logs.problem(),
         "database": parts.log.problem(),
         # What all bridges suffer is no reason to send their reads elsewhere.

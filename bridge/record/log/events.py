@@ -30,6 +30,8 @@ class Outcome(StrEnum):
     """501: a path of v1 that the bridge does not translate."""
     BUSY = "busy"
     """503: v2 asks to wait, or the bridge has no room."""
+    WITHDRAWN = "withdrawn"
+    """503 in a brownout, 410 after a sunset: turned away on purpose."""
     FAILED = "failed"
     """500, 502, 504."""
     PASSED_THROUGH = "passed-through"
@@ -53,6 +55,7 @@ _OUTCOMES = {
     401: Outcome.REFUSED,
     403: Outcome.REFUSED,
     404: Outcome.MISSING,
+    410: Outcome.WITHDRAWN,
     501: Outcome.UNTRANSLATED,
     503: Outcome.BUSY,
 }

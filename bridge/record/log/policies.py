@@ -16,6 +16,9 @@ from bridge.record.log.tables import POLICIES
 ALL = ""
 """In the place of an integration: all that have no policy of their own."""
 
+NEVER = 253_402_300_799_000
+"""A sunset that does not come, the end of 9999: it keeps an integration out of that of all."""
+
 _log = structlog.get_logger("bridge.policies")
 
 
@@ -80,6 +83,14 @@ def put(connection: Connection, policy: Policy) -> None:
     if (policy.answered_by, policy.shadow_percent, policy.sunset) != (None, None, None):
         decided = {"changed": time.time_ns() // 1_000_000, **msgspec.to_builtins(policy)}
         connection.execute(insert(POLICIES).values(decided))
+
+
+def put_sunset(connection: Connection, integration: str, sunset: int | None) -> None:
+    """Put the sunset of an integration, or of all, in its policy; None: nothing was decided."""
+    known = {each.integration: each for each in policies(connection)}
+    policy = known.get(integration) or Policy(integration=integration)
+    now = time.time_ns() // 1_000_000
+    put(connection, msgspec.structs.replace(policy, sunset=sunset, changed=now))
 
 
 # The policies in a process.
