@@ -124,6 +124,8 @@ class CallRecord:
     """Keyed digest of the login that came with the call."""
     token: str | None = None
     """Keyed digest of the token that came with the call."""
+    passed_through: bool = False
+    """Whether the answer is v1's."""
     is_known: bool = False
     """Whether the credential is no invention: the operator's, or one that v2 has accepted."""
     address: str | None = None
@@ -158,7 +160,7 @@ class CallRecord:
         """What became of it, once that is known."""
         if self.refusal == Refusal.BROWNOUT:  # whose status is also that of a lack of room
             return Outcome.WITHDRAWN
-        return outcome_of(self.status)
+        return outcome_of(self.status, passed_through=self.passed_through)
 
     def told_of(self, caller: Caller) -> None:
         """Note who is calling, as far as a log may know."""

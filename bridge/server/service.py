@@ -15,13 +15,14 @@ import structlog
 
 from bridge.identity.book_keeper import BookKeeper
 from bridge.identity.digests import Digests
+from bridge.origin.client import OriginClient
 from bridge.record.journal import Journal, open_journal
 from bridge.record.journal.moving import require_moved
 from bridge.record.log import brownouts
 from bridge.record.log.brownouts import Brownouts
 from bridge.record.log.capture import READ_EVERY, Capture, keep
 from bridge.record.log.database import is_server
-from bridge.record.log.policies import Policies
+from bridge.record.log.policies import Policies, Side
 from bridge.record.log.policies import Policy as IntegrationPolicy
 from bridge.record.log.writer import LogWriter, open_log_writer
 from bridge.resources import RESOURCES
@@ -39,13 +40,14 @@ from bridge.server.front import Front, listening_front
 from bridge.server.leaving import Departure
 from bridge.server.limits import LIMITS, Limits, allow_connections
 from bridge.server.metrics import CallCounts, Metrics
+from bridge.server.passing import Passing
 from bridge.server.records import Recorder
 from bridge.server.service_manager import Handed
 from bridge.server.serving import Stop, told_if_taken
 from bridge.server.settings_keeper import SettingsKeeper
 from bridge.server.tls import CertificateReloader
 from bridge.server.withdrawal import Withdrawal
-from bridge.settings import Settings, Traces, where
+from bridge.settings import Mode, Settings, Traces, where
 from bridge.upstream.acquaintances import Acquaintances
 from bridge.upstream.gateway import Gateway, Policy
 from bridge.v1.xsd import compile_all
@@ -222,7 +224,7 @@ async def _open_parts(
     settings: Settings, limits: Limits, files: _Files, handed: Handed, stack: AsyncExitStack
 ) -> _Parts:
     clock = V2Clock()
-    told = _Told(Capture(), Policies(IntegrationPolicy()), _brownouts(settings, files.settings))
+    told = _Told(Capture(), Policies(_by_default(settings)), _brownouts(settings, files.settings))
     window = timedelta(seconds=settings.repeat_window)
     where: Path | str = settings.journal
     if is_server(settings.database):
@@ -253,6 +255,12 @@ async def _open_parts(
     failed = FailedConnections([logs.connection_log(), log.failed, counts.failed])
     stack.callback(failed.close)
     return _Parts(files, clock, journal, log, told, gateway, counts, metrics, failed, handed)
+
+
+def _by_default(settings: Settings) -> IntegrationPolicy:
+    """Return who answers where no command has decided."""
+    side = Side.V1 if settings.mode is Mode.OBSERVE else Side.BRIDGE
+    return IntegrationPolicy(answered_by=side)
 
 
 def _brownouts(settings: Settings, keeper: SettingsKeeper) -> Brownouts:
@@ -304,6 +312,8 @@ async def _readiness(settings: Settings, parts: _Parts, stack: AsyncExitStack) -
         "breakers": _at_once(parts.gateway.outage),
         "upstream": upstream_check(settings.upstream, session, parts.clock.heard),
     }
+    if settings.mode is Mode.OBSERVE:
+        checks.clear()  # no call of v2 is made
     if not parts.journal.is_shared:
         checks["journal"] = parts.journal.check
     if parts.files.book is not None:
@@ -348,17 +358,22 @@ async def _listen_to_clients(
     """Serve the legacy side, and return its port."""
     book, tls = parts.files.book, parts.files.tls
     sinks = (logs.call_log(), parts.log.ended, parts.counts.ended)
+    digests = Digests(parts.log.key)
+    passing = await _pass_through(settings, limits, parts, departure, digests, stack)
     endpoint = Endpoint(
         settings,
         parts.gateway,
         parts.journal,
         departure=departure,
         book=(lambda: NO_BOOK) if book is None else lambda: book.book,
-        recorder=Recorder(sinks, Digests(parts.log.key), parts.told.capture),
+        recorder=Recorder(sinks, digests, parts.told.capture),
         withdrawal=Withdrawal(parts.told.brownouts, parts.told.policies, settings),
         limits=limits,
         tracer=await _trace(settings, stack),
+        passing=passing,
     )
+    if passing is not None:
+        parts.files.settings.tell(passing.go_by)
     stack.push_async_callback(endpoint.close)
     connections = allow_connections(settings.connections)
     of_connections = replace(
@@ -380,6 +395,29 @@ async def _listen_to_clients(
     leaving = partial(_leave, front, stop_listening, departure, endpoint, parts.files.settings)
     stack.push_async_callback(leaving)
     return port
+
+
+async def _pass_through(  # noqa: PLR0913, PLR0917 - the parts that it takes
+    settings: Settings,
+    limits: Limits,
+    parts: _Parts,
+    departure: Departure,
+    digests: Digests,
+    stack: AsyncExitStack,
+) -> Passing | None:
+    """Return what passes calls through to v1; None: nothing does."""
+    if settings.legacy_origin is None:
+        return None
+    client = OriginClient(connect_timeout=limits.connect_timeout)
+    stack.push_async_callback(client.close)
+    return Passing(
+        settings,
+        client,
+        parts.told.policies,
+        via=f"harvest-bridge-{digests.integration('via')}",
+        limits=limits,
+        departure=departure,
+    )
 
 
 async def _say_what_is_wrong(readiness: Readiness) -> None:
