@@ -307,13 +307,13 @@ def _list_sunsets(log: Log, json: bool) -> None:
         typer.echo("No sunset was decided.")
         return
     now = time.time() * 1000
-    titles = {each: log.integration(each) for each in known if each != ALL}
+    titles = log.titles(known)
     print_table(
         ("id", "integration", "sunset", "calls"),
         (
             (
                 id_ or "all",
-                found.title if (found := titles.get(id_)) else "",
+                titles.get(id_, ""),
                 "never" if at >= NEVER else f"{moment(at):%Y-%m-%d}",
                 _from_when_on(at, now),
             )

@@ -333,7 +333,9 @@ async def _listen_to_admins(
     """Serve the admin side, and return its port."""
     warnings = partial(_warnings, settings, parts)
     facts = partial(gather, parts.journal, parts.gateway, warnings)
-    dashboard = stack.enter_context(closing(Dashboard(settings.database, facts)))
+    dashboard = stack.enter_context(
+        closing(Dashboard(settings.database, facts, brownouts=parts.told.brownouts.of_settings))
+    )
     admin = AdminSide(
         readiness,
         routes=[*dashboard.routes(), *metrics_routes(parts.metrics, readiness.results)],

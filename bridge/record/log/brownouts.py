@@ -329,6 +329,10 @@ class Brownouts:
         self._setting = of_setting(schedule, time_zone)
         self._gather()
 
+    def of_settings(self) -> Sequence[Brownout]:
+        """Return those that the settings decide."""
+        return self._setting
+
     def turns_away(self, integration: str, method: str, route: str) -> Planned | None:
         """Return the brownout in which a call is not answered just now; None: there is none.
 

@@ -309,6 +309,12 @@ class Log:
             raise UnknownIntegration("no integration has this id, name or label")
         return found
 
+    def titles(self, ids: Iterable[str]) -> dict[str, str]:
+        """Return what to call these integrations, as far as there are such."""
+        wanted = select(INTEGRATIONS).where(INTEGRATIONS.c.id.in_(set(ids)))
+        with self._asking() as connection:
+            return {row.id: _title(row) for row in connection.execute(wanted)}
+
     def describe(
         self,
         id_: str,
