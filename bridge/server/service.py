@@ -127,7 +127,7 @@ class _Told:
 
     def read_by(self, log: LogWriter) -> None:
         log.every(READ_EVERY, self.capture.read)
-        log.every(READ_EVERY, self.policies.read)
+        log.every(brownouts.READ_EVERY, self.policies.read)
         log.every(brownouts.READ_EVERY, self.brownouts.read)
         log.at_each_turn(self.brownouts.announce)
 
@@ -252,6 +252,7 @@ async def _open_parts(
     counts = CallCounts(RESOURCES)
     metrics = stack.enter_context(closing(Metrics(counts)))
     metrics.read(readings.of_what_is_kept(logs.lost, log, gateway, journal, files.tls))
+    metrics.read(readings.of_brownouts(told.brownouts))
     failed = FailedConnections([logs.connection_log(), log.failed, counts.failed])
     stack.callback(failed.close)
     return _Parts(files, clock, journal, log, told, gateway, counts, metrics, failed, handed)
