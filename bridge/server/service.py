@@ -546,6 +546,14 @@ def _book_problem(keeper: BookKeeper) -> str | None:
     return None if keeper.book.entries or not keeper.state.error else "no book in force"
 
 
+def _warning_of_policies(settings: Settings, policies: Policies) -> str | None:
+    if settings.legacy_origin is not None:
+        return policies.warning()
+    if policies.leave_to_v1():
+        return "v1 is to answer some calls, and legacy_origin is not set: the bridge answers them"
+    return None
+
+
 def _breakers(parts: _Parts) -> Mapping[str, str]:
     return {**parts.gateway.breakers(), **parts.origins.breakers()}
 
@@ -561,7 +569,7 @@ def _warnings(settings: Settings, parts: _Parts) -> Mapping[str, str]:
         "admin_bearer_token": admin_token and admin_token.warning(),
         "capture": parts.told.capture.warning(),
         "brownout": parts.told.brownouts.warning(),
-        "policies": settings.legacy_origin and parts.told.policies.warning(),
+        "policies": _warning_of_policies(settings, parts.told.policies),
         "legacy_origin": parts.origins.warning(),
         "log": logs.problem(),
         "database": parts.log.problem(),

@@ -122,6 +122,10 @@ class Policies:
         """Whether it does not matter who calls."""
         return not self._own
 
+    def leave_to_v1(self) -> bool:
+        """Tell whether v1 is to answer anybody's calls."""
+        return any(each.answered_by is Side.V1 for each in (self._for_all, *self._own.values()))
+
     def of(self, integration: str) -> Policy:
         """Return what holds for an integration; `ALL`: for one without a policy of its own."""
         return self._own.get(integration, self._for_all)
