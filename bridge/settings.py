@@ -337,7 +337,7 @@ class Settings(LogSettings, BrownoutSettings, FileSettings, UpstreamSettings):
     legacy_origin: Annotated[str, AfterValidator(_origin)] | None = None
     """Where v1 is, for what is not translated: https://{subdomain}.harvestapp.com."""
     auth: Annotated[frozenset[Way], CommaList] = frozenset()
-    """The ways of calling to accept, separated by commas: book, token-as-password, bearer."""
+    """The ways of calling to accept, by commas: book, token-as-password, bearer; to be set."""
     account_id: Count | None = None
     """The Harvest account of tokens that come for a subdomain which the book does not know."""
     domains: Annotated[tuple[Domain, ...], CommaList] = ("harvestapp.com",)

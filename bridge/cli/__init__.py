@@ -30,6 +30,7 @@ COMMANDS = {
     "calls": ("log", "List legacy calls, the latest first; or follow them."),
     "show": ("log", "Show all that is known of one legacy call."),
     "export": ("log", "Write legacy calls to standard output, as many as there are."),
+    "switch": ("switch", "List who answers whose calls; or have v1 or the bridge answer them."),
     "capture": ("capture", "List what is captured; or capture calls for a while, or no more."),
     "brownout": ("brownout", "List when calls are turned away on purpose; begin that, or end it."),
     "sunset": ("brownout", "List from which day on whose calls are 410; or say so."),

@@ -16,6 +16,9 @@ import structlog
 from bridge.identity.book_keeper import BookKeeper
 from bridge.identity.digests import Digests
 from bridge.origin.client import OriginClient
+from bridge.origin.health import Origins
+from bridge.origin.loops import Own, Resolver, loop_of
+from bridge.origin.place import Template
 from bridge.record.journal import Journal, open_journal
 from bridge.record.journal.moving import require_moved
 from bridge.record.log import brownouts
@@ -40,7 +43,7 @@ from bridge.server.front import Front, listening_front
 from bridge.server.leaving import Departure
 from bridge.server.limits import LIMITS, Limits, allow_connections
 from bridge.server.metrics import CallCounts, Metrics
-from bridge.server.passing import Passing
+from bridge.server.passing import Passing, tell_breaker
 from bridge.server.records import Recorder
 from bridge.server.service_manager import Handed
 from bridge.server.serving import Stop, told_if_taken
@@ -71,9 +74,16 @@ SHARE_OF_HEARING = 0.1
 
 NOTHING_HANDED = Handed()
 
+MOST_LOOKED_UP = 20
+"""Names of origins at a start: calls to the others are looked at as they come."""
+
 
 READ_ONCE = "flags and environment variables, tokens in them included: restart for those"
 """What a reload leaves as it is."""
+
+
+class LeadsBackHere(Exception):
+    """`legacy_origin` is the bridge itself; `str()` is one line for the operator."""
 
 
 class CannotTrace(Exception):
@@ -141,6 +151,7 @@ class _Parts:
     journal: Journal
     log: LogWriter
     told: _Told
+    origins: Origins
     gateway: Gateway
     counts: CallCounts
     metrics: Metrics
@@ -166,6 +177,7 @@ async def running(
     Raises:
         BookError: the credential book cannot be used.
         JournalError: the journal cannot be used.
+        LeadsBackHere: v1's origin is this bridge.
         LogError: the translation log cannot be used, and waiting will not help.
         CannotTrace: what traces need is not installed, or its settings make no sense.
         UnusableCertificate: the certificate or its key cannot be used.
@@ -255,7 +267,10 @@ async def _open_parts(
     metrics.read(readings.of_brownouts(told.brownouts))
     failed = FailedConnections([logs.connection_log(), log.failed, counts.failed])
     stack.callback(failed.close)
-    return _Parts(files, clock, journal, log, told, gateway, counts, metrics, failed, handed)
+    origins = Origins(asyncio.get_running_loop().time, tell_breaker)
+    return _Parts(
+        files, clock, journal, log, told, origins, gateway, counts, metrics, failed, handed
+    )
 
 
 def _by_default(settings: Settings) -> IntegrationPolicy:
@@ -344,7 +359,7 @@ async def _listen_to_admins(
         names=[settings.admin_host],
         failed=parts.failed,
         phase=phase,
-        state=lambda: {"warnings": warnings(), "breakers": parts.gateway.breakers()},
+        state=lambda: {"warnings": warnings(), "breakers": _breakers(parts)},
     )
     parts.files.settings.tell(admin.guard.go_by)
     tls = None if settings.admin_is_on_loopback else parts.files.tls
@@ -362,7 +377,8 @@ async def _listen_to_clients(
     book, tls = parts.files.book, parts.files.tls
     sinks = (logs.call_log(), parts.log.ended, parts.counts.ended)
     digests = Digests(parts.log.key)
-    passing = await _pass_through(settings, limits, parts, departure, digests, stack)
+    own = Own(settings.host, settings.port)
+    passing = await _pass_through(settings, limits, parts, departure, digests, own, stack)
     endpoint = Endpoint(
         settings,
         parts.gateway,
@@ -377,6 +393,7 @@ async def _listen_to_clients(
     )
     if passing is not None:
         parts.files.settings.tell(passing.go_by)
+        parts.metrics.read(readings.of_v1(passing, parts.origins))
     stack.push_async_callback(endpoint.close)
     connections = allow_connections(settings.connections)
     of_connections = replace(
@@ -395,6 +412,7 @@ async def _listen_to_clients(
     )
     with told_if_taken(settings.host, settings.port):
         port, stop_listening = await stack.enter_async_context(listens_on)
+    own.port = port
     leaving = partial(_leave, front, stop_listening, departure, endpoint, parts.files.settings)
     stack.push_async_callback(leaving)
     return port
@@ -406,21 +424,40 @@ async def _pass_through(  # noqa: PLR0913, PLR0917 - the parts that it takes
     parts: _Parts,
     departure: Departure,
     digests: Digests,
+    own: Own,
     stack: AsyncExitStack,
 ) -> Passing | None:
     """Return what passes calls through to v1; None: nothing does."""
     if settings.legacy_origin is None:
         return None
-    client = OriginClient(connect_timeout=limits.connect_timeout)
+    if said := await _leads_back(settings, parts, own):
+        raise LeadsBackHere(f"legacy_origin: {said} {where('legacy_origin')}")
+    if warning := parts.told.policies.warning():
+        # A bridge that cannot read them cannot write its journal either, and so makes no write.
+        _log.warning("policies_not_read", reason=warning)
+    client = OriginClient(connect_timeout=limits.connect_timeout, resolver=partial(Resolver, own))
     stack.push_async_callback(client.close)
     return Passing(
         settings,
         client,
         parts.told.policies,
+        origins=parts.origins,
         via=f"harvest-bridge-{digests.integration('via')}",
         limits=limits,
         departure=departure,
     )
+
+
+async def _leads_back(settings: Settings, parts: _Parts, own: Own) -> str | None:
+    """Return why v1 is the bridge itself, by the subdomains that are known before any call."""
+    template = Template(settings.legacy_origin or "")
+    book = parts.files.book
+    subdomains = {*(() if book is None else book.book.accounts), settings.subdomain}
+    places = {place for each in subdomains if (place := template.place(each)) is not None}
+    for place in sorted(places)[:MOST_LOOKED_UP]:
+        if said := await loop_of(place, own):
+            return said
+    return None
 
 
 async def _say_what_is_wrong(readiness: Readiness) -> None:
@@ -512,6 +549,18 @@ def _book_problem(keeper: BookKeeper) -> str | None:
     return None if keeper.book.entries or not keeper.state.error else "no book in force"
 
 
+def _warning_of_policies(settings: Settings, policies: Policies) -> str | None:
+    if settings.legacy_origin is not None:
+        return policies.warning()
+    if policies.leave_to_v1():
+        return "v1 is to answer some calls, and legacy_origin is not set: the bridge answers them"
+    return None
+
+
+def _breakers(parts: _Parts) -> Mapping[str, str]:
+    return {**parts.gateway.breakers(), **parts.origins.breakers()}
+
+
 def _warnings(settings: Settings, parts: _Parts) -> Mapping[str, str]:
     """Return what serves yet, but not for long, not safely, or not after the next start."""
     book, tls, admin_token = parts.files.book, parts.files.tls, parts.files.admin_token
@@ -523,6 +572,8 @@ def _warnings(settings: Settings, parts: _Parts) -> Mapping[str, str]:
         "admin_bearer_token": admin_token and admin_token.warning(),
         "capture": parts.told.capture.warning(),
         "brownout": parts.told.brownouts.warning(),
+        "policies": _warning_of_policies(settings, parts.told.policies),
+        "legacy_origin": parts.origins.warning(),
         "log": logs.problem(),
         "database": parts.log.problem(),
         # What all bridges suffer is no reason to send their reads elsewhere.

@@ -51,6 +51,15 @@ def outcome_of(status: int | None, *, passed_through: bool = False) -> Outcome:
     return _OUTCOMES.get(status, Outcome.INVALID if status < 500 else Outcome.FAILED)
 
 
+def is_well(outcome: str, status: int | None) -> bool:
+    """Tell whether nothing of a call is for an operator to look into.
+
+    What v1 says to its client is between the two, unless it fails.
+    """
+    passed_well = outcome == Outcome.PASSED_THROUGH and (status or 0) < 500
+    return outcome == Outcome.SERVED or passed_well
+
+
 _OUTCOMES = {
     401: Outcome.REFUSED,
     403: Outcome.REFUSED,

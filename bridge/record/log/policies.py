@@ -108,11 +108,23 @@ class Policies:
         self.by_default = by_default
         self._for_all = by_default
         self._own: dict[str, Policy] = {}
+        self.were_read = False
+        """Whether it is known what was decided."""
+
+    def warning(self) -> str | None:
+        """Return what is wrong, in one line; None: nothing."""
+        if self.were_read:
+            return None
+        return "who answers whose calls is not known yet: the database has not answered"
 
     @property
     def are_alike(self) -> bool:
         """Whether it does not matter who calls."""
         return not self._own
+
+    def leave_to_v1(self) -> bool:
+        """Tell whether v1 is to answer anybody's calls."""
+        return any(each.answered_by is Side.V1 for each in (self._for_all, *self._own.values()))
 
     def of(self, integration: str) -> Policy:
         """Return what holds for an integration; `ALL`: for one without a policy of its own."""
@@ -126,6 +138,7 @@ class Policies:
 
     def take(self, known: Sequence[Policy]) -> None:
         """Put these policies in force."""
+        self.were_read = True
         before, was_for_all = self._own, self._for_all
         for_all = self.by_default
         own = {each.integration: each for each in known}

@@ -22,6 +22,7 @@ OUTCOMES: Mapping[str, str] = {
     Outcome.BUSY: "told to wait",
     Outcome.WITHDRAWN: "turned away on purpose",
     Outcome.FAILED: "failed",
+    Outcome.PASSED_THROUGH: "answered by v1",
     Outcome.GONE: "client gone",
 }
 
