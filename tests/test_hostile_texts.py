@@ -55,6 +55,8 @@ USED = {
     "identity.masking._AT": "search",
     "identity.masking._TOKEN": "finditer",
     "identity.masking._WORD": "finditer",
+    "origin.fields._TOKEN": "fullmatch",
+    "origin.fields._VALUE": "fullmatch",
     "record.log.redaction._ASSIGNED": "finditer",
     "record.log.redaction._ATTRIBUTE": "finditer",
     "record.log.redaction._AUTHORIZATION": "finditer",
@@ -123,6 +125,7 @@ USED |= {f"record.log.redaction._KEPT_HEADERS[{name}]": "fullmatch" for name in 
 
 OPERATORS = {
     "guide.explaining._ORIGIN", "identity.book._WORD", "identity.book_editing._CREDENTIAL", "record.log.capture._SPAN",
+    "record.log.schedules._DATE", "record.log.schedules._SPAN",
     "settings._DAY", "settings._KEY", "settings._LINK", "settings._LINKED", "settings._NEAR", "settings._NOBODY",
     "settings._PLAIN",
 }  # fmt: skip

@@ -29,6 +29,7 @@ NEEDED = {"account_id": "1000", "auth": "bearer", "contact": "ops@acme.dev"}
 _PAIR = {"tls_certificate": "c.pem", "tls_key": "k.pem"}
 
 PARTNERS = {
+    "mode": {"legacy_origin": "https://v1.example"},
     "tls_certificate": {"tls_key": "k.pem"},
     "tls_key": {"tls_certificate": "c.pem"},
     "tls_second_certificate": {**_PAIR, "tls_second_key": "k.pem"},
@@ -115,6 +116,11 @@ GIVEN: dict[str, list[tuple[str, str, str, object]]] = {
         ("classic", "classic", '"classic"', Dialect.CLASSIC),
         ("final", "final", '"final"', Dialect.FINAL),
     ],
+    "legacy_origin": [
+        (f"https://{host}", f"https://{host}", f'"https://{host}/"', f"https://{host}")
+        for host in ("{subdomain}.harvestapp.com", "v1.example:8443", "[::1]")
+    ],
+    "mode": [(text, text, f'"{text}"', text) for text in ("observe", "translate", "observe")],
     "sunset": [
         (f"2027-06-{day}", f"2027-06-{day}", f"2027-06-{day}", date(2027, 6, day))
         for day in (10, 20, 30)
@@ -162,6 +168,16 @@ GIVEN: dict[str, list[tuple[str, str, str, object]]] = {
     "database_key": [(text, text, f'"{text}"', Path(text)) for text in ("/a", "b", "/c.key")],
     "calls_kept_days": [("1", "1", "1", 1), ("2", "2", "2", 2), ("3", "3", "3", 3)],
     "calls_kept_bytes": [("1", "1", "1", 1), ("2", "2", "2", 2), ("3", "3", "3", 3)],
+    "brownout": [
+        (text, text, f'"{text}"', text)
+        for text in ("Tue 10:00-10:15", "Mon-Fri 9:00-9:05, 15:00-15:05", "2027-03-01 9:00-9:30")
+    ],
+    "brownout_time_zone": [
+        (text, text, f'"{text}"', text) for text in ("Europe/Berlin", "America/New_York", "UTC")
+    ],
+    "brownout_message": [
+        (text, text, f'"{text}"', text) for text in ("Ask Jane.", "Übersiedeln!", "https://acme.dev")
+    ],
     "log_format": [(text, text, f'"{text}"', text) for text in ("json", "console", "auto")],
     "log_level": [(text, text, f'"{text}"', text) for text in ("debug", "warning", "error")],
     "admin_bearer_token": [
@@ -177,6 +193,8 @@ DEFAULTS = {
     "book": None,
     "domains": ("harvestapp.com",),
     "subdomain": None,
+    "legacy_origin": None,
+    "mode": "translate",
     "trusted_proxies": (),
     "tls_certificate": None,
     "tls_key": None,
@@ -201,6 +219,11 @@ DEFAULTS = {
     "database_key": None,
     "calls_kept_days": 30,
     "calls_kept_bytes": 10 * 1024**3,
+    "brownout": None,
+    "brownout_time_zone": "UTC",
+    "brownout_message": (
+        "Harvest is switching API v1 off. Call v2: https://help.getharvest.com/api-v2/"
+    ),
     "log_format": "auto",
     "log_level": "info",
     "admin_bearer_token": None,
@@ -406,6 +429,13 @@ class TestComplaints:
             ("port", "http"),
             ("dialect", "modern"),
             ("dialect", ""),
+            ("brownout", "Tue"),
+            ("brownout", "Tue 10:00"),
+            ("brownout", "daily 00:00-24:00"),
+            ("brownout_time_zone", "Mars"),
+            ("brownout_time_zone", "../etc"),
+            ("brownout_message", "two\nlines"),
+            ("brownout_message", "x" * 301),
             ("sunset", "soon"),
             ("sunset", "2027-02-30"),
             ("sunset", "30.06.2027"),
@@ -891,7 +921,7 @@ class TestFlags:
         assert (meaning, variable) == (field.description, f"{PREFIX}{setting.upper()}")
         if field.is_required():
             assert default == ["must be set"]
-        elif field.default in {None, ()}:
+        elif field.default in {None, (), frozenset()}:
             assert default == []
         else:
             given = default[0].removeprefix("default: ")
