@@ -32,7 +32,7 @@ from tests.support.upstream import message, page
 
 COMMAND = (sys.executable, "-m", "bridge")
 ENVIRONMENT = {name: text for name, text in os.environ.items() if not name.startswith(PREFIX)}
-PATIENCE = 30
+PATIENCE = 60
 """Seconds until a process counts as hanging."""
 
 

@@ -46,6 +46,7 @@ from bridge.server.limits import (
     Key,
     Limits,
     Share,
+    for_writes,
     read_body,
 )
 from bridge.server.logs import REQUEST_ID
@@ -233,6 +234,15 @@ class Endpoint:
             },
         )
         """The places of calls under way."""
+        self._recording = Budget(
+            "writes",
+            limits.calls,
+            {
+                Share.LOGIN: for_writes(limits.calls_per_login),
+                Share.ADDRESS: for_writes(limits.calls_per_address),
+            },
+        )
+        """Those of them that wait for the journal."""
         self.bodies = Budget("bodies", limits.bodies_limit, {Share.ACCOUNT: limits.bodies_limit})
         """The bytes of bodies that are held."""
         self._reads: Sharing[tuple[V1Response, Notes]] = Sharing()
@@ -248,6 +258,7 @@ class Endpoint:
         limits, longest = self._limits, settings.body_limit
         self._settings = settings
         self.calls.allow(Share.ACCOUNT, settings.calls_per_account)
+        self._recording.allow(Share.ACCOUNT, for_writes(settings.calls_per_account))
         self.bodies.allow(Share.LOGIN, max(limits.bodies_per_login, longest))
         self.bodies.allow(Share.ADDRESS, max(limits.bodies_per_address, longest))
         self._body_limits = BodyLimits(longest, limits.body_timeout)
@@ -560,6 +571,7 @@ class Endpoint:
                     gateway=self._gateway,
                     journal=self._journal,
                     turns=self._turns,
+                    recording=self._recording.place(call.shares),
                     errand=errand,
                     seconds=self._settings.call_timeout,
                     what=(match.resource.name, tuple(match.ids.items())),

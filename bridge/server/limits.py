@@ -194,6 +194,14 @@ Key = tuple[Share, Hashable]
 """Somebody who has a share."""
 
 
+def for_writes(places: int) -> int:
+    """Return how many of so many places writes may have that wait for the journal.
+
+    A journal that stands still must not keep reads out, which do not need it.
+    """
+    return max(1, places * 3 // 4)
+
+
 class Budget:
     """Bounds how much is in use at once, in all and for each who shares something.
 

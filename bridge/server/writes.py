@@ -15,6 +15,7 @@ import structlog
 from bridge.record.journal import Journal, JournalError
 from bridge.record.journal.rules import Turn, UnderWay
 from bridge.resources.flow import Begin, Pause, Settle, Step
+from bridge.server.limits import Place
 from bridge.upstream.gateway import Errand, Gateway
 from bridge.upstream.places import Places
 from bridge.v1.errors import NotOnRecord, Overloaded
@@ -96,6 +97,7 @@ class Writing:
         gateway: Gateway,
         journal: Journal,
         turns: Turns,
+        recording: Place,
         errand: Errand,
         seconds: float,
         what: Hashable,
@@ -103,11 +105,13 @@ class Writing:
     ) -> None:
         """Prepare to write in `seconds`, which a legacy call may take in all.
 
-        `what` is written to: the same for every write that has to wait for this one.
+        `what` is written to: the same for every write that has to wait for this one. `recording` is
+        the place that is taken while the journal is waited for.
         """
         self._gateway = gateway
         self._journal = journal
         self._turns = turns
+        self._recording = recording
         self._errand = errand
         self._seconds = seconds
         self._what = what
@@ -154,7 +158,9 @@ class Writing:
             return
         self._shared.keys = [name_of_turn(key) for key in self._held]
         try:
-            if not await self._journal.take_turn(self._shared, self._leave_by):
+            with self._recording:
+                is_ours = await self._journal.take_turn(self._shared, self._leave_by)
+            if not is_ours:
                 raise _earlier_write()
         except JournalError as error:
             raise _not_on_record(error) from error
@@ -200,17 +206,20 @@ class Writing:
         turn = self._shared
         turn.seconds = max(0.0, self._errand.deadline - asyncio.get_running_loop().time())
         if not self._gateway.knows(credential):
-            if intent := await self._journal.begin_new(
-                write, account_id=account_id, request_id=request_id, turn=turn
-            ):
+            with self._recording:
+                intent = await self._journal.begin_new(
+                    write, account_id=account_id, request_id=request_id, turn=turn
+                )
+            if intent is not None:
                 return intent
             # Somebody has asked for the same before. That is not for strangers to interfere with.
             require_status(await self._ask(V2Request("GET", write.request.path, "per_page=1")), 200)
             await self._take_turns(account_id)
             turn.is_strangers = False
-        return await self._journal.begin(
-            write, account_id=account_id, request_id=request_id, turn=turn
-        )
+        with self._recording:
+            return await self._journal.begin(
+                write, account_id=account_id, request_id=request_id, turn=turn
+            )
 
     async def _settle(self, step: Settle) -> bool:
         try:

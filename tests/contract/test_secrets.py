@@ -480,14 +480,14 @@ def captured(database: Path) -> list[str]:
 
 @asynccontextmanager
 async def stage(
-    evidence: Evidence, files: Files, upstream: str, *, is_shown: bool = True, **settings: Any
+    evidence: Evidence, files: Files, upstream: str, **settings: Any
 ) -> AsyncIterator[Stage]:
     """Run a bridge that lets in everybody, and look at its admin side at the end.
 
     Both sides of every call are captured, in stand-ins or `raw`. What the log keeps is looked at in
-    any case; what reports and pages make of that, if it is to be shown.
+    any case; what reports and pages make of that, if it `is_shown`.
     """
-    raw = settings.pop("raw", False)
+    raw, is_shown = settings.pop("raw", False), settings.pop("is_shown", True)
     defaults: dict[str, Any] = {
         "auth": frozenset(Way),
         "account_id": 1000,

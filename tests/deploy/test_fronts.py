@@ -521,6 +521,7 @@ def of_the_book(call: bytes) -> bytes:
 
 
 @pytest.mark.kill
+@pytest.mark.timeout(300)  # which start several processes each
 class TestABridgeGoes:
     """Writes have texts of their own: one that came to nothing would be taken up by an equal one."""
 

@@ -30,7 +30,7 @@ from tests.support.writing import SEND, caught_up, getting, hello, outcomes, pos
 
 PATIENCE = 5.0
 """Seconds until something counts as hanging."""
-STARTING = 15.0
+STARTING = 60.0
 """Seconds that a process of its own may take on top of that."""
 BRIEFLY = 0.2
 """Seconds: a time to stop in that a test waits for."""

@@ -3,10 +3,12 @@
 import asyncio
 import resource
 import socket
+import sqlite3
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, closing, suppress
 from dataclasses import dataclass, field
 from ipaddress import ip_network
+from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
@@ -34,7 +36,7 @@ from tests.support.held_upstream import running_held_upstream
 from tests.support.legacy import hang_up
 from tests.support.running import LOOPBACK, running_bridge
 from tests.support.upstream import ScriptedUpstream, page, running_raw_upstream
-from tests.support.writing import getting
+from tests.support.writing import getting, hello, posting
 
 SHORT = 0.05
 """Seconds: a limit that a test waits for."""
@@ -659,6 +661,28 @@ class TestCallsAtOnce:
                 place(calls, f"refused {number}").__enter__()
 
         assert calls._used == {}
+
+
+async def test_a_journal_that_stands_still_keeps_no_read_out(tmp_path: Path) -> None:
+    """Writes wait for it in three places of four."""
+    journal = tmp_path / "journal.sqlite"
+    async with (
+        running_held_upstream() as held,
+        running_bridge(held.base_url, journal=journal, calls_per_login=4) as client,
+    ):
+        with closing(sqlite3.connect(journal, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            writes = [posting(client, f"/invoice/{number}/messages") for number in range(1, 5)]
+            (refused,), waiting = await asyncio.wait(writes, return_when=asyncio.FIRST_COMPLETED)
+            assert refused.result().status == 503
+            read = getting(client)
+            (await held.next()).answer(page())
+            assert (await read).status == 200
+            other.execute("ROLLBACK")
+        for number in range(3):
+            (await held.next()).answer(hello(id=number + 1), 201)
+
+        assert {(await each).status for each in waiting} == {201}
 
 
 class TestBodiesAtOnce:

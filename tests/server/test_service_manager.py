@@ -28,7 +28,7 @@ from tests.support.running import LOOPBACK
 
 CLIENTS, RESTARTS = 10, 2
 
-PATIENCE = 30
+PATIENCE = 60
 """Seconds until a process counts as hanging."""
 
 ACTIVATE = """

@@ -16,6 +16,7 @@ from bridge.record.journal import Journal
 from bridge.record.journal.rules import JournalError, Turn
 from bridge.resources.flow import Begin, Flow, Pause, Settle, Step, run
 from bridge.secret import Secret
+from bridge.server.limits import Budget
 from bridge.server.writes import Turns, Writing
 from bridge.upstream.calls import UpstreamCall
 from bridge.upstream.gateway import Credential, Errand, Gateway
@@ -126,6 +127,7 @@ class Backstage:
             gateway=cast(Gateway, self),
             journal=cast(Journal, self),
             turns=self.turns,
+            recording=Budget("writes", 1, {}).place(()),
             errand=Errand(
                 Credential(account_id, Secret(token)),
                 TIME,
