@@ -48,6 +48,16 @@ def server_context(pairs: Sequence[Pair], accepted: Accepted = CURRENT) -> ssl.S
         UnusableCertificate: a file cannot be read or holds something else, the two of a pair do not
             belong together, others have access to a key, or two keys are of one type.
     """
+    context = _listening(accepted)
+    for pair in pairs:
+        # Each by itself first: in company, the key of another passes for its own.
+        _load(_listening(accepted), *pair)
+        _load(context, *pair)
+    _require_other_types(pairs)
+    return context
+
+
+def _listening(accepted: Accepted) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     accepted.apply(context)
     # Compression gives secrets away by length (RFC 9325, section 3.3), and renegotiation is work
@@ -56,10 +66,6 @@ def server_context(pairs: Sequence[Pair], accepted: Accepted = CURRENT) -> ssl.S
         ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION | ssl.OP_CIPHER_SERVER_PREFERENCE
     )
     context.set_alpn_protocols(["http/1.1"])
-    for pair in pairs:
-        _load(context, *pair)
-    if len(pairs) > 1:
-        _require_other_types(pairs)
     return context
 
 
@@ -83,6 +89,8 @@ def _load(context: ssl.SSLContext, certificate: Path, key: Path) -> None:
 
 def _require_other_types(pairs: Sequence[Pair]) -> None:
     """OpenSSL keeps one pair a type, and would forget the one before without a word."""
+    if len(pairs) == 1:
+        return
     of_types: dict[str, Path] = {}
     for certificate, _ in pairs:
         if (first := leaf(certificate)) is None or first.key_type == "other":

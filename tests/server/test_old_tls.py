@@ -541,6 +541,16 @@ class TestBothKindsOfCertificates:
         with pytest.raises(UnusableCertificate, match=f"{pairs.rsa[0]}: too weak"):
             CertificateReloader([pairs.rsa], OLD)
 
+    @pytest.mark.parametrize("turn", [1, -1])
+    def test_neither_takes_the_key_of_the_other_for_its_own(self, pairs: Pairs, turn: int) -> None:
+        first, second = pairs[::turn]
+        mixed = [first, (second[0], first[1])]
+
+        with pytest.raises(UnusableCertificate) as error:
+            server_context(mixed)
+
+        assert str(error.value) == f"{first[1]}: the private key is not that of {second[0]}"
+
     def test_neither_key_may_be_open_to_others(self, pairs: Pairs) -> None:
         for _, key in pairs:
             key.chmod(0o644)
