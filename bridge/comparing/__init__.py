@@ -16,6 +16,7 @@ from bridge.comparing.findings import (
 )
 from bridge.comparing.known import KNOWN, Known
 from bridge.comparing.paths import NOTHING, Paths, WrongPath
+from bridge.comparing.score import score
 
 __all__ = [
     "KNOWN",
@@ -32,4 +33,5 @@ __all__ = [
     "Spot",
     "WrongPath",
     "compare",
+    "score",
 ]
