@@ -65,8 +65,8 @@ def _find(v1: Answer, bridge: Answer, ignored: Paths, findings: Findings) -> Non
 
 
 def _compare_bodies(v1: Answer, bridge: Answer, at: At, findings: Findings) -> None:
-    if not v1.body or not bridge.body:
-        if v1.body or bridge.body:
+    if _is_blank(v1) or _is_blank(bridge):
+        if not (_is_blank(v1) and _is_blank(bridge)):
             findings.note(Kind.FORMAT, at, _format(v1), _format(bridge))
         return
     if (v1.body, v1.content_type) == (bridge.body, bridge.content_type):
@@ -86,9 +86,13 @@ def _read(answer: Answer, side: Side) -> etree._Element:
         raise _Incomparable(unreadable.reason, side) from None
 
 
+def _is_blank(answer: Answer) -> bool:
+    return not answer.body.strip()  # Rails wrote a blank where there was nothing to say
+
+
 def _format(answer: Answer) -> str:
     """Return the media type of an answer's body, nothing where there is no body."""
-    if not answer.body:
+    if _is_blank(answer):
         return ""
     return (answer.content_type or "").partition(";")[0].strip().lower()
 
@@ -100,7 +104,7 @@ def _compare_refusals(v1: Answer, bridge: Answer, at: At, findings: Findings) ->
         roots = None
     if roots is not None and all(map(_is_ours, roots)):
         find(*roots, at.place, findings)
-    elif v1.body != bridge.body:
+    elif v1.body.strip() != bridge.body.strip():
         findings.note(Kind.FORMAT, at, None, None, ERROR)
 
 

@@ -100,7 +100,7 @@ def _read_json(body: bytes) -> etree._Element:
     try:
         told = msgspec.json.decode(body, type=dict[str, bool | int | float | str | None])
         root = etree.Element("hash")
-        for name, value in told.items():
+        for name, value in sorted(told.items()):  # whose order means nothing
             element = etree.SubElement(root, name.replace("_", "-"))
             if value is None:
                 element.set("nil", "true")

@@ -5,7 +5,7 @@ What an element's name or value means is the business of `known`; which answers 
 """
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from typing import NamedTuple
 
 from lxml import etree
@@ -176,9 +176,7 @@ def _compare_children(
             if _may_differ(child, twin):
                 _compare_child(child, twin, at.below(str(child.tag)), findings)
         return
-    ours, theirs = _keyed(one, _no_id), _keyed(other, _no_id)
-    _compare_by_key(ours, theirs, at, findings)
-    _compare_order(ours, theirs, at, "", findings)
+    _compare_by_key(_keyed(one, _no_id), _keyed(other, _no_id), at, findings)
 
 
 def _may_differ(one: etree._Element, other: etree._Element) -> bool:
@@ -227,12 +225,17 @@ LONGEST_ID = 19
 
 
 def _compare_lists(ours: Children, theirs: Children, at: At, findings: Findings) -> None:
-    if len(ours) != len(theirs) and not all(key.id for key in (*ours, *theirs)):
+    without = [Counter(key.name for key in each if not key.id) for each in (ours, theirs)]
+    uneven = {name for name in without[0] if without[1][name] not in {0, without[0][name]}}
+    if uneven:
         # Which of them is missing nobody can say, and all behind it would be another.
         findings.note(Kind.COUNT, at.below(COUNT), str(len(ours)), str(len(theirs)))
-        return
+        ours, theirs = _less(ours, uneven), _less(theirs, uneven)
     _compare_by_key(ours, theirs, at, findings)
-    _compare_order(ours, theirs, at, "array", findings)
+
+
+def _less(children: Children, names: Container[str]) -> Children:
+    return {key: each for key, each in children.items() if key.id or key.name not in names}
 
 
 def _compare_by_key(ours: Children, theirs: Children, at: At, findings: Findings) -> None:
@@ -245,13 +248,8 @@ def _compare_by_key(ours: Children, theirs: Children, at: At, findings: Findings
     for key, child in theirs.items():
         if key not in ours:
             _note_alone(Kind.ADDED, key, child, at, findings)
-
-
-def _compare_order(
-    ours: Children, theirs: Children, at: At, type_: str, findings: Findings
-) -> None:
     if [key for key in ours if key in theirs] != [key for key in theirs if key in ours]:
-        findings.note(Kind.ORDER, at.below(ORDER), None, None, type_)
+        findings.note(Kind.ORDER, at.below(ORDER), None, None)
 
 
 def _predicate(key: Key) -> str:
