@@ -4,6 +4,7 @@ Who asks for them, and what is kept of the result, is the caller's business: not
 """
 
 from bridge.comparing.answers import compare
+from bridge.comparing.documents import LONGEST
 from bridge.comparing.findings import (
     Answer,
     Comparison,
@@ -20,6 +21,7 @@ from bridge.comparing.score import score
 
 __all__ = [
     "KNOWN",
+    "LONGEST",
     "NOTHING",
     "Answer",
     "Comparison",
