@@ -331,8 +331,8 @@ _KNOWN_STATUSES = frozenset(HTTPStatus)
 
 
 def body_of(answer: web.Response) -> bytes:
-    """Return an answer's body, which may be none."""
-    return cast(bytes, answer.body) or b""
+    """Return an answer's body, which may be none; what has been sent as it came has none left."""
+    return cast(bytes, getattr(answer, "body", None)) or b""
 
 
 def _with_body(answer: web.Response, body: bytes) -> web.Response:

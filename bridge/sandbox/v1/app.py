@@ -15,14 +15,14 @@ from http import HTTPStatus
 from ipaddress import ip_address
 from typing import TypeVar
 
-from aiohttp import hdrs, web
+from aiohttp import BodyPartReader, hdrs, web
 from aiohttp.typedefs import Handler, Middleware
 
 from bridge.sandbox.answers import json_answer
 from bridge.sandbox.app import CLOCK, STATE
 from bridge.sandbox.calls import Calls
 from bridge.sandbox.control import ROOT, Control
-from bridge.sandbox.errors import NotFoundError, RequestError, WrongFaultError
+from bridge.sandbox.errors import MalformedBodyError, NotFoundError, RequestError, WrongFaultError
 from bridge.sandbox.faults import FaultRules, NewRule
 from bridge.sandbox.invoices import InvoiceState
 from bridge.sandbox.messages import Event, NewMessage
@@ -62,6 +62,7 @@ from bridge.sandbox.v1.documents import (
 from bridge.sandbox.v1.faults import V1_FAULTS
 from bridge.sandbox.v1.misbehaviour import DIFFERENCES, V1_CARRY_OUT
 from bridge.sandbox.v1.planting import Differences
+from bridge.sandbox.v1.receipts import Receipts
 from bridge.sandbox.v1.requests import (
     read_event,
     read_login,
@@ -88,6 +89,7 @@ _EVENTS: Mapping[str, Event] = {
 
 _V2 = web.AppKey("v2", web.Application)
 _CALLS = web.AppKey("calls", Calls)
+_RECEIPTS = web.AppKey("receipts", Receipts)
 _WINDOW = web.AppKey("window", SlidingWindow)
 _USER = web.RequestKey("user", User)
 
@@ -140,8 +142,10 @@ def create_v1(  # noqa: PLR0913 - each has a default
     app[_V2] = v2
     app[_CALLS] = calls
     app[_WINDOW] = window
+    app[_RECEIPTS] = Receipts()
     app[DIFFERENCES] = Differences()
     app.on_shutdown.append(misbehaviour.stop)
+    app.on_cleanup.append(forget_receipts)
     _add_routes(app.router)
     Control(rules, calls, V1_FAULTS).add_routes(app.router)
     app.router.add_get(f"{ROOT}differences", list_differences)
@@ -161,6 +165,8 @@ def _add_routes(router: web.UrlDispatcher) -> None:
         (hdrs.METH_GET, "/clients/{client_id:[0-9]+}"): show_client,
         (hdrs.METH_GET, "/projects"): list_projects,
         (hdrs.METH_GET, "/projects/{project_id:[0-9]+}"): show_project,
+        (hdrs.METH_GET, "/expenses/{expense_id:[0-9]+}/receipt"): show_receipt,
+        (hdrs.METH_POST, "/expenses/{expense_id:[0-9]+}/receipt"): attach_receipt,
         (hdrs.METH_GET, root): list_invoices,
         (hdrs.METH_GET, invoice): show_invoice,
         (hdrs.METH_GET, f"{invoice}/messages"): list_messages,
@@ -351,9 +357,43 @@ async def delete_payment(request: web.Request) -> web.Response:
     return _deleted(request)
 
 
+async def attach_receipt(request: web.Request) -> web.Response:
+    """Attach a file to an expense: the first part of a form, of any length."""
+    expense_id = _read_id(request, "expense_id")
+    if not request.content_type.startswith("multipart/"):
+        raise MalformedBodyError("The body is no form with a file")
+    part = await (await request.multipart()).next()
+    if not isinstance(part, BodyPartReader):
+        raise MalformedBodyError("The form has no file")
+    await request.app[_RECEIPTS].keep(
+        (request[_USER].account_id, expense_id),
+        part.headers.get(hdrs.CONTENT_TYPE, "application/octet-stream"),
+        part,
+    )
+    return head(HTTPStatus.OK)
+
+
+async def show_receipt(request: web.Request) -> web.StreamResponse:
+    """Show the file that is attached to an expense."""
+    place = (request[_USER].account_id, _read_id(request, "expense_id"))
+    receipt = request.app[_RECEIPTS].find(place)
+    answer = web.StreamResponse(headers={hdrs.CONTENT_TYPE: receipt.content_type})
+    answer.content_length = receipt.length
+    await answer.prepare(request)
+    if request.method != hdrs.METH_HEAD:
+        async for piece in receipt.pieces():
+            await answer.write(piece)
+    return answer
+
+
 async def list_differences(request: web.Request) -> web.Response:
     """List the differences that were planted in answers."""
     return json_answer(request.app[DIFFERENCES].report())
+
+
+async def forget_receipts(app: web.Application) -> None:
+    """Forget the files, which end with the application."""
+    app[_RECEIPTS].close()
 
 
 async def forget_differences(request: web.Request) -> web.Response:

@@ -37,7 +37,7 @@ async def _redirect(fault: Redirect, exchange: Exchange) -> web.StreamResponse:
 
 async def _framed(fault: Framed, exchange: Exchange) -> web.StreamResponse:
     right = await exchange.answer(applied=fault.applied)
-    if exchange.request.method == hdrs.METH_HEAD:
+    if exchange.request.method == hdrs.METH_HEAD or right.prepared:
         return right
     blanks = max(0, fault.bytes - len(body_of(right)))
     if fault.by == "close":

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 from lxml import etree
 
-from bridge.sandbox.v1.documents import Element
+from bridge.sandbox.v1.documents import Element, write
 from bridge.sandbox.v1.faults import (
     ExtraElement,
     MissingElement,
@@ -72,7 +72,7 @@ def plant(document: bytes, fault: Planted) -> tuple[bytes, str] | None:
     at = str(root.getroottree().getpath(element))
     if not _PLANTED[type(fault)](element, fault):
         return None
-    return etree.tostring(root, encoding="UTF-8", xml_declaration=True), at
+    return write(root), at
 
 
 def _other_value(element: Element, fault: OtherValue) -> bool:
