@@ -49,13 +49,13 @@ class Shape(NamedTuple, Generic[_Item]):
 
 
 def write(document: Element) -> bytes:
-    """Write a document as v1 did: with a declaration, an element a line."""
+    """Write a document as v1 did: with a declaration, an element a line.
+
+    Rails wrote carriage returns as they are, so that a reader takes them for line feeds.
+    """
     etree.indent(document)
-    return (
-        b'<?xml version="1.0" encoding="UTF-8"?>\n'
-        + etree.tostring(document, encoding="UTF-8", xml_declaration=False)
-        + b"\n"
-    )
+    written = etree.tostring(document, encoding="UTF-8", xml_declaration=False)
+    return b'<?xml version="1.0" encoding="UTF-8"?>\n' + written.replace(b"&#13;", b"\r") + b"\n"
 
 
 def one(shape: Shape[_Item], item: _Item) -> Element:
