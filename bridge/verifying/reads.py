@@ -136,9 +136,11 @@ def _read(
     recording: Recording, number: int, entry: Entry | None
 ) -> Read | tuple[Skipped, str] | None:
     """Return a call to be compared, or why it is not; None: it is the bridge's own, to v2."""
-    url = None if entry is None else _URL.fullmatch(entry.url)
-    if entry is None or url is None:
+    if entry is None:
         return Skipped.UNREADABLE, ""
+    url = _URL.fullmatch(entry.url)
+    if url is None:  # such as `data:`
+        return Skipped.NOT_V1, ""
     if entry.is_v2s or V2.match(url["path"]):
         return None
     path = _encoded(url["path"] or "/")
