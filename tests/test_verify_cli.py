@@ -301,6 +301,17 @@ async def test_what_is_wrong_with_a_command_line_is_one_line(
     assert "s3cret" not in result.stderr
 
 
+async def test_a_credential_can_be_asked_for(stage: Stage, tmp_path: Path) -> None:
+    file = record(tmp_path / "v1.har", await stage.v1.recorded(*READS[:3]), chromium)
+    command = ["verify", str(file), "--against", stage.bridge, "--credential", "ask"]
+
+    result = await asyncio.to_thread(
+        lambda: CliRunner().invoke(app, command, input=f"{SANDBOX_TOKEN}\n")
+    )
+    assert (result.exit_code, last_line(result)) == (0, "3 of 3 equal")
+    assert SANDBOX_TOKEN not in result.stdout + result.stderr
+
+
 async def test_a_file_with_a_credential_is_nobody_else_s_to_read(tmp_path: Path) -> None:
     file = record(tmp_path / "v1.har", [Call("/invoices/1/payments", "<payments/>")])
     secret = tmp_path / "secret"

@@ -91,8 +91,10 @@ def verify(
         fail("--dialect goes with --v2: a running bridge has its own")
     with failing_at(WrongPath, UnusableRecording):
         judging = Judging(Paths(ignore or ()), values)
-        planned = plan(map(Recording, files), drops_repeated=against is not None)
-        recorded = RecordedV2(map(Recording, v2 or ()))
+        # A capture is both, and opened once.
+        opened = {path: Recording(path) for path in {*files, *(v2 or ())}}
+        planned = plan([opened[path] for path in files], drops_repeated=against is not None)
+        recorded = RecordedV2(opened[path] for path in v2 or ())
     if against is None and not recorded:
         fail("the recording of v2 has no call to it")
     telling = _Telling(planned, values=values, json=json, report=junit)
