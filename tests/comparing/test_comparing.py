@@ -175,6 +175,14 @@ def test_another_root_is_one_difference_and_lists_are_compared_all_the_same() ->
     assert found(compare(answer("<a><x/></a>"), answer("<b><y/></b>"))) == [(Kind.ROOT, "/a")]
 
 
+def test_what_is_as_deep_as_can_be_read_can_be_compared() -> None:
+    def deep(text: str) -> Answer:
+        return answer("<a>" * 255 + f"<b>{text}</b>" + "</a>" * 255)
+
+    (difference,) = compare(deep("1"), deep("2")).differences
+    assert difference.path == "/a" * 255 + "/b"
+
+
 def test_names_that_v1_never_had_are_not_told() -> None:
     v1 = answer("<a><Müller-GmbH>1</Müller-GmbH></a>")
 
