@@ -69,6 +69,10 @@ class At(NamedTuple):
         return At(place, f"{self.path}/{place.steps[-1]}{predicate}")
 
 
+_NOBODYS = frozenset({Kind.STATUS, Kind.COUNT, Kind.ROOT})
+"""What holds no value of a customer's."""
+
+
 class Findings:
     """What is found while two answers are compared."""
 
@@ -93,7 +97,8 @@ class Findings:
             spot = Spot(kind, "/…")
         self.counted[spot] += 1
         if len(self.differences) < MOST_TOLD:
-            values = _telling(one, other) if self._wants_values else (None, None)
+            is_told = self._wants_values or kind in _NOBODYS
+            values = _telling(one, other) if is_told else (None, None)
             self.differences.append(Difference(spot, at.path, *values))
 
 

@@ -44,7 +44,7 @@ MEANINGS: Mapping[Skipped, str] = {
     Skipped.NOT_TRANSLATED: "the bridge does not translate it",
     Skipped.NO_ANSWER: "the recording has no answer to it",
     Skipped.NO_BODY: "the recording has not all of its answer's body, or has it encoded",
-    Skipped.NOT_SERVED: "v1 did not serve it: 3xx or 5xx",
+    Skipped.NOT_SERVED: "v1 did not serve it: 3xx, 401 or 5xx",
     Skipped.JSON: "v1 answered in JSON, which the bridge does not speak there",
     Skipped.REPEATED: "the same is asked again later, and only the last answer can be true still",
     Skipped.NO_CREDENTIAL: "the recording has no credential for it, and none is given",
@@ -225,7 +225,8 @@ def _lacks(entry: Entry, match: Match) -> Skipped | None:
     said = entry.answer
     if said is None:
         return Skipped.NO_ANSWER
-    if said.status // 100 in {1, 3, 5}:
+    # Whom v1 did not know the bridge may know, by a credential of its own.
+    if said.status == 401 or said.status // 100 in {1, 3, 5}:
         return Skipped.NOT_SERVED
     if said.status // 100 == 2 and entry.method == "GET" and not said.body:
         return Skipped.NO_BODY

@@ -38,6 +38,7 @@ def only(path: Path, call: Call) -> Read:
         (Call(LIST, ""), Skipped.NO_BODY, "GET /invoices/{…}/payments"),
         (Call(LIST, "Busy", status=503), Skipped.NOT_SERVED, "GET /invoices/{…}/payments"),
         (Call(LIST, status=304), Skipped.NOT_SERVED, "GET /invoices/{…}/payments"),
+        (Call(LIST, status=401), Skipped.NOT_SERVED, "GET /invoices/{…}/payments"),
         (
             Call(LIST, "[]", content_type="application/json"),
             Skipped.JSON,
