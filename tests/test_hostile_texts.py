@@ -45,6 +45,10 @@ from tests.support.regex_steps import AnyPattern, Engine, hostile_texts
 
 USED = {
     "cli.terminal._HARMFUL": "finditer",
+    "comparing.documents._JSON": "match",
+    "comparing.paths._LAST_STEP": "fullmatch",
+    "comparing.paths._PLAIN_NAME": "fullmatch",
+    "comparing.paths._STEP": "fullmatch",
     "identity.agents._BROWSERS": "search",
     "identity.agents._COMPATIBLE": "match",
     "identity.agents._PRODUCT": "match",
@@ -118,6 +122,10 @@ USED = {
     "v2.decoding._SURROGATE": "search",
     "v2.paging._PLAIN": "fullmatch",
     "v2.retry_after._SECONDS": "fullmatch",
+    "verifying.har._PLAIN": "match",
+    "verifying.junit._NO_XML": "finditer",
+    "verifying.reads._URL": "fullmatch",
+    "verifying.reads._V2": "match",
 }
 """How each expression is used that meets a text of a client's, or of v2's."""
 

@@ -36,6 +36,7 @@ COMMANDS = {
     "sunset": ("brownout", "List from which day on whose calls are 410; or say so."),
     "explain": ("explain", "Say what would be asked of v2 for a legacy call, without a server."),
     "plan": ("plan", "Say what an integration has to call instead, as a list of what to do."),
+    "verify": ("verify", "Say whether the bridge answers recorded calls as v1 did."),
     "translate": ("translate", "Turn v2 JSON on standard input into XML on standard output."),
     "sandbox": ("sandbox", "Serve an embedded v2 API to try things on."),
     "demo": ("sandbox", "Serve the sandbox and a bridge to it, and print calls to try."),
