@@ -153,7 +153,8 @@ GIVEN: dict[str, list[tuple[str, str, str, object]]] = {
         (text, text, f'"{text}"', text) for text in ("Europe/Berlin", "America/New_York", "UTC")
     ],
     "brownout_message": [
-        (text, text, f'"{text}"', text) for text in ("Ask Jane.", "Übersiedeln!", "https://acme.dev")
+        (text, text, f'"{text}"', text)
+        for text in ("Ask Jane.", "Übersiedeln!", "https://acme.dev")
     ],
     "log_format": [(text, text, f'"{text}"', text) for text in ("json", "console", "auto")],
     "log_level": [(text, text, f'"{text}"', text) for text in ("debug", "warning", "error")],
