@@ -82,7 +82,9 @@ def test_one_begins_at_once_and_is_ended(database: Path, whose: str) -> None:
 
     ended = run("brownout", "--end", whose)
 
-    assert "bridges hear of it within two seconds" in ended.stderr
+    assert f"ended: all calls of {whose} are turned away until" in ended.stderr
+    assert "It is over; bridges hear of it within two seconds." in ended.stderr
+    assert "Nothing was on" in run("brownout", "--end").stderr
     assert ended.stdout == "No brownout is on or to come.\n"
 
 
