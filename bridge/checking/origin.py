@@ -1,4 +1,4 @@
-"""v1's origin from here: whether it can be reached, its certificate is trusted, and it is no loop."""
+"""v1's origin from here: can it be reached, is it trusted, and does it lead back to the bridge?"""
 
 import asyncio
 from collections.abc import Collection, Sequence
