@@ -176,7 +176,8 @@ GIVEN: dict[str, list[tuple[str, str, str, object]]] = {
         (text, text, f'"{text}"', text) for text in ("Europe/Berlin", "America/New_York", "UTC")
     ],
     "brownout_message": [
-        (text, text, f'"{text}"', text) for text in ("Ask Jane.", "Übersiedeln!", "https://acme.dev")
+        (text, text, f'"{text}"', text)
+        for text in ("Ask Jane.", "Übersiedeln!", "https://acme.dev")
     ],
     "log_format": [(text, text, f'"{text}"', text) for text in ("json", "console", "auto")],
     "log_level": [(text, text, f'"{text}"', text) for text in ("debug", "warning", "error")],
@@ -305,6 +306,10 @@ class TestComplaints:
             ({"auth": "book"}, "book: must be set when auth has book"),
             ({"auth": "bearer"}, "account_id: must be set when auth has a way without a book"),
             (
+                {"auth": "book", "book": "b", "mode": "observe"},
+                "legacy_origin: must be set when mode is observe",
+            ),
+            (
                 {**_BOOK, "tls_key": "k"},
                 "tls_certificate, tls_key: must be set together",
             ),
@@ -359,6 +364,26 @@ class TestComplaints:
             ("call_timeout", "soon", "must be a number: 'soon'"),
             ("dialect", "modern", "must be 'classic' or 'final': 'modern'"),
             ("host", "", "must not be empty"),
+            (
+                "legacy_origin",
+                "v1.example",
+                "must be an http or https URL such as https://{subdomain}.harvestapp.com: 'v1.example'",
+            ),
+            (
+                "legacy_origin",
+                "https://h/v1",
+                "must have no path: that of each call is added: 'https://h/v1'",
+            ),
+            (
+                "legacy_origin",
+                "https://a.{subdomain}.example",
+                "must have {subdomain} as the first label of the host name",
+            ),
+            (
+                "legacy_origin",
+                "https://{sub}.example",
+                "must have {subdomain} once at most, and no other braces",
+            ),
             ("port", "70000", "must be at most 65535: '70000'"),
             ("port", "abc", "must be a whole number: 'abc'"),
             ("repeat_window", "99999999", "must be at most 31622400: '99999999'"),
