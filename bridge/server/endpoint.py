@@ -6,7 +6,6 @@ How connections are held, what a call means, and how v2 is asked, is written els
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from email.utils import format_datetime
 from functools import partial
 from time import perf_counter
@@ -49,7 +48,7 @@ from bridge.server.limits import (
     read_body,
 )
 from bridge.server.logs import REQUEST_ID
-from bridge.server.negotiation import admits_json, admits_xml, list_field
+from bridge.server.negotiation import in_format, list_field
 from bridge.server.records import CallRecord, Recorder
 from bridge.server.writes import Turns, Writing
 from bridge.settings import Settings
@@ -63,7 +62,6 @@ from bridge.v1.errors import (
     InvalidRequest,
     LegacyCallError,
     MethodNotAllowed,
-    NotAcceptable,
     NotFound,
     NotIdentified,
     RequestTimeout,
@@ -308,7 +306,7 @@ class Endpoint:
         # Not sooner: it tells that there is something.
         record.successor = match.resource.successor.format_map(match.ids)
         record.dialect = caller.dialect or record.dialect
-        xml, match = match, _in_format(match, list_field(request.headers, "Accept"))
+        xml, match = match, in_format(match, list_field(request.headers, "Accept"))
         if match is not xml:
             record.format = "json"
         if match.call.tells_host:
@@ -676,20 +674,6 @@ def _refusal(error: Exception) -> str | None:
 def _stopped(record: CallRecord) -> str:
     methods = {each.method for each in record.upstream_calls}
     return STOPPED + "".join(told for method, told in _LEFT_BEHIND.items() if method in methods)
-
-
-def _in_format(match: Match, accept: str | None) -> Match:
-    """Return what serves a call in the format that its path asks for, or one `accept` admits.
-
-    Raises:
-        NotAcceptable: nothing does.
-    """
-    if not match.wants_json and admits_xml(accept):
-        return match
-    if match.call.json_flow is None or not (match.wants_json or admits_json(accept)):
-        how = "call the path without .json" if match.wants_json else "send Accept: application/xml"
-        raise NotAcceptable(f"Only XML is spoken here: {how}.")
-    return match._replace(call=replace(match.call, flow=match.call.json_flow))
 
 
 _NO_QUERY: Mapping[str, str] = {}

@@ -26,12 +26,14 @@ from sqlalchemy import (
     update,
 )
 
-from bridge.record.log import capture, finding
+from bridge.record.log import capture, comparisons, finding, policies
 from bridge.record.log.capture import Rule
+from bridge.record.log.comparisons import Score
 from bridge.record.log.database import LogError, open_existing, reported, writing
 from bridge.record.log.events import OTHERS, Outcome
 from bridge.record.log.finding import Filter
 from bridge.record.log.ids import TIME_SHIFT
+from bridge.record.log.policies import Policy
 from bridge.record.log.tables import (
     CALLS,
     CAPTURES,
@@ -448,6 +450,36 @@ class Log:
         """
         with reported(self._database), writing(self._engine) as connection:
             capture.put(connection, rule)
+
+    def scores(self, *, since: int | None = None) -> dict[str, Score]:
+        """Return how v1 and the bridge compare, by the integrations of which that is known."""
+        with self._asking() as connection:
+            return comparisons.scores(connection, since)
+
+    def score(self, integration: str, *, since: int | None = None) -> Score:
+        """Return how v1 and the bridge compare for an integration, and where they differ."""
+        with self._asking() as connection:
+            return comparisons.score(connection, integration, since)
+
+    def comparison(self, id_: int) -> tuple[str, dict[str, int]] | None:
+        """Return what comparing a call came to, and what differs; None: it was not compared."""
+        with self._asking() as connection:
+            return comparisons.comparison(connection, id_)
+
+    def policies(self) -> list[Policy]:
+        """Return what was decided; what is so for all comes first."""
+        with self._asking() as connection:
+            return policies.policies(connection)
+
+    def shadow(self, integration: str, percent: int) -> None:
+        """Have so many per cent of an integration's GETs compared; bridges read it soon."""
+        with reported(self._database), writing(self._engine) as connection:
+            known = {each.integration: each for each in policies.policies(connection)}
+            decided = known.get(integration, Policy(integration=integration))
+            policies.put(
+                connection,
+                msgspec.structs.replace(decided, shadow_percent=percent, changed=_now()),
+            )
 
     def exchange(self, id_: int) -> bytes | None:
         """Return what was captured of a call, for `exchange.unpack`; None: nothing was."""
