@@ -83,6 +83,14 @@ def _day(value: object) -> object:
 _DAY = re.compile("[0-9]{4}-[0-9]{2}-[0-9]{2}")
 
 
+def _paths(given: tuple[str, ...]) -> tuple[str, ...]:
+    if given:
+        from bridge.comparing.paths import Paths  # noqa: PLC0415 - most commands compare nothing
+
+        Paths(given)  # raises ValueError where one is none
+    return given
+
+
 def _text(value: object) -> object:
     """Let only text pass: as an address, a number would be taken, too."""
     if isinstance(value, str):
@@ -188,7 +196,7 @@ def _is_loopback(host: str) -> bool:
 PATHS = ("book", "journal", "database_key", "tls_certificate", "tls_key")
 """The settings that are paths of files."""
 
-_MAY_BE_EMPTY = frozenset({"domains", "trusted_proxies"})
+_MAY_BE_EMPTY = frozenset({"domains", "shadow_ignored", "trusted_proxies"})
 
 
 class _Part(BaseSettings):
@@ -322,6 +330,10 @@ class Settings(LogSettings, FileSettings, UpstreamSettings):
     """Seconds that a legacy call may take, all v2 calls in."""
     throttle_wait: SecondsOrZero = 0.0
     """Seconds that a call waits where v2 asks to; longer is a 503 at once."""
+    shadow_percent: Annotated[int, Field(ge=0, le=100)] = 0
+    """Of how many per cent of the GETs both sides are asked, where no command has decided."""
+    shadow_ignored: Annotated[tuple[str, ...], CommaList, AfterValidator(_paths)] = ()
+    """Where answers may differ, by commas: /payments/payment/notes, //updated-at, //@type."""
     repeat_window: Annotated[float, Field(ge=0, le=366 * 86400)] = 12 * 3600.0
     """Seconds in which a write counts as a repetition of one like it whose outcome was not told."""
     stop_timeout: SecondsOrZero = 30.0
@@ -364,8 +376,8 @@ class Settings(LogSettings, FileSettings, UpstreamSettings):
 
 RELOADED = frozenset({
     "body_limit", "call_timeout", "calls_kept_bytes", "calls_kept_days", "calls_per_account",
-    "dialect", "domains", "log_level", "stop_timeout", "subdomain", "sunset", "throttle_wait",
-    "trusted_proxies",
+    "dialect", "domains", "log_level", "shadow_ignored", "stop_timeout", "subdomain", "sunset",
+    "throttle_wait", "trusted_proxies",
 })  # fmt: skip
 """The settings whose new values a running bridge takes from the file; others take a restart.
 

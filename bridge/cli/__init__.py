@@ -31,6 +31,7 @@ COMMANDS = {
     "show": ("log", "Show all that is known of one legacy call."),
     "export": ("log", "Write legacy calls to standard output, as many as there are."),
     "capture": ("capture", "List what is captured; or capture calls for a while, or no more."),
+    "shadow": ("shadow", "Say how v1's answers and the bridge's compare; or have more compared."),
     "explain": ("explain", "Say what would be asked of v2 for a legacy call, without a server."),
     "plan": ("plan", "Say what an integration has to call instead, as a list of what to do."),
     "translate": ("translate", "Turn v2 JSON on standard input into XML on standard output."),
