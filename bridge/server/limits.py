@@ -15,7 +15,9 @@ from aiohttp import HttpVersion11, web
 from aiohttp.http_exceptions import PayloadEncodingError
 
 from bridge.server.negotiation import expects_continue
+from bridge.server.shadow.asked import ShadowLimits
 from bridge.upstream.gateway import Policy
+from bridge.upstream.spare import SparePolicy
 from bridge.v1.errors import BodyTooLarge, InvalidRequest, Overloaded, RequestTimeout
 from bridge.v1.problems import Problem
 from bridge.v1.wire import PAGE_LIMIT
@@ -164,6 +166,10 @@ class Limits(ConnectionLimits):
     bodies_per_address: int = 16 * 1024 * 1024
     """Of one address, with logins that are not the book's. At least the longest body that there may
     be is let pass."""
+    shadow: ShadowLimits = ShadowLimits()
+    """What comparing v1's answers with the bridge's may take."""
+    spare: SparePolicy = SparePolicy()
+    """Calls to v2 that are made for that."""
     # The reasons for these are told where they are used.
     body_timeout: float = BodyLimits().seconds
     page_limit: int = PAGE_LIMIT

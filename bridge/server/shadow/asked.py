@@ -11,6 +11,20 @@ from bridge.secret import Secret
 from bridge.tape import Room
 
 
+@dataclass(frozen=True, slots=True)
+class ShadowLimits:
+    """What shadow may take of the bridge."""
+
+    at_once: int = 4
+    """Looks under way."""
+    waiting: int = 200
+    """Looks that wait for that; further ones are skipped."""
+    size: int = 64 * 1024 * 1024
+    """Bytes of answers that all of them hold."""
+    seconds: float = 60.0
+    """That a look may take in all, both sides asked twice."""
+
+
 class SkipReason(StrEnum):
     """Why the answers to a call were not compared, though it was its turn."""
 
@@ -36,6 +50,14 @@ class Skipped(Exception):
         self.reason = reason
 
 
+class TooLarge(Exception):
+    """An answer is too large to be compared."""
+
+    def __init__(self, side: Side) -> None:
+        super().__init__(side)
+        self.side = side
+
+
 @dataclass(frozen=True, slots=True)
 class Asked:
     """A GET, as it can be asked again. Holds secrets."""
@@ -45,41 +67,44 @@ class Asked:
     target: str
     """The same with its query."""
     query: Mapping[str, str]
-    headers: Mapping[str, str]
-    """As they came; of several lines of a name, the last one counts."""
+    authorization: str | None
     accept: str | None
     """All lines of `Accept` as one."""
-    host: str
-    """That was called, without a port."""
     subdomain: str | None
     network: str
     base_uri: str
-    secrets: tuple[Secret, ...] = field(default=(), repr=False)
+    """That was called."""
+    fields: Sequence[tuple[str, str]] = field(repr=False)
+    """Of the head, as they go on to v1."""
+    secrets: tuple[Secret, ...] = field(repr=False)
+    """That came with it."""
 
 
 AskV1 = Callable[[Asked], Awaitable[Answer]]
-"""Asks the origin; raises `Skipped` where there is no answer that could be compared."""
+"""Asks v1; raises `Skipped` where there is no answer, and `TooLarge`."""
 
 
 class Overhearing:
-    """An answer as it goes by on its way to the client, copied within bounds.
+    """An answer as it goes by on its way to the client, held within bounds.
 
     Belongs to the event loop's thread. `close` gives back the room that it has taken.
     """
 
-    __slots__ = ("_body", "_inflate", "_room", "_taken", "content_type", "is_cut", "status")
+    __slots__ = ("_inflate", "_parts", "_room", "_size", "content_type", "is_cut", "is_whole",
+                 "status")  # fmt: skip
 
     def __init__(self, room: Room) -> None:
         """Take from `room` what is held."""
         self._room = room
-        self._taken = 0
-        self._body = bytearray()
+        self._parts: list[bytes] = []
+        self._size = 0
         self._inflate: zlib._Decompress | None = None
         self.status = 0
-        """0: no answer has begun."""
         self.content_type: str | None = None
         self.is_cut = False
         """Whether it is longer than can be compared, or than there is room for."""
+        self.is_whole = False
+        """Whether it has come to its end."""
 
     def began(
         self, status: int, content_type: str | None, content_encoding: str | None = None
@@ -89,39 +114,40 @@ class Overhearing:
         coding = (content_encoding or "identity").strip().lower()
         if coding in {"gzip", "x-gzip", "deflate"}:
             self._inflate = zlib.decompressobj(zlib.MAX_WBITS | 32)  # either, by its header
-        elif coding not in {"identity", ""}:
+        elif coding != "identity":
             self.is_cut = True
 
-    def heard(self, parts: Sequence[bytes]) -> None:
+    def heard(self, part: bytes) -> None:
         """Hear some of the body."""
-        for part in parts:
-            if self.is_cut:
-                return
-            told = part if self._inflate is None else self._inflated(self._inflate, part)
-            size = len(told)
-            if len(self._body) + size > LONGEST or size > self._room.left:
+        if self.is_cut:
+            return
+        if self._inflate is not None:
+            try:
+                part = self._inflate.decompress(part, LONGEST + 1)  # of which more is too much
+            except zlib.error:
                 self.is_cut = True
                 return
-            self._room.left -= size
-            self._taken += size
-            self._body += told
-
-    def _inflated(self, inflate: "zlib._Decompress", part: bytes) -> bytes:
-        try:
-            return inflate.decompress(part, LONGEST + 1)  # of which more is too much
-        except zlib.error:
+        size = len(part)
+        if self._size + size > LONGEST or size > self._room.left:
             self.is_cut = True
-            return b""
+            return
+        self._room.left -= size
+        self._size += size
+        self._parts.append(part)
+
+    def ended(self) -> None:
+        """Hear that this was all."""
+        self.is_whole = True
 
     def answer(self) -> Answer:
-        """Return the whole answer; call it once it has ended and is not cut."""
-        return Answer(self.status, self.content_type, bytes(self._body))
+        """Return the answer, which has to be whole and not cut."""
+        return Answer(self.status, self.content_type, b"".join(self._parts))
 
     def close(self) -> None:
         """Hold nothing any more."""
-        self._body.clear()
-        self._room.left += self._taken
-        self._taken = 0
+        self._parts.clear()
+        self._room.left += self._size
+        self._size = 0
 
 
 @dataclass(slots=True)

@@ -85,7 +85,7 @@ class BridgeSide:
     async def _translated(self, asked: Asked, share: float) -> V1Response:
         match = self._router.match("GET", asked.path, Notes())
         caller = await self._identification.identify(
-            credentials(asked.headers.get("Authorization"), asked.query),
+            credentials(asked.authorization, asked.query),
             asked.subdomain,
             asked.network,
         )

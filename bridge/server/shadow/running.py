@@ -7,7 +7,6 @@ import asyncio
 from collections import Counter, deque
 from collections.abc import Callable
 from concurrent.futures import Executor
-from dataclasses import dataclass
 from time import perf_counter
 from typing import NamedTuple
 
@@ -18,27 +17,22 @@ from bridge.record.log.capture import Capture
 from bridge.record.log.events import CallEvent, Compared, ComparisonEvent
 from bridge.record.log.overheard import OverheardOther
 from bridge.server.logs import REQUEST_ID
-from bridge.server.shadow.asked import Asked, AskV1, Look, Overhearing, Skipped, SkipReason
+from bridge.server.shadow.asked import (
+    Asked,
+    AskV1,
+    Look,
+    Overhearing,
+    ShadowLimits,
+    Skipped,
+    SkipReason,
+    TooLarge,
+)
 from bridge.server.shadow.bridge_side import BridgeSide
 from bridge.server.told_apart import ToldApart
 from bridge.tape import Room
 from bridge.upstream.calls import milliseconds
 
 _log = structlog.get_logger("bridge.shadow")
-
-
-@dataclass(frozen=True, slots=True)
-class ShadowLimits:
-    """What shadow may take of the bridge."""
-
-    at_once: int = 4
-    """Looks under way."""
-    waiting: int = 200
-    """Looks that wait for that; further ones are skipped."""
-    size: int = 64 * 1024 * 1024
-    """Bytes of answers that all of them hold."""
-    seconds: float = 60.0
-    """That a look may take in all, both sides asked twice."""
 
 
 FIRST_SHARE = 0.5
@@ -128,8 +122,10 @@ class Shadow:
         return self._turn * 100 < percent * _TURN
 
     def look(self, asked: Asked, primary: Side) -> Look | None:
-        """Return what is to overhear the answer to a call; None: there is no room for one more."""
-        if self._is_closed or len(self._waiting) >= self._limits.waiting or self._room.left <= 0:
+        """Return what is to overhear the answer to a call; None: there is no room, or no time."""
+        if self._is_closed:
+            return None
+        if len(self._waiting) >= self._limits.waiting or self._room.left <= 0:
             self.skipped[SkipReason.BUSY] += 1
             return None
         return Look(asked, primary, Overhearing(self._room))
@@ -138,7 +134,7 @@ class Shadow:
         """Go on with a call that has ended: with its answer, when there is room for that."""
         if call is None or self._is_closed:
             self._skip(look, SkipReason.STOPPED)
-        elif (reason := _why_not(look.overheard.status)) is not None:
+        elif (reason := _why_not(look.overheard)) is not None:
             self._skip(look, reason)
         elif len(self._tasks) < self._limits.at_once:
             task = asyncio.create_task(self._work(look, call))
@@ -175,6 +171,8 @@ class Shadow:
         try:
             async with asyncio.timeout(self._limits.seconds):
                 await self._compare(look, call)
+        except TooLarge as large:
+            self._told(look, call, None, {f"{large.side}: too-large": 1}, None)
         except Skipped as skipped:
             self._skip(look, skipped.reason)
             _log.debug("not_compared", integration=call.integration, reason=skipped.reason)
@@ -191,8 +189,7 @@ class Shadow:
 
     async def _compare(self, look: Look, call: CallEvent) -> None:
         if look.overheard.is_cut:
-            self._told(look, call, None, {f"{look.primary}: too-large": 1}, None)
-            return
+            raise TooLarge(look.primary)
         answer = look.overheard.answer()
         look.overheard.close()  # what is held from here on is one of `at_once`
         began = perf_counter()
@@ -299,11 +296,14 @@ class Shadow:
         )
 
 
-def _why_not(status: int) -> SkipReason | None:
+def _why_not(overheard: Overhearing) -> SkipReason | None:
     """Return why an answer to a client is not worth comparing; None: it is."""
+    status = overheard.status
     if status in {401, 429}:
         return SkipReason.REFUSED
-    return None if status // 100 in {2, 4} else SkipReason.FAILED
+    # 206 is a part of what was asked for.
+    is_an_answer = overheard.is_whole and status // 100 in {2, 4} and status != 206
+    return None if is_an_answer else SkipReason.FAILED
 
 
 def _places(outcome: _Outcome) -> dict[str, int]:
