@@ -36,6 +36,7 @@ from bridge import __version__
 from bridge.identity.book import BookError, read_rows
 from bridge.identity.callers import Way
 from bridge.identity.hosts import LABEL
+from bridge.origin.place import PLACEHOLDER
 from bridge.v1.dialects import Dialect
 
 if TYPE_CHECKING:
@@ -63,6 +64,17 @@ def _base_url(text: str) -> str:
         raise ValueError("must have no query, fragment or user name")
     if parts.port == 0:  # asking for it raises ValueError where it is no port at all
         raise ValueError("must have a port that can be connected to")
+    return text.rstrip("/")
+
+
+def _origin(text: str) -> str:
+    url = _base_url(text.replace(PLACEHOLDER, "acme"))
+    if set(urlsplit(url).path) - {"/"}:
+        raise ValueError("must have no path: that of each call is added")
+    if set("{}") & set(text.replace(PLACEHOLDER, "", 1)):
+        raise ValueError(f"must have {PLACEHOLDER} once at most, and no other braces")
+    if PLACEHOLDER in text and not text.partition("://")[2].startswith(f"{PLACEHOLDER}."):
+        raise ValueError(f"must have {PLACEHOLDER} as the first label of the host name")
     return text.rstrip("/")
 
 
@@ -136,6 +148,13 @@ class LogLevel(StrEnum):
     INFO = "info"
     WARNING = "warning"
     ERROR = "error"
+
+
+class Mode(StrEnum):
+    """What becomes of calls."""
+
+    TRANSLATE = "translate"
+    OBSERVE = "observe"
 
 
 class Traces(StrEnum):
@@ -294,7 +313,11 @@ class Settings(LogSettings, FileSettings, UpstreamSettings):
 
     model_config = SettingsConfigDict(extra="forbid")
 
-    auth: Annotated[frozenset[Way], CommaList, Field(min_length=1)]
+    mode: Mode = Mode.TRANSLATE
+    """What becomes of calls: translate, or observe: v1 answers all, and they are only recorded."""
+    legacy_origin: Annotated[str, AfterValidator(_origin)] | None = None
+    """Where v1 is, for what is not translated: https://{subdomain}.harvestapp.com."""
+    auth: Annotated[frozenset[Way], CommaList] = frozenset()
     """The ways of calling to accept, separated by commas: book, token-as-password, bearer."""
     account_id: Count | None = None
     """The Harvest account of tokens that come for a subdomain which the book does not know."""
@@ -349,6 +372,12 @@ class Settings(LogSettings, FileSettings, UpstreamSettings):
 
     @model_validator(mode="after")
     def _make_sense_together(self) -> Self:
+        if self.mode is Mode.OBSERVE and self.legacy_origin is None:
+            raise ValueError("legacy_origin: must be set when mode is observe")
+        if not self.auth and self.mode is not Mode.OBSERVE:
+            raise ValueError(f"auth: must be set: to {_WAYS}, or to several of them")
+        if self.shadow_percent and self.legacy_origin is None:
+            raise ValueError("legacy_origin: must be set when shadow_percent is")
         if Way.BOOK in self.auth and self.book is None:
             raise ValueError("book: must be set when auth has book")
         if self.auth - {Way.BOOK} and self.account_id is None and self.book is None:

@@ -34,6 +34,8 @@ FAILURES: dict[type[Exception], Failure] = {
     v1.BodyTooLarge: Failure(413),
     v1.UnsupportedMediaType: Failure(415),
     v1.NotTranslated: Failure(501),
+    v1.OriginGone: Failure(502),
+    v1.OriginLoops: Failure(508),
     v1.Overloaded: Failure(503),
     v1.AttemptsPaused: Failure(503),
     v1.NotOnRecord: Failure(503),

@@ -16,7 +16,7 @@ import structlog
 from aiohttp import web
 
 from bridge.identity.book import Book
-from bridge.identity.callers import Caller, Identification, Refusal, Way
+from bridge.identity.callers import NOBODY, Caller, Identification, Refusal, Way
 from bridge.identity.credentials import ACCESS_TOKEN, Basic, credentials
 from bridge.identity.hosts import (
     address_for_a_log,
@@ -30,6 +30,7 @@ from bridge.identity.hosts import (
 from bridge.identity.masking import without_token
 from bridge.identity.passwords import PasswordChecker
 from bridge.record.journal import Journal
+from bridge.record.log.policies import ALL, Policies, Policy, Side
 from bridge.resources import RESOURCES
 from bridge.resources.failures import V2_MAY_SAY, answer_to
 from bridge.resources.flow import Step, run
@@ -49,7 +50,10 @@ from bridge.server.limits import (
 )
 from bridge.server.logs import REQUEST_ID
 from bridge.server.negotiation import in_format, list_field
+from bridge.server.passing import Passing
 from bridge.server.records import CallRecord, Recorder
+from bridge.server.shadow.asked import Asked, Look
+from bridge.server.shadow.running import Shadow
 from bridge.server.writes import Turns, Writing
 from bridge.settings import Settings
 from bridge.tape import Room, Tape
@@ -62,8 +66,10 @@ from bridge.v1.errors import (
     InvalidRequest,
     LegacyCallError,
     MethodNotAllowed,
+    NotAcceptable,
     NotFound,
     NotIdentified,
+    OriginGone,
     RequestTimeout,
     UnsupportedMediaType,
 )
@@ -112,11 +118,14 @@ class Call(Worker):
 
     __slots__ = (
         "base_uri",
+        "claim",
         "client_is_gone",
         "connection",
         "credential",
         "is_last",
+        "is_v1s",
         "is_write",
+        "look",
         "network",
         "record",
         "request",
@@ -142,13 +151,19 @@ class Call(Worker):
         """What was called: scheme and host, as the client knows them."""
         self.is_write = False
         """Whether it is a write that has begun, which goes on to its end."""
+        self.is_v1s = False
+        """Whether v1 answers it."""
         self.is_last = False
         """Whether the connection has to be closed after the answer."""
         self.client_is_gone = False
         self.response: web.StreamResponse | None = None
         """The answer that was sent, or that nobody was there to take."""
+        self.claim = NOBODY
+        """Who says that they call, where that was asked before it was judged."""
         self.tape: Tape | None = None
         """Who hears what is said, if anybody does."""
+        self.look: Look | None = None
+        """Who hears the answer, if the other side's is to be compared with it."""
 
     def client_left(self) -> None:
         """Give the call up, unless it is a write, or others wait for what it finds out."""
@@ -162,7 +177,7 @@ class Call(Worker):
     def was_plain(self) -> bool:
         """Whether it was a read that went well, and nobody listened: that may be told later."""
         served = self.record.status == 200 and not self.is_write
-        return served and self.tape is None and self.trace is None
+        return served and self.tape is None and self.trace is None and self.look is None
 
     async def was_taken(self) -> bool:
         """Wait until the answer has reached its client's machine, and tell whether it has."""
@@ -186,8 +201,16 @@ class Endpoint:
         book: Callable[[], Book] = lambda: NO_BOOK,
         limits: Limits = LIMITS,
         tracer: "Tracer | None" = None,
+        passing: Passing | None = None,
+        shadow: Shadow | None = None,
     ) -> None:
-        """Serve calls with these parts; `recorder` is told of every call that has ended."""
+        """Serve calls with these parts; `recorder` is told of every call that has ended.
+
+        What `passing` takes is answered by v1; None: nothing is. Of what v1 or the bridge answers,
+        `shadow` asks the other one, too; None: of nothing.
+        """
+        self._shadow = shadow
+        self._passing = passing
         self._page_limit = limits.page_limit
         self._gateway = gateway
         self._journal = journal
@@ -279,7 +302,7 @@ class Endpoint:
             self._under_way.discard(call)
             response = call.response
             connection.end(request, is_last=response is None or not response.keep_alive)
-            if record.way is not None:
+            if record.way is not None and not call.is_v1s:
                 record.is_known = self._gateway.knows(call.credential)
             if call.tape is not None:
                 call.tape.end(_secrets(call))
@@ -289,6 +312,8 @@ class Endpoint:
                 event = self._recorder.ended(record, call.tape)
                 if trace is not None:
                     trace.ended(event)
+                if call.look is not None and self._shadow is not None:
+                    self._shadow.begin(call.look, event)
         assert response is not None  # noqa: S101 - it was sent
         return response
 
@@ -299,7 +324,19 @@ class Endpoint:
             raise call.connection.fault
         for repair in call.connection.repairs:
             record.notes.add(repair, "head")
-        match = self._find(call)
+        match, is_somebodys = self._find(call)
+        if self._passing is not None and self._is_v1s(
+            self._passing, call, match, host, asked
+        ):
+            try:
+                await self._passing.serve(call, host, asked)
+                return
+            except OriginGone:
+                if not isinstance(match, LegacyCallError):
+                    raise  # who answers a call is not decided anew by what becomes of v1
+                call.is_v1s = False
+        if isinstance(match, LegacyCallError) and not is_somebodys:
+            raise match
         caller = await self._who(call, host, asked)
         if isinstance(match, LegacyCallError):
             raise match
@@ -310,9 +347,7 @@ class Endpoint:
         if match is not xml:
             record.format = "json"
         if match.call.tells_host:
-            peer, proxies = request.remote or "", self._settings.trusted_proxies
-            lines = request.headers.getall("X-Forwarded-Proto", ())
-            call.base_uri = f"{scheme(peer, request.scheme, lines, proxies)}://{host}"
+            call.base_uri = self._base_uri(request, host)
         if not match.call.asks_v2:
             await self._tell(call, match, caller)
             return
@@ -341,25 +376,96 @@ class Endpoint:
             record.tls = call.connection.tls
         return host, asked
 
-    def _find(self, call: Call) -> Match | LegacyCallError:
-        """Return what is called, or why nothing under v1's roots is; that, too, is somebody's."""
+    def _is_v1s(  # noqa: PLR0913, PLR0917 - all that is known of a call
+        self,
+        passing: Passing,
+        call: Call,
+        match: Match | LegacyCallError,
+        host: str,
+        asked: str | None,
+    ) -> bool:
+        """Decide who answers a call, and note who makes it: nobody has been judged yet."""
+        request = call.request
+        if not request.rel_url.raw_path.startswith("/") or request.method == "TRACE":
+            # `OPTIONS *` asks whoever is called (RFC 9110, section 9.3.7); TRACE would show
+            # credentials (section 9.3.8).
+            return False
+        policy = self._policy(passing.policies, call, asked)
+        is_served = _is_served(match, list_field(request.headers, "Accept"))
+        call.is_v1s = passing.takes_all or policy.answered_by is Side.V1 or not is_served
+        if call.is_v1s:
+            passing.admit(call, asked)
+        if policy.shadow_percent and is_served and self._shadow is not None:
+            call.look = self._look(self._shadow, passing, call, policy.shadow_percent, host, asked)
+        return call.is_v1s
+
+    def _look(  # noqa: PLR0913, PLR0917 - likewise
+        self,
+        shadow: Shadow,
+        passing: Passing,
+        call: Call,
+        percent: int,
+        host: str,
+        subdomain: str | None,
+    ) -> Look | None:
+        """Return what is to overhear the answer, if the other side is to be asked as well."""
+        request = call.request
+        if request.method != "GET" or not shadow.takes(percent):
+            return None
+        asked = Asked(
+            path=request.rel_url.raw_path,
+            target=request.rel_url.raw_path_qs,
+            query=request.query if request.rel_url.raw_query_string else _NO_QUERY,
+            authorization=request.headers.get("Authorization"),
+            accept=list_field(request.headers, "Accept"),
+            subdomain=subdomain,
+            network=call.network,
+            base_uri=self._base_uri(request, host),
+            fields=passing.fields(call),
+            secrets=_secrets(call),
+        )
+        return shadow.look(asked, by_v1=call.is_v1s)
+
+    def _base_uri(self, request: web.BaseRequest, host: str) -> str:
+        peer, proxies = request.remote or "", self._settings.trusted_proxies
+        lines = request.headers.getall("X-Forwarded-Proto", ())
+        return f"{scheme(peer, request.scheme, lines, proxies)}://{host}"
+
+    def _policy(self, policies: Policies, call: Call, asked: str | None) -> Policy:
+        """Return what an operator has decided of whoever says that they call, and note who."""
+        request, record = call.request, call.record
+        call.claim = claim = self._identification.claimed(
+            credentials(
+                request.headers.get("Authorization"),
+                request.query if request.rel_url.raw_query_string else _NO_QUERY,
+            ),
+            asked,
+        )
+        record.claims(claim.account_id, claim.login, claim.token)
+        if policies.are_alike:
+            return policies.of(ALL)
+        return policies.of(self._recorder.integration_of(record))
+
+    def _find(self, call: Call) -> tuple[Match | LegacyCallError, bool]:
+        """Return what is called, or why nothing is; and whether it is under v1's roots.
+
+        There, even nothing is somebody's.
+        """
         record, path = call.record, call.request.rel_url.raw_path
         if not path.startswith("/"):  # `OPTIONS *`, or a URL without a path
             record.path = path_for_a_log(f"/{path}")
-            raise NotFound("Nothing is at this path.")
+            return NotFound("Nothing is at this path."), False
         try:
             match = self._router.match(call.request.method, path, record.notes)
         except MethodNotAllowed as error:
             record.route = error.route
-            return error
+            return error, True
         except LegacyCallError as error:
             record.path = path_for_a_log(path)
-            if not is_v1s(path):
-                raise
-            return error
+            return error, is_v1s(path)
         record.route = match.call.path
         record.dialect = self._settings.dialect or match.call.dialect
-        return match
+        return match, True
 
     async def _who(self, call: Call, host: str, asked: str | None) -> Caller:
         """Find out who calls, and note it."""
@@ -633,6 +739,9 @@ class Endpoint:
             call.tape.answered(
                 response.headers, () if call.request.method == "HEAD" else answer.body
             )
+        if call.look is not None and not call.is_v1s:
+            content_type = response.headers.get("Content-Type")
+            call.look.overheard.answered(answer.status, content_type, answer.body)
         record.outlived_client = call.is_write and call.client_is_gone
         if call.client_is_gone:
             return False
@@ -650,7 +759,7 @@ def _secrets(call: Call) -> tuple[Secret, ...]:
     request = call.request
     came = credentials(request.headers.get("Authorization"), request.query)
     secrets = [each.password if isinstance(each, Basic) else each.token for each in came]
-    if call.record.way is not None:
+    if call.record.way is not None and not call.is_v1s:
         secrets.append(call.credential.token)
     return tuple(secrets)
 
@@ -674,6 +783,17 @@ def _refusal(error: Exception) -> str | None:
 def _stopped(record: CallRecord) -> str:
     methods = {each.method for each in record.upstream_calls}
     return STOPPED + "".join(told for method, told in _LEFT_BEHIND.items() if method in methods)
+
+
+def _is_served(match: Match | LegacyCallError, accept: str | None) -> bool:
+    """Tell whether the bridge has an answer to it."""
+    if isinstance(match, LegacyCallError):
+        return False
+    try:
+        in_format(match, accept)
+    except NotAcceptable:
+        return False
+    return True
 
 
 _NO_QUERY: Mapping[str, str] = {}

@@ -7,7 +7,7 @@ import asyncio
 import resource
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -166,9 +166,11 @@ class Limits(ConnectionLimits):
     bodies_per_address: int = 16 * 1024 * 1024
     """Of one address, with logins that are not the book's. At least the longest body that there may
     be is let pass."""
-    shadow: ShadowLimits = ShadowLimits()
+    passed_through: int = 200
+    """Calls at v1's origin at once: each holds two connections, for as long as its bodies take."""
+    shadow: ShadowLimits = field(default_factory=ShadowLimits)
     """What comparing v1's answers with the bridge's may take."""
-    spare: SparePolicy = SparePolicy()
+    spare: SparePolicy = field(default_factory=SparePolicy)
     """Calls to v2 that are made for that."""
     # The reasons for these are told where they are used.
     body_timeout: float = BodyLimits().seconds

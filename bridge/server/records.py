@@ -123,6 +123,8 @@ class CallRecord:
     """Keyed digest of the login that came with the call."""
     token: str | None = None
     """Keyed digest of the token that came with the call."""
+    passed_through: bool = False
+    """Whether the answer is v1's."""
     is_known: bool = False
     """Whether the credential is no invention: the operator's, or one that v2 has accepted."""
     address: str | None = None
@@ -296,7 +298,7 @@ class Recorder:
             http=record.http,
             tls=record.tls,
             status=record.status,
-            outcome=str(outcome_of(record.status)),
+            outcome=str(outcome_of(record.status, passed_through=record.passed_through)),
             refusal=record.refusal,
             problem=record.problem,
             cause=record.cause,
@@ -314,6 +316,16 @@ class Recorder:
             shared_with=record.shared_with,
             upstream=upstream,
             notes=self._notes(record, integration, method),
+        )
+
+    def integration_of(self, record: CallRecord) -> str:
+        """Return who calls, by what is known until now, told apart or not."""
+        return self._integration_of(
+            record.account_id,
+            record.subdomain,
+            _whose(record),
+            agent_of(record.user_agent).family,
+            record.network,
         )
 
     def _integration(self, record: CallRecord, family: str | None) -> str:

@@ -17,8 +17,11 @@ from bridge.identity.book_keeper import BookKeeper
 from bridge.identity.digests import Digests
 from bridge.record.journal import Journal, open_journal
 from bridge.record.journal.moving import require_moved
+from bridge.origin.client import OriginClient
 from bridge.record.log.capture import READ_EVERY, Capture, keep
 from bridge.record.log.database import is_server
+from bridge.record.log.policies import Policies, Side
+from bridge.record.log.policies import Policy as CallPolicy
 from bridge.record.log.writer import LogWriter, open_log_writer
 from bridge.resources import RESOURCES
 from bridge.server import logs, readings
@@ -35,12 +38,14 @@ from bridge.server.front import Front, listening_front
 from bridge.server.leaving import Departure
 from bridge.server.limits import LIMITS, Limits, allow_connections
 from bridge.server.metrics import CallCounts, Metrics
+from bridge.server.passing import Passing
 from bridge.server.records import Recorder
 from bridge.server.service_manager import Handed
 from bridge.server.serving import Stop, told_if_taken
 from bridge.server.settings_keeper import SettingsKeeper
+from bridge.server.shadow.opening import running_shadow
 from bridge.server.tls import CertificateReloader
-from bridge.settings import Settings, Traces, where
+from bridge.settings import Mode, Settings, Traces, where
 from bridge.upstream.acquaintances import Acquaintances
 from bridge.upstream.gateway import Gateway, Policy
 from bridge.v1.xsd import compile_all
@@ -119,6 +124,7 @@ class _Parts:
     journal: Journal
     log: LogWriter
     capture: Capture
+    policies: Policies
     gateway: Gateway
     counts: CallCounts
     metrics: Metrics
@@ -208,6 +214,12 @@ async def _open_parts(
         require_moved(settings.journal, window)
         where = settings.database
     journal = await stack.enter_async_context(open_journal(where, window=window, clock=clock))
+    policies = Policies(
+        CallPolicy(
+            answered_by=Side.V1 if settings.mode is Mode.OBSERVE else Side.BRIDGE,
+            shadow_percent=settings.shadow_percent,
+        )
+    )
     log = await stack.enter_async_context(
         open_log_writer(
             settings.database,
@@ -215,6 +227,7 @@ async def _open_parts(
             days=settings.calls_kept_days,
             size=settings.calls_kept_bytes,
             keep=keep,
+            first=((READ_EVERY, policies.read),),
         )
     )
     files.settings.tell(
@@ -229,7 +242,9 @@ async def _open_parts(
     metrics.read(readings.of_what_is_kept(logs.lost, log, gateway, journal, files.tls))
     failed = FailedConnections([logs.connection_log(), log.failed, counts.failed])
     stack.callback(failed.close)
-    return _Parts(files, clock, journal, log, capture, gateway, counts, metrics, failed, handed)
+    return _Parts(
+        files, clock, journal, log, capture, policies, gateway, counts, metrics, failed, handed
+    )
 
 
 async def _open_gateway(
@@ -239,7 +254,8 @@ async def _open_gateway(
         settings.upstream_client(),
         connect_timeout=limits.connect_timeout,
         body_limit=limits.upstream_body_limit,
-        connections=limits.upstream_connections,
+        # Besides, one for each look of shadow, so that it takes none of those of clients.
+        connections=limits.upstream_connections + limits.shadow.at_once,
     )
     client = V2Client(upstream, clock)
     stack.push_async_callback(client.close)
@@ -247,6 +263,7 @@ async def _open_gateway(
         throttle_wait=settings.throttle_wait,
         calls=limits.upstream_connections,
         calls_per_account=limits.upstream_calls_per_account,
+        spare=limits.spare,
     )
     if not journal.is_shared:
         return Gateway(client, policy, _acquaintances(journal))
@@ -270,6 +287,8 @@ async def _readiness(settings: Settings, parts: _Parts, stack: AsyncExitStack) -
         "breakers": _at_once(parts.gateway.outage),
         "upstream": upstream_check(settings.upstream, session, parts.clock.heard),
     }
+    if settings.mode is Mode.OBSERVE:
+        checks.clear()  # no call of v2 is made
     if not parts.journal.is_shared:
         checks["journal"] = parts.journal.check
     if parts.files.book is not None:
@@ -312,18 +331,40 @@ async def _listen_to_clients(
     settings: Settings, limits: Limits, parts: _Parts, departure: Departure, stack: AsyncExitStack
 ) -> int:
     """Serve the legacy side, and return its port."""
-    book, tls = parts.files.book, parts.files.tls
+    keeper, tls = parts.files.book, parts.files.tls
+    book = (lambda: NO_BOOK) if keeper is None else lambda: keeper.book
     sinks = (logs.call_log(), parts.log.ended, parts.counts.ended)
+    digests = Digests(parts.log.key)
+    passing = await _pass_through(settings, limits, parts, departure, digests, stack)
+    shadow = None
+    if passing is not None and not passing.takes_all:
+        opening = running_shadow(
+            settings,
+            limits,
+            parts.gateway,
+            book=book,
+            digests=digests,
+            capture=parts.capture,
+            ask_v1=passing.side().answer,
+            tell=parts.log.compared,
+        )
+        shadow = await stack.enter_async_context(opening)
+        parts.files.settings.tell(shadow.go_by)
+        parts.metrics.read(readings.of_shadow(shadow))
     endpoint = Endpoint(
         settings,
         parts.gateway,
         parts.journal,
         departure=departure,
-        book=(lambda: NO_BOOK) if book is None else lambda: book.book,
-        recorder=Recorder(sinks, Digests(parts.log.key), parts.capture),
+        book=book,
+        recorder=Recorder(sinks, digests, parts.capture),
         limits=limits,
         tracer=await _trace(settings, stack),
+        passing=passing,
+        shadow=shadow,
     )
+    if passing is not None:
+        parts.files.settings.tell(passing.go_by)
     stack.push_async_callback(endpoint.close)
     connections = allow_connections(settings.connections)
     of_connections = replace(
@@ -344,7 +385,32 @@ async def _listen_to_clients(
         port, stop_listening = await stack.enter_async_context(listens_on)
     leaving = partial(_leave, front, stop_listening, departure, endpoint, parts.files.settings)
     stack.push_async_callback(leaving)
+    if shadow is not None:
+        stack.push_async_callback(shadow.close)  # before anybody is waited for
     return port
+
+
+async def _pass_through(  # noqa: PLR0913, PLR0917 - the parts that it takes
+    settings: Settings,
+    limits: Limits,
+    parts: _Parts,
+    departure: Departure,
+    digests: Digests,
+    stack: AsyncExitStack,
+) -> Passing | None:
+    """Return what passes calls through to v1; None: nothing does."""
+    if settings.legacy_origin is None:
+        return None
+    client = OriginClient(connect_timeout=limits.connect_timeout)
+    stack.push_async_callback(client.close)
+    return Passing(
+        settings,
+        client,
+        parts.policies,
+        via=f"harvest-bridge-{digests.integration('via')}",
+        limits=limits,
+        departure=departure,
+    )
 
 
 async def _say_what_is_wrong(readiness: Readiness) -> None:

@@ -94,6 +94,14 @@ class NotTranslated(LegacyCallError):
     """The path belongs to v1, but to a part of it that the bridge does not translate."""
 
 
+class OriginGone(LegacyCallError):
+    """v1 is to answer the call, and is there no more."""
+
+
+class OriginLoops(LegacyCallError):
+    """The call has come through this bridge before: v1's origin leads back to it."""
+
+
 class InvalidAnswer(Exception):
     """A document that is not valid against the XSD of its dialect and so must not leave.
 

@@ -32,12 +32,16 @@ class Outcome(StrEnum):
     """503: v2 asks to wait, or the bridge has no room."""
     FAILED = "failed"
     """500, 502, 504."""
+    PASSED_THROUGH = "passed-through"
+    """v1 has answered, whatever its status is."""
     GONE = "gone"
     """There was no answer, for the client had hung up."""
 
 
-def outcome_of(status: int | None) -> Outcome:
+def outcome_of(status: int | None, *, passed_through: bool = False) -> Outcome:
     """Return the word for a status; None is that of a call without an answer."""
+    if passed_through:
+        return Outcome.PASSED_THROUGH
     if status is None:
         return Outcome.GONE
     if status < 300:

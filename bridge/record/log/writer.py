@@ -244,6 +244,7 @@ class LogWriter:
             self._open()
         except UnreachableLog as error:
             self._fail(str(error))
+        self._do_hooks()
         self._thread.start()
 
     def stop(self) -> None:
@@ -510,16 +511,21 @@ async def open_log_writer(
     days: int,
     size: int,
     keep: Keep | None = None,
+    first: Sequence[tuple[float, Callable[[Connection], None]]] = (),
 ) -> AsyncIterator[LogWriter]:
     """Open the translation log for the block; at its end, what waits is written.
 
-    `days` and `size` are what is kept (`Retention`), `keep` writes captured exchanges.
+    `days` and `size` are what is kept (`Retention`), `keep` writes captured exchanges. What is to
+    be done `first` is done again every so many seconds (`LogWriter.every`); before the block
+    begins, once, unless the database is away.
 
     Raises:
         LogError: the database or the key of digests cannot be used.
     """
     key = load_key(database, key_file)
     writer = LogWriter(database, key, Retention(days=days, size=size), keep)
+    for seconds, work in first:
+        writer.every(seconds, work)
     await asyncio.to_thread(writer.start)
     try:
         yield writer

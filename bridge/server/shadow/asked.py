@@ -1,7 +1,7 @@
 """What is kept of a call, and of what its client was answered, until the other side is asked."""
 
 import zlib
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -138,6 +138,13 @@ class Overhearing:
     def ended(self) -> None:
         """Hear that this was all."""
         self.is_whole = True
+
+    def answered(self, status: int, content_type: str | None, parts: Iterable[bytes]) -> None:
+        """Hear a whole answer."""
+        self.began(status, content_type)
+        for part in parts:
+            self.heard(part)
+        self.ended()
 
     def answer(self) -> Answer:
         """Return the answer, which has to be whole and not cut."""

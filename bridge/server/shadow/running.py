@@ -29,6 +29,7 @@ from bridge.server.shadow.asked import (
 )
 from bridge.server.shadow.bridge_side import BridgeSide
 from bridge.server.told_apart import ToldApart
+from bridge.settings import Settings
 from bridge.tape import Room
 from bridge.upstream.calls import milliseconds
 
@@ -116,19 +117,27 @@ class Shadow:
         """How many looks are under way, or wait."""
         return len(self._tasks) + len(self._waiting)
 
+    def go_by(self, settings: Settings) -> None:
+        """Take these settings for what begins from now on, but for those that take a restart."""
+        self.ignored = Paths(settings.shadow_ignored)
+        self.bridge.go_by(settings)
+
     def takes(self, percent: int) -> bool:
         """Tell whether the next call, of one of whose calls so many per cent are looked at, is."""
         self._turn = (self._turn + _STEP) % _TURN
         return self._turn * 100 < percent * _TURN
 
-    def look(self, asked: Asked, primary: Side) -> Look | None:
-        """Return what is to overhear the answer to a call; None: there is no room, or no time."""
+    def look(self, asked: Asked, *, by_v1: bool) -> Look | None:
+        """Return what is to overhear the answer to a call; None: there is no room, or no time.
+
+        `by_v1` says who answers its client.
+        """
         if self._is_closed:
             return None
         if len(self._waiting) >= self._limits.waiting or self._room.left <= 0:
             self.skipped[SkipReason.BUSY] += 1
             return None
-        return Look(asked, primary, Overhearing(self._room))
+        return Look(asked, Side.V1 if by_v1 else Side.BRIDGE, Overhearing(self._room))
 
     def begin(self, look: Look, call: CallEvent | None) -> None:
         """Go on with a call that has ended: with its answer, when there is room for that."""
