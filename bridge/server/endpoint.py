@@ -376,7 +376,7 @@ class Endpoint:
             record.tls = call.connection.tls
         return host, asked
 
-    def _is_v1s(  # noqa: PLR0913, PLR0917 - all that is known of a call
+    def _is_v1s(
         self,
         passing: Passing,
         call: Call,

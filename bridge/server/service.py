@@ -15,9 +15,9 @@ import structlog
 
 from bridge.identity.book_keeper import BookKeeper
 from bridge.identity.digests import Digests
+from bridge.origin.client import OriginClient
 from bridge.record.journal import Journal, open_journal
 from bridge.record.journal.moving import require_moved
-from bridge.origin.client import OriginClient
 from bridge.record.log.capture import READ_EVERY, Capture, keep
 from bridge.record.log.database import is_server
 from bridge.record.log.policies import Policies, Side
