@@ -542,10 +542,15 @@ class TestSandbox:
         return [each["id"] for each in listed["invoice_messages"]]
 
     async def test_it_prints_where_v2_is_and_who_may_call_it(self) -> None:
-        async with running("sandbox", "--port", "0") as process:
+        async with running("sandbox", "--port", "0", "--v1-port", "0") as process:
             assert process.stdout is not None
             port = await listening_port(process)
-            lines = [(await process.stdout.readline()).decode().rstrip() for _ in range(8)]
+            lines = [(await process.stdout.readline()).decode().rstrip() for _ in range(12)]
+            v1 = lines[10].removeprefix("Its v1 is at ").partition(". ")[0]
+            _, login, password = lines[11].split(", ")
+            headers = {"Authorization": aiohttp.encode_basic_auth(login, password)}
+            async with aiohttp.request("GET", f"{v1}/clients", headers=headers) as clients:
+                assert clients.status == 200
             await told_to_stop(process)
 
         url = f"http://{LOOPBACK}:{port}/v2"

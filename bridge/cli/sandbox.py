@@ -1,6 +1,7 @@
 """`harvest-bridge sandbox`, a v2 API to try things on, and `demo`, which has a bridge to it."""
 
 import shlex
+from contextlib import AsyncExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated
@@ -15,7 +16,8 @@ from bridge.sandbox.app import SANDBOX_ACCOUNT_ID, SANDBOX_TOKEN, create_sandbox
 from bridge.sandbox.errors import SandboxStateError, WrongFaultError
 from bridge.sandbox.faults import read_rules
 from bridge.sandbox.messages import is_address
-from bridge.sandbox.seeds import USERS
+from bridge.sandbox.seeds import COMPANIES, USERS, V1_PASSWORDS
+from bridge.sandbox.v1.app import create_v1
 from bridge.server import logs
 from bridge.server.service import running
 from bridge.server.serving import Signals, listening
@@ -32,6 +34,10 @@ def sandbox(
     given: Given,
     host: Annotated[str, typer.Option(help="The address to listen on.")] = LOOPBACK,
     port: Annotated[int, typer.Option(min=0, max=65535, help="The port; 0: a free one.")] = 8081,
+    v1_port: Annotated[
+        int | None,
+        typer.Option(min=0, max=65535, help="The port of v1 over the same state; 0: a free one."),
+    ] = None,
     database: Annotated[
         str, typer.Option(help="The SQLite file that keeps what is written.")
     ] = ":memory:",
@@ -69,7 +75,7 @@ def sandbox(
         seed=seed,
     )
     with failing_at(SandboxStateError):
-        run(_sandbox(host, port, v2))
+        run(_sandbox(host, port, v2, v1_port, create_v1(v2, throttle=throttle, seed=seed)))
 
 
 def _configure_log(given: Given) -> None:
@@ -99,12 +105,35 @@ def _url(host: str, port: int) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-async def _sandbox(host: str, port: int, v2: web.Application) -> None:
+V1 = """\
+Its v1 is at {url}. It knows these hosts, logins and passwords:
+{logins}"""
+
+
+def _logins() -> str:
+    return "".join(
+        f"  {COMPANIES[USERS[token].account_id].full_domain}, {USERS[token].email}, {password}\n"
+        for token, password in V1_PASSWORDS.items()
+    )
+
+
+async def _sandbox(
+    host: str, port: int, v2: web.Application, v1_port: int | None, v1: web.Application
+) -> None:
     signals = Signals()
-    async with listening(web.AppRunner(v2, access_log=None), host, port) as taken:
+    async with AsyncExitStack() as listeners:
+
+        async def listen(what: web.Application, at: int, name: str) -> int:
+            runner = web.AppRunner(what, access_log=None)
+            return await listeners.enter_async_context(listening(runner, host, at, name))
+
+        taken = await listen(v2, port, "port")
+        v1_taken = None if v1_port is None else await listen(v1, v1_port, "v1_port")
         logs.started("sandbox", host, taken)
         told = {"url": _url(host, taken), "users": _users(), "account_id": SANDBOX_ACCOUNT_ID}
         typer.echo(REHEARSAL.format_map(told))
+        if v1_taken is not None:
+            typer.echo(V1.format_map({"url": _url(host, v1_taken), "logins": _logins()}))
         await signals.until_stop()
 
 

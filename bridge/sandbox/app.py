@@ -33,7 +33,6 @@ from bridge.sandbox.paging import Collection, Item, Page, Window
 from bridge.sandbox.payments import read_new_payment
 from bridge.sandbox.seeds import (
     COMPANIES,
-    OTHER_OWNERS,
     SANDBOX_ACCOUNT_ID,
     SANDBOX_LIMITED_TOKEN,
     SANDBOX_SECOND_ACCOUNT_ID,
@@ -41,6 +40,7 @@ from bridge.sandbox.seeds import (
     SANDBOX_TOKEN,
     SECOND_INVOICE_ID,
     USERS,
+    owner,
 )
 from bridge.sandbox.state import SandboxState, open_state
 from bridge.sandbox.throttle import SlidingWindow
@@ -62,9 +62,9 @@ _LARGEST_ID = 2**63 - 1
 
 _ME, _COMPANY = "/v2/users/me", "/v2/company"
 
-_STATE = web.AppKey("state", SandboxState)
+STATE = web.AppKey("state", SandboxState)
 _CALLS = web.AppKey("calls", Calls)
-_CLOCK: web.AppKey[Callable[[], datetime]] = web.AppKey("clock")
+CLOCK: web.AppKey[Callable[[], datetime]] = web.AppKey("clock")
 
 logger = logging.getLogger(__name__)
 
@@ -119,7 +119,7 @@ def create_sandbox(  # noqa: PLR0913 - each has a default
     middlewares.append(require_permission(company_for_admins=company_for_admins))
 
     app = web.Application(middlewares=middlewares, client_max_size=MAX_BODY_BYTES)
-    app[_CLOCK] = clock
+    app[CLOCK] = clock
     app[_CALLS] = calls
     app.on_shutdown.append(misbehaviour.stop)
     app.cleanup_ctx.append(_keep_state(database, standing_copy))
@@ -144,7 +144,7 @@ def _keep_state(
 ) -> Callable[[web.Application], AsyncIterator[None]]:
     async def keep_state(app: web.Application) -> AsyncIterator[None]:
         async with open_state(database, standing_copy=standing_copy) as state:
-            app[_STATE] = state
+            app[STATE] = state
             yield
 
     return keep_state
@@ -155,23 +155,23 @@ def _keep_state(
 
 async def list_messages(request: web.Request) -> web.Response:
     """List all messages for an invoice."""
-    return await _list(request, Collection.MESSAGES, request.app[_STATE].messages)
+    return await _list(request, Collection.MESSAGES, request.app[STATE].messages)
 
 
 async def create_message(request: web.Request) -> web.Response:
     """Create and send a message, or have one of the four events happen to the invoice."""
-    message = await request.app[_STATE].create_message(
+    message = await request.app[STATE].create_message(
         _invoice_id(request),
         read_new_message(await request.read()),
         sender=USERS[_bearer_token(request)],
-        now=write_time(request.app[_CLOCK]()),
+        now=write_time(request.app[CLOCK]()),
     )
     return _created(request, message)
 
 
 async def suggest_message(request: web.Request) -> web.Response:
     """Retrieve the subject and body a message would have; creates nothing."""
-    invoice = await request.app[_STATE].invoice(_invoice_id(request))
+    invoice = await request.app[STATE].invoice(_invoice_id(request))
     return json_answer(
         suggest(
             invoice,
@@ -183,29 +183,29 @@ async def suggest_message(request: web.Request) -> web.Response:
 
 async def delete_message(request: web.Request) -> web.Response:
     """Delete a message; the answer's body is empty."""
-    await request.app[_STATE].delete_message(_invoice_id(request), _read_id(request, "message_id"))
+    await request.app[STATE].delete_message(_invoice_id(request), _read_id(request, "message_id"))
     return _deleted(request)
 
 
 async def list_payments(request: web.Request) -> web.Response:
     """List all payments for an invoice."""
-    return await _list(request, Collection.PAYMENTS, request.app[_STATE].payments)
+    return await _list(request, Collection.PAYMENTS, request.app[STATE].payments)
 
 
 async def create_payment(request: web.Request) -> web.Response:
     """Create a payment; thanks for it are mailed unless the call says otherwise."""
-    payment = await request.app[_STATE].create_payment(
+    payment = await request.app[STATE].create_payment(
         _invoice_id(request),
         read_new_payment(await request.read()),
         recorder=USERS[_bearer_token(request)],
-        now=write_time(request.app[_CLOCK]()),
+        now=write_time(request.app[CLOCK]()),
     )
     return _created(request, payment)
 
 
 async def delete_payment(request: web.Request) -> web.Response:
     """Delete a payment; the answer's body is empty."""
-    await request.app[_STATE].delete_payment(_invoice_id(request), _read_id(request, "payment_id"))
+    await request.app[STATE].delete_payment(_invoice_id(request), _read_id(request, "payment_id"))
     return _deleted(request)
 
 
@@ -244,8 +244,7 @@ def _deleted(request: web.Request) -> web.Response:
 
 def _invoice_id(request: web.Request) -> int:
     invoice_id = _read_id(request, "invoice_id")
-    account_id = USERS[_bearer_token(request)].account_id
-    if OTHER_OWNERS.get(invoice_id, SANDBOX_ACCOUNT_ID) != account_id:
+    if owner(invoice_id) != USERS[_bearer_token(request)].account_id:
         raise NotFoundError(f"Invoice {invoice_id} does not exist")
     return invoice_id
 

@@ -12,7 +12,7 @@ from aiohttp import web
 from bridge.sandbox.answers import json_answer
 from bridge.sandbox.calls import Calls
 from bridge.sandbox.errors import WrongFaultError
-from bridge.sandbox.faults import FaultRules, Rule, describe, read_rules
+from bridge.sandbox.faults import FAULTS, FaultKinds, FaultRules, Rule, describe, read_rules
 
 ROOT = "/sandbox/"
 
@@ -24,9 +24,10 @@ class _Seed(msgspec.Struct, forbid_unknown_fields=True):
 class Control:
     """The calls of the control endpoint."""
 
-    def __init__(self, rules: FaultRules, calls: Calls) -> None:
-        """Control `rules`, and show `calls`."""
+    def __init__(self, rules: FaultRules, calls: Calls, kinds: FaultKinds = FAULTS) -> None:
+        """Control `rules`, which are of these `kinds`, and show `calls`."""
         self._rules = rules
+        self._kinds = kinds
         self._calls = calls
 
     def add_routes(self, router: web.UrlDispatcher) -> None:
@@ -45,7 +46,7 @@ class Control:
 
     async def add_rules(self, request: web.Request) -> web.Response:
         """Add a rule or a list of rules: all of them, or none if one is wrong."""
-        added = self._rules.add(read_rules(await request.read()))
+        added = self._rules.add(read_rules(await request.read(), self._kinds))
         return json_answer(_described(added), status=201)
 
     async def clear_rules(self, _: web.Request) -> web.Response:

@@ -143,7 +143,16 @@ class NotHttp(Fault, frozen=True, tag="not-http"):
     applied: bool = False
 
 
-_KINDS: tuple[type[Fault], ...] = (
+FaultKinds = Mapping[str, type[Fault]]
+"""The faults that can be asked for, by name."""
+
+
+def by_name(*kinds: type[Fault]) -> FaultKinds:
+    """Return faults by the names that rules give them."""
+    return {str(kind.__struct_config__.tag): kind for kind in kinds}
+
+
+FAULTS = by_name(
     Delay,
     Hang,
     Reset,
@@ -161,14 +170,13 @@ _KINDS: tuple[type[Fault], ...] = (
     NotHttp,
 )
 
-FAULTS: Mapping[str, type[Fault]] = {str(kind.__struct_config__.tag): kind for kind in _KINDS}
-
 
 class Matching(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Which calls a rule is for; what is not given does not matter.
 
     `path` is a regular expression for the whole path, without the query. Of the calls that match,
-    the first `skip` pass, and no more than `times` misbehave, each with this `probability`.
+    the first `skip` pass; then one in `every` misbehaves, beginning with the first, and no more
+    than `times`, each with this `probability`.
     """
 
     method: Method | Annotated[tuple[Method, ...], Meta(min_length=1)] | None = None
@@ -176,6 +184,7 @@ class Matching(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     account_id: int | None = None
     token: str | None = None
     skip: Annotated[int, Meta(ge=0)] = 0
+    every: Count | None = None
     times: Count | None = None
     probability: Annotated[float, Meta(ge=0, le=1)] = 1.0
 
@@ -214,48 +223,48 @@ class Arrival(NamedTuple):
     token: str
 
 
-def read_rules(data: bytes) -> list[NewRule]:
-    """Read one rule, or a list of rules, from JSON.
+def read_rules(data: bytes, kinds: FaultKinds = FAULTS) -> list[NewRule]:
+    """Read one rule, or a list of rules, from JSON; its faults are of these `kinds`.
 
     Raises:
         WrongFaultError: it is no JSON, or a rule is wrong; the text says which, and its member.
     """
     given = _decode(data)
     if not isinstance(given, list):
-        return [_read_rule(given)]
+        return [_read_rule(given, kinds)]
     rules = []
     for number, each in enumerate(given, 1):
         try:
-            rules.append(_read_rule(each))
+            rules.append(_read_rule(each, kinds))
         except WrongFaultError as error:
             raise WrongFaultError(f"rule {number}: {error}") from error
     return rules
 
 
-def read_fault(text: str) -> Fault:
+def read_fault(text: str, kinds: FaultKinds = FAULTS) -> Fault:
     """Read a fault as one call's header gives it: its name, or a JSON object with parameters.
 
     Raises:
         WrongFaultError: there is no such fault, or a parameter is wrong.
     """
     if text.startswith("{"):
-        return _fault(_members(_decode(text.encode("utf-8", "surrogateescape"))))
-    return _fault({"fault": text})
+        return _fault(_members(_decode(text.encode("utf-8", "surrogateescape"))), kinds)
+    return _fault({"fault": text}, kinds)
 
 
-def _read_rule(given: object) -> NewRule:
+def _read_rule(given: object, kinds: FaultKinds) -> NewRule:
     members = _members(given)
     matching = {name: members.pop(name) for name in _MATCHING_MEMBERS & members.keys()}
     # The fault first: where both are wrong, a name that is no fault's is the more telling.
-    fault = _fault(members)
+    fault = _fault(members, kinds)
     return NewRule(_converted(matching, Matching), fault)
 
 
-def _fault(members: dict[str, Any]) -> Fault:
+def _fault(members: dict[str, Any], kinds: FaultKinds) -> Fault:
     name = members.get("fault")
-    kind = FAULTS.get(name) if isinstance(name, str) else None
+    kind = kinds.get(name) if isinstance(name, str) else None
     if kind is None:
-        raise WrongFaultError(f"`fault` must be one of {', '.join(FAULTS)}: {name!r}")
+        raise WrongFaultError(f"`fault` must be one of {', '.join(kinds)}: {name!r}")
     return _converted(members, kind)
 
 
@@ -312,6 +321,7 @@ class Rule:
         matching = self.matching
         if (
             self.matched <= matching.skip
+            or (self.matched - matching.skip - 1) % (matching.every or 1)
             or (matching.times is not None and self.fired >= matching.times)
             or chance(seed, self.id, self.matched) >= matching.probability
         ):

@@ -97,7 +97,15 @@ def read_new_message(body: bytes) -> NewMessage:
             or (v2 documentation, "Create and send an invoice message") no event and nobody to
             send to: no recipients, and `send_me_a_copy` not true.
     """
-    new = read_body(body, NewMessage)
+    return checked(read_body(body, NewMessage))
+
+
+def checked(new: NewMessage) -> NewMessage:
+    """Return what a create call asks for, if it can be done.
+
+    Raises:
+        UnprocessableError: an address that is none, or no event and nobody to send to.
+    """
     for recipient in new.recipients:
         if not is_address(recipient.email):
             raise UnprocessableError(f"Recipient email is invalid: {recipient.email!r}")

@@ -38,6 +38,7 @@ from bridge.sandbox.faults import (
     Truncate,
     WrongShape,
     WrongType,
+    by_name,
     read_fault,
 )
 
@@ -50,7 +51,7 @@ _READS = frozenset({hdrs.METH_GET, hdrs.METH_HEAD})
 # With these SO_LINGER options a close sends RST instead of FIN.
 _LINGER_NOT = struct.pack("ii", 1, 0)
 
-_PIECE_BYTES = 64 * 1024
+PIECE_BYTES = 64 * 1024
 
 # What a client is told that has reached a mail server.
 _NO_HTTP = b"220 mail.example.com ESMTP ready\r\n"
@@ -70,6 +71,8 @@ class Exchange(NamedTuple):
     request: web.Request
     handler: Handler
     sleep: Sleep
+    error: Callable[[int], web.Response]
+    """Makes the answer that has a status and says no more than that."""
 
     async def serve(self) -> web.Response:
         """Serve the call rightly and return the answer."""
@@ -83,7 +86,16 @@ class Exchange(NamedTuple):
         """
         if applied or self.request.method in _READS:
             return await self.serve()
-        return _error(HTTPStatus.BAD_GATEWAY)
+        return self.error(HTTPStatus.BAD_GATEWAY)
+
+
+CarryOut = Mapping[type[Fault], Callable[[Any, Exchange], Awaitable[web.StreamResponse]]]
+"""How each fault is carried out."""
+
+
+def error_in_json(status: int) -> web.Response:
+    """Make an error of v2."""
+    return json_answer({"message": reason(status) or f"Status {status}"}, status=status)
 
 
 class Misbehaviour:
@@ -95,11 +107,16 @@ class Misbehaviour:
         *,
         account_and_token: Callable[[web.Request], tuple[str, str]],
         sleep: Sleep = asyncio.sleep,
+        carry_out: CarryOut | None = None,
+        error: Callable[[int], web.Response] = error_in_json,
     ) -> None:
-        """Heed `rules`; `sleep` waits so many seconds."""
+        """Heed `rules`; `sleep` waits so many seconds; `carry_out` has all faults, v2's if None."""
         self._rules = rules
         self._account_and_token = account_and_token
         self._sleep = sleep
+        self._carry_out = carry_out or CARRY_OUT
+        self._kinds = by_name(*self._carry_out)
+        self._error = error
         self._under_way: set[asyncio.Task[Any]] = set()
         self._stopped = False
 
@@ -117,24 +134,24 @@ class Misbehaviour:
         # Now or never: the body of a client that hangs up cannot be read afterwards. And closing a
         # connection with something unread in it would send RST where FIN is asked for.
         await request.read()
-        return await self._carry_out(fault, Exchange(request, handler, self._sleep))
+        return await self._meet(fault, Exchange(request, handler, self._sleep, self._error))
 
     def _fault(self, request: web.Request) -> Fault | None:
         asked = request.headers.get(HEADER)
         if asked is not None:
-            return read_fault(asked)
+            return read_fault(asked, self._kinds)
         if not self._rules:
             return None
         account_id, token = self._account_and_token(request)
         return self._rules.befalls(Arrival(request.method, request.path, account_id, token))
 
-    async def _carry_out(self, fault: Fault, exchange: Exchange) -> web.StreamResponse:
+    async def _meet(self, fault: Fault, exchange: Exchange) -> web.StreamResponse:
         if self._stopped:
             return Severed()
         task = cast("asyncio.Task[Any]", asyncio.current_task())
         self._under_way.add(task)
         try:
-            return await _CARRIED_OUT[type(fault)](fault, exchange)
+            return await self._carry_out[type(fault)](fault, exchange)
         except ConnectionError:  # the client was faster
             return Severed()
         finally:
@@ -164,14 +181,14 @@ async def _delay(fault: Delay, exchange: Exchange) -> web.StreamResponse:
 async def _hang(fault: Hang, exchange: Exchange) -> web.StreamResponse:
     if fault.applied:
         await exchange.serve()
-    async with _taken_over(exchange.request) as line:
+    async with taken_over(exchange.request) as line:
         await line.until_closed()
     return Severed()
 
 
 async def _reset(fault: Reset, exchange: Exchange) -> web.StreamResponse:
     cut = _cut(await exchange.answer(applied=fault.applied), fault.at, exchange.request)
-    async with _taken_over(exchange.request) as line:
+    async with taken_over(exchange.request) as line:
         await line.send(cut.sent)
         line.reset()
     return Severed(cut.status)
@@ -179,7 +196,7 @@ async def _reset(fault: Reset, exchange: Exchange) -> web.StreamResponse:
 
 async def _close(fault: Close, exchange: Exchange) -> web.StreamResponse:
     cut = _cut(await exchange.answer(applied=fault.applied), fault.at, exchange.request)
-    async with _taken_over(exchange.request) as line:
+    async with taken_over(exchange.request) as line:
         await line.send(cut.sent)
     return Severed(cut.status)
 
@@ -191,8 +208,8 @@ async def _truncate(fault: Truncate, exchange: Exchange) -> web.StreamResponse:
 async def _trickle(fault: Trickle, exchange: Exchange) -> web.StreamResponse:
     answer = await exchange.answer(applied=fault.applied)
     answer.headers[hdrs.CONNECTION] = "close"
-    whole = b"".join(_written(answer, exchange.request))
-    async with _taken_over(exchange.request) as line:
+    whole = b"".join(written(answer, exchange.request))
+    async with taken_over(exchange.request) as line:
         for start in range(0, len(whole), fault.bytes):
             if start:
                 await exchange.sleep(fault.seconds)
@@ -203,7 +220,7 @@ async def _trickle(fault: Trickle, exchange: Exchange) -> web.StreamResponse:
 async def _status(fault: Status, exchange: Exchange) -> web.StreamResponse:
     if fault.applied:
         await exchange.serve()
-    answer = _error(fault.status)
+    answer = exchange.error(fault.status)
     if fault.body is not None:
         answer.body = fault.body.encode()
     answer.headers[hdrs.CONTENT_TYPE] = fault.content_type
@@ -222,7 +239,7 @@ async def _html(fault: Html, exchange: Exchange) -> web.StreamResponse:
 
 async def _malformed_json(fault: MalformedJson, exchange: Exchange) -> web.StreamResponse:
     answer = await exchange.answer(applied=fault.applied)
-    return _with_body(answer, spoiling.first_half(_body(answer)))
+    return _with_body(answer, spoiling.first_half(body_of(answer)))
 
 
 async def _wrong_shape(fault: WrongShape, exchange: Exchange) -> web.StreamResponse:
@@ -232,12 +249,12 @@ async def _wrong_shape(fault: WrongShape, exchange: Exchange) -> web.StreamRespo
 
 async def _wrong_type(fault: WrongType, exchange: Exchange) -> web.StreamResponse:
     answer = await exchange.answer(applied=fault.applied)
-    return _with_body(answer, spoiling.with_wrong_type(_body(answer), fault.field))
+    return _with_body(answer, spoiling.with_wrong_type(body_of(answer), fault.field))
 
 
 async def _oversize(fault: Oversize, exchange: Exchange) -> web.StreamResponse:
     right = await exchange.answer(applied=fault.applied)
-    starts, padding, ends = spoiling.padded(_body(right), fault.bytes)
+    starts, padding, ends = spoiling.padded(body_of(right), fault.bytes)
     answer = web.StreamResponse(status=right.status, headers=right.headers)
     heads_only = exchange.request.method == hdrs.METH_HEAD
     if fault.chunked and not heads_only:
@@ -248,9 +265,9 @@ async def _oversize(fault: Oversize, exchange: Exchange) -> web.StreamResponse:
     if heads_only:
         return answer
     await answer.write(starts)
-    piece = b"x" * _PIECE_BYTES
-    for written in range(0, padding, _PIECE_BYTES):
-        await answer.write(piece[: padding - written])
+    piece = b"x" * PIECE_BYTES
+    for sent in range(0, padding, PIECE_BYTES):
+        await answer.write(piece[: padding - sent])
     await answer.write(ends)
     return answer
 
@@ -259,7 +276,7 @@ async def _cursor_loop(_: CursorLoop, exchange: Exchange) -> web.StreamResponse:
     answer = await exchange.serve()
     request = exchange.request
     url = f"{request.scheme}://{request.host}{request.rel_url.raw_path_qs}"
-    return _with_body(answer, spoiling.with_next_link(_body(answer), url))
+    return _with_body(answer, spoiling.with_next_link(body_of(answer), url))
 
 
 async def _throttle(fault: Throttle, _: Exchange) -> web.StreamResponse:
@@ -269,12 +286,12 @@ async def _throttle(fault: Throttle, _: Exchange) -> web.StreamResponse:
 async def _not_http(fault: NotHttp, exchange: Exchange) -> web.StreamResponse:
     if fault.applied:
         await exchange.serve()
-    async with _taken_over(exchange.request) as line:
+    async with taken_over(exchange.request) as line:
         await line.send(_NO_HTTP)
     return Severed()
 
 
-_CARRIED_OUT: Mapping[type[Fault], Callable[[Any, Exchange], Awaitable[web.StreamResponse]]] = {
+CARRY_OUT: CarryOut = {
     Delay: _delay,
     Hang: _hang,
     Reset: _reset,
@@ -305,19 +322,17 @@ def too_many(retry_after: int) -> web.Response:
     )
 
 
-def _error(status: int) -> web.Response:
-    return json_answer({"message": _reason(status) or f"Status {status}"}, status=status)
-
-
-def _reason(status: int) -> str:
+def reason(status: int) -> str:
+    """Return the phrase of a status that RFC 9110 knows, or nothing."""
     return HTTPStatus(status).phrase if status in _KNOWN_STATUSES else ""
 
 
 _KNOWN_STATUSES = frozenset(HTTPStatus)
 
 
-def _body(answer: web.Response) -> bytes:
-    return cast(bytes, answer.body) or b""
+def body_of(answer: web.Response) -> bytes:
+    """Return an answer's body, which may be none; what has been sent as it came has none left."""
+    return cast(bytes, getattr(answer, "body", None)) or b""
 
 
 def _with_body(answer: web.Response, body: bytes) -> web.Response:
@@ -333,7 +348,7 @@ class _Cut(NamedTuple):
 
 
 def _cut(answer: web.Response, at: str, request: web.Request) -> _Cut:
-    head, body = _written(answer, request)
+    head, body = written(answer, request)
     if at == "before":
         return _Cut(b"", None)
     if at == "head" or not body:  # an answer without a body has no middle of it
@@ -341,9 +356,9 @@ def _cut(answer: web.Response, at: str, request: web.Request) -> _Cut:
     return _Cut(head + body[: len(body) // 2], answer.status)
 
 
-def _written(answer: web.Response, request: web.Request) -> tuple[bytes, bytes]:
+def written(answer: web.Response, request: web.Request) -> tuple[bytes, bytes]:
     """Write an answer's head and body as aiohttp would."""
-    body = _body(answer)
+    body = body_of(answer)
     fields = {
         **answer.headers,
         hdrs.CONTENT_LENGTH: str(len(body)),
@@ -374,7 +389,7 @@ class _Line(NamedTuple):
 
     async def until_closed(self) -> None:
         """Wait for the client to close its side, whatever it sends until then."""
-        while await self.reader.read(_PIECE_BYTES):
+        while await self.reader.read(PIECE_BYTES):
             pass
 
     def reset(self) -> None:
@@ -386,7 +401,7 @@ class _Line(NamedTuple):
 
 
 @asynccontextmanager
-async def _taken_over(request: web.Request) -> AsyncIterator[_Line]:
+async def taken_over(request: web.Request) -> AsyncIterator[_Line]:
     """Take the connection out of aiohttp's hands; at the end it is closed.
 
     Raises:

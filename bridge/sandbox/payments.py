@@ -77,7 +77,7 @@ def read_new_payment(body: bytes) -> NewPayment:
     """
     given = read_body(body, _Parameters)
     return NewPayment(
-        amount=_amount(Decimal(given.amount)),
+        amount=payable(Decimal(given.amount)),
         paid_at=_paid_at(given),
         notes=given.notes,
         send_thank_you=given.send_thank_you,
@@ -100,7 +100,12 @@ def record(new: NewPayment, *, recorder: User, now: str) -> Payment:
     )
 
 
-def _amount(given: Decimal) -> Decimal:
+def payable(given: Decimal) -> Decimal:
+    """Return an amount with no more digits than it needs.
+
+    Raises:
+        UnprocessableError: no payment can have it.
+    """
     if not 0 < given < AMOUNTS_BELOW or given != given.quantize(SMALLEST_PART):
         raise UnprocessableError(
             f"amount must be above 0 and below {AMOUNTS_BELOW}, with 4 decimals at most: {given}"

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import NamedTuple
 
+from bridge.sandbox.clients import Client, Project
 from bridge.sandbox.invoices import Invoice, InvoiceState
 from bridge.sandbox.messages import Event, Message, Recipient
 from bridge.sandbox.payments import Gateway, Payment
@@ -77,6 +78,13 @@ COMPANIES: Mapping[int, Company] = {
 }
 """By account."""
 
+V1_PASSWORDS: Mapping[str, str] = {
+    SANDBOX_TOKEN: "bobs-v1-password",
+    SANDBOX_LIMITED_TOKEN: "marys-v1-password",
+    SANDBOX_SECOND_TOKEN: "sues-v1-password",
+}
+"""What each token's user gives v1 with their e-mail address."""
+
 ACCOUNT_IDS = frozenset(user.account_id for user in USERS.values())
 
 # The ids of what the v2 documentation's examples of create calls make.
@@ -92,6 +100,12 @@ SECOND_INVOICE_ID = 2420
 
 # Whose an invoice is that is not the first account's. Ids are unique across accounts.
 OTHER_OWNERS: Mapping[int, int] = {SECOND_INVOICE_ID: SANDBOX_SECOND_ACCOUNT_ID}
+
+
+def owner(invoice_id: int) -> int:
+    """Return the account whose an invoice is, or would be if there were one."""
+    return OTHER_OWNERS.get(invoice_id, SANDBOX_ACCOUNT_ID)
+
 
 INVOICES: tuple[Invoice, ...] = (
     # The v2 documentation calls this invoice #1001 in its messages and #1002, 20 days past due,
@@ -155,6 +169,87 @@ INVOICES: tuple[Invoice, ...] = (
         issued="08/01/2017",
         due="08/31/2017 (Net 30)",
         days_past_due=0,
+    ),
+)
+
+FIRST_NEW_CLIENT_ID = 5735777
+
+CLIENTS: tuple[Client, ...] = (
+    Client(
+        id=5735774,
+        account_id=SANDBOX_ACCOUNT_ID,
+        name="ABC Corp",
+        details="456 Main St.\r\nAnytown, CA 12345",
+        created_at="2017-06-26T21:01:52Z",
+        updated_at="2017-06-26T21:27:07Z",
+    ),
+    Client(
+        id=5735776,
+        account_id=SANDBOX_ACCOUNT_ID,
+        name="123 Industries",
+        currency="Euro - EUR",
+        currency_symbol="€",
+        details="123 Main St.\r\nAnytown, LA 71223",
+        created_at="2017-06-26T21:02:12Z",
+        updated_at="2017-06-26T21:34:11Z",
+    ),
+    Client(
+        id=4711,
+        account_id=SANDBOX_ACCOUNT_ID,
+        name="Jane Doe",
+        highrise_id=12,
+        created_at="2008-04-01T08:00:00Z",
+        updated_at="2008-04-09T20:40:00Z",
+    ),
+    Client(
+        id=4712,
+        account_id=SANDBOX_ACCOUNT_ID,
+        name="Żółw & Söhne GmbH",
+        currency="Euro - EUR",
+        currency_symbol="€",
+        active=False,
+        details="  Straße <1>\r\nKöln",
+        created_at="2016-01-02T10:00:00Z",
+        updated_at="2016-01-02T10:00:00Z",
+    ),
+    Client(
+        id=4713,
+        account_id=SANDBOX_SECOND_ACCOUNT_ID,
+        name="Second Client Ltd.",
+        created_at="2017-07-30T10:00:00Z",
+        updated_at="2017-07-30T10:00:00Z",
+    ),
+)
+
+PROJECTS: tuple[Project, ...] = (
+    Project(
+        id=14308069,
+        client_id=5735776,
+        name="Online Store - Phase 1",
+        code="OS1",
+        hourly_rate="100.0",
+        created_at="2017-06-26T21:52:18Z",
+        updated_at="2017-06-26T21:54:06Z",
+    ),
+    Project(
+        id=14307913,
+        client_id=5735774,
+        name="Marketing Website",
+        code="MW",
+        bill_by="Tasks",
+        notes="Ready & waiting",
+        created_at="2017-06-26T21:36:23Z",
+        updated_at="2017-06-26T21:54:46Z",
+    ),
+    Project(
+        id=4714,
+        client_id=4713,
+        name="Second project",
+        active=False,
+        billable=False,
+        bill_by="none",
+        created_at="2017-07-30T11:00:00Z",
+        updated_at="2017-07-30T11:00:00Z",
     ),
 )
 

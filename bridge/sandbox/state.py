@@ -15,6 +15,7 @@ from typing import Any
 import aiosqlite
 import msgspec
 
+from bridge.sandbox.clients import Client
 from bridge.sandbox.errors import NotFoundError, SandboxStateError
 from bridge.sandbox.invoices import (
     Invoice,
@@ -22,15 +23,19 @@ from bridge.sandbox.invoices import (
     after_message,
     after_payment,
     after_payment_deleted,
+    due_amount,
     thank,
 )
 from bridge.sandbox.messages import Message, NewMessage, Recipient, compose
 from bridge.sandbox.paging import Page, Window
 from bridge.sandbox.payments import NewPayment, Payment, record
 from bridge.sandbox.seeds import (
+    CLIENTS,
+    FIRST_NEW_CLIENT_ID,
     FIRST_NEW_MESSAGE_ID,
     FIRST_NEW_PAYMENT_ID,
     INVOICES,
+    owner,
     seed_messages,
     seed_payments,
 )
@@ -41,7 +46,7 @@ _MEMORY = ":memory:"
 
 # Written into the file's header, so that no other program's database is taken for a sandbox's.
 _APPLICATION_ID = int.from_bytes(b"HBsb", "big")
-_SCHEMA_VERSION = 2
+_SCHEMA_VERSION = 3
 
 _CREATE_INVOICES = """
     CREATE TABLE invoices (
@@ -64,7 +69,15 @@ _INSERT_INVOICE = """
     )
 """
 _SELECT_INVOICE = "SELECT * FROM invoices WHERE id = ?"
+_SELECT_INVOICES = "SELECT * FROM invoices ORDER BY id DESC"
 _UPDATE_INVOICE = "UPDATE invoices SET state = ?, payment_options = ? WHERE id = ?"
+
+_CREATE_CLIENTS = (
+    "CREATE TABLE clients (id INTEGER PRIMARY KEY AUTOINCREMENT, client TEXT NOT NULL)"
+)
+_INSERT_CLIENT = "INSERT INTO clients VALUES (?, ?)"
+_LAST_CLIENT_ID = "UPDATE sqlite_sequence SET seq = ? WHERE name = 'clients'"
+_SELECT_CLIENTS = "SELECT id, client FROM clients ORDER BY id DESC"
 
 
 class SandboxState:
@@ -84,6 +97,50 @@ class SandboxState:
         """
         async with self._transaction():
             return await self._invoice(invoice_id)
+
+    async def invoices(self, account_id: int) -> list[tuple[Invoice, Decimal]]:
+        """Return an account's invoices, each with what is due on it, the newest first."""
+        async with self._transaction():
+            found = map(_read_invoice, await self._connection.execute_fetchall(_SELECT_INVOICES))
+            return [
+                (invoice, due_amount(invoice, await self._paid(invoice.id)))
+                for invoice in found
+                if owner(invoice.id) == account_id
+            ]
+
+    async def clients(self, account_id: int) -> list[Client]:
+        """Return an account's clients, the newest first."""
+        rows = await self._connection.execute_fetchall(_SELECT_CLIENTS)
+        found = (
+            msgspec.structs.replace(_CLIENT.decode(row["client"]), id=row["id"]) for row in rows
+        )
+        return [client for client in found if client.account_id == account_id]
+
+    async def create_client(self, client: Client) -> Client:
+        """Add a client, and return it with the id it got."""
+        async with self._transaction() as connection:
+            inserted = await connection.execute(_INSERT_CLIENT, (None, _json(client)))
+        return msgspec.structs.replace(client, id=inserted.lastrowid)
+
+    async def message(self, invoice_id: int, message_id: int) -> Message:
+        """Return a message.
+
+        Raises:
+            NotFoundError: there is no such invoice, or it has no such message.
+        """
+        async with self._transaction() as connection:
+            invoice = await self._invoice(invoice_id)
+            return _linked(await MESSAGES.one(connection, invoice_id, message_id), invoice)
+
+    async def payment(self, invoice_id: int, payment_id: int) -> Payment:
+        """Return a payment.
+
+        Raises:
+            NotFoundError: there is no such invoice, or it has no such payment.
+        """
+        async with self._transaction() as connection:
+            await self._invoice(invoice_id)
+            return await PAYMENTS.one(connection, invoice_id, payment_id)
 
     async def messages(self, invoice_id: int, window: Window) -> Page[Message]:
         """Return the messages in `window`, newest first.
@@ -268,6 +325,9 @@ def _seeded_image() -> bytes:
 def _seed(connection: sqlite3.Connection) -> None:
     connection.execute(_CREATE_INVOICES)
     connection.executemany(_INSERT_INVOICE, [_invoice_row(invoice) for invoice in INVOICES])
+    connection.execute(_CREATE_CLIENTS)
+    connection.executemany(_INSERT_CLIENT, [(client.id, _json(client)) for client in CLIENTS])
+    connection.execute(_LAST_CLIENT_ID, (FIRST_NEW_CLIENT_ID - 1,))
     MESSAGES.create(connection, seed_messages(), next_id=FIRST_NEW_MESSAGE_ID)
     PAYMENTS.create(connection, seed_payments(), next_id=FIRST_NEW_PAYMENT_ID)
     connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
@@ -297,6 +357,7 @@ def _linked(message: Message, invoice: Invoice) -> Message:
     )
 
 
+_CLIENT = msgspec.json.Decoder(Client)
 _PAYMENT_OPTIONS = msgspec.json.Decoder(tuple[str, ...])
 
 

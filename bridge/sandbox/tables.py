@@ -34,6 +34,7 @@ _SCHEMA = (
 )
 _INSERT = "INSERT INTO {table} VALUES (?, ?, ?, ?, ?)"
 _LAST_ID_GIVEN = "UPDATE sqlite_sequence SET seq = ? WHERE name = '{table}'"
+_SELECT_ONE = "SELECT id, item FROM {table} WHERE invoice_id = ? AND id = ?"
 _DELETE = "DELETE FROM {table} WHERE invoice_id = ? AND id = ?"
 _COUNT = """
     SELECT count(*) FROM {table}
@@ -109,6 +110,17 @@ class Table(Generic[_Item]):
             has_older=bool(items) and await any_beyond(items[-1], Direction.OLDER),
         )
 
+    async def one(self, connection: aiosqlite.Connection, invoice_id: int, item_id: int) -> _Item:
+        """Return an item.
+
+        Raises:
+            NotFoundError: the invoice has none with this id.
+        """
+        rows = await connection.execute_fetchall(self._sql(_SELECT_ONE), (invoice_id, item_id))
+        for item in self._read(rows):
+            return item
+        raise self._missing(invoice_id, item_id)
+
     async def all(self, connection: aiosqlite.Connection, invoice_id: int) -> list[_Item]:
         """Return every item of an invoice, newest first."""
         return await self._found(connection, invoice_id, _ALL)
@@ -126,8 +138,7 @@ class Table(Generic[_Item]):
         """
         deleted = await connection.execute(self._sql(_DELETE), (invoice_id, item_id))
         if deleted.rowcount == 0:
-            called = self._name.removesuffix("s")
-            raise NotFoundError(f"Invoice {invoice_id} has no {called} {item_id}")
+            raise self._missing(invoice_id, item_id)
 
     async def _found(
         self, connection: aiosqlite.Connection, invoice_id: int, window: Window
@@ -141,9 +152,16 @@ class Table(Generic[_Item]):
             "offset": window.offset,
         }
         rows = await connection.execute_fetchall(self._sql(_SELECT[window.direction]), parameters)
+        return self._read(rows)
+
+    def _read(self, rows: Iterable[sqlite3.Row]) -> list[_Item]:
         return [
             msgspec.structs.replace(self._decoder.decode(row["item"]), id=row["id"]) for row in rows
         ]
+
+    def _missing(self, invoice_id: int, item_id: int) -> NotFoundError:
+        called = self._name.removesuffix("s")
+        return NotFoundError(f"Invoice {invoice_id} has no {called} {item_id}")
 
     def _sql(self, statement: str) -> str:
         return statement.replace("{table}", self._name)

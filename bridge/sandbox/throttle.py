@@ -34,3 +34,8 @@ class SlidingWindow:
             return admitted[0] + self._seconds - now
         admitted.append(now)
         return None
+
+    def count(self, key: str) -> int:
+        """Return how many calls of `key` were let in of late."""
+        now = self._monotonic()
+        return sum(1 for at in self._admitted.get(key, ()) if at + self._seconds > now)

@@ -10,6 +10,7 @@ from aiohttp.test_utils import TestClient, TestServer
 from pytest_aiohttp.plugin import AiohttpClient
 
 from bridge.sandbox.app import SANDBOX_ACCOUNT_ID, SANDBOX_TOKEN, create_sandbox
+from bridge.sandbox.v1.app import create_v1
 
 Client = TestClient[web.Request, web.Application]
 Start = Callable[..., Awaitable[Client]]
@@ -65,3 +66,14 @@ def start(aiohttp_client: AiohttpClient, clock: Clock) -> Start:
 @pytest.fixture
 async def client(start: Start) -> Client:
     return await start()
+
+
+@pytest.fixture
+def v1_of(aiohttp_client: AiohttpClient, clock: Clock) -> Start:
+    """Start the v1 of a sandbox that runs, and return a client of it that says nothing of itself."""
+
+    async def start_v1(v2: Client, **options: Any) -> Client:
+        app = create_v1(cast(Server, v2.server).app, monotonic=clock.monotonic, **options)
+        return cast(Client, await aiohttp_client(Server(app)))
+
+    return start_v1

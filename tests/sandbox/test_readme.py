@@ -17,17 +17,21 @@ from yarl import URL
 
 import bridge.sandbox
 from bridge.sandbox.calls import MOST_KEPT
-from bridge.sandbox.faults import FAULTS, Matching
+from bridge.sandbox.faults import FAULTS, Fault, Matching
 from bridge.sandbox.invoices import due_amount
 from bridge.sandbox.seeds import (
+    COMPANIES,
     INVOICES,
     OTHER_OWNERS,
     SANDBOX_ACCOUNT_ID,
     USERS,
+    V1_PASSWORDS,
     seed_messages,
     seed_payments,
 )
-from tests.sandbox.conftest import Client
+from bridge.sandbox.v1.faults import V1_FAULTS
+from bridge.sandbox.v1.planting import MOST_KEPT as MOST_DIFFERENCES_KEPT
+from tests.sandbox.conftest import Client, Start
 
 README = (Path(bridge.sandbox.__file__).parent / "README.md").read_text()
 CURL_SAYS: Mapping[int | None, str] = {
@@ -36,8 +40,11 @@ CURL_SAYS: Mapping[int | None, str] = {
 TRANSCRIPTS = re.findall(r"```console\n(.*?)```", README, re.DOTALL)
 
 
-async def told(client: Client, command: str) -> str:
-    """Make the call that a line of `curl` would, and return what curl would print."""
+async def told(clients: Mapping[int | None, Client], command: str) -> str:
+    """Make the call that a line of `curl` would, and return what curl would print.
+
+    `clients` are those of the ports that are printed.
+    """
     arguments = shlex.split(command)
     assert arguments.pop(0) == "curl"
     method, data, headers = "GET", None, {"Authorization": "", "Harvest-Account-Id": ""}
@@ -52,23 +59,30 @@ async def told(client: Client, command: str) -> str:
             case "-H":
                 name, _, value = arguments.pop(0).partition(": ")
                 headers[name] = value
+            case "-u":
+                headers["Authorization"] = aiohttp.encode_basic_auth(*arguments.pop(0).split(":"))
             case other:
                 raise AssertionError(other)
     url = URL(arguments[0])
-    assert url.origin() == URL("http://127.0.0.1:8081")
+    assert url.host == "127.0.0.1"
     try:
-        async with client.request(method, url.path, data=data, headers=headers) as answer:
+        async with clients[url.port].request(
+            method, url.path, data=data, headers=headers
+        ) as answer:
             return await answer.text()
     except aiohttp.ClientOSError as error:
         return CURL_SAYS[error.errno]
 
 
 @pytest.mark.parametrize("transcript", TRANSCRIPTS)
-async def test_calls_give_the_answers_that_are_printed(client: Client, transcript: str) -> None:
+async def test_calls_give_the_answers_that_are_printed(
+    client: Client, v1_of: Start, transcript: str
+) -> None:
+    clients: dict[int | None, Client] = {8081: client, 8082: await v1_of(client)}
     said = ""
     for line in transcript.splitlines():
         if line.startswith("$ "):
-            answer = await told(client, line.removeprefix("$ "))
+            answer = (await told(clients, line.removeprefix("$ "))).rstrip()
             said += f"{line}\n{answer}\n" if answer else f"{line}\n"
     assert said == transcript
 
@@ -92,15 +106,26 @@ def parameter(field: msgspec.structs.FieldInfo) -> str:
     return f"`{field.name}` = {default}"
 
 
+def told_of(name: str, kind: type[Fault]) -> list[str]:
+    """How the table tells of a fault."""
+    return [
+        f"`{name}`",
+        ", ".join(map(parameter, msgspec.structs.fields(kind))) or "–",
+        " ".join((inspect.getdoc(kind) or "").split()),
+    ]
+
+
 def test_the_table_of_faults() -> None:
     assert rows("fault", "parameters", "what happens") == [
-        [
-            f"`{name}`",
-            ", ".join(map(parameter, msgspec.structs.fields(kind))) or "–",
-            " ".join((inspect.getdoc(kind) or "").split()),
-        ]
-        for name, kind in FAULTS.items()
+        told_of(name, kind) for name, kind in FAULTS.items()
     ]
+
+
+def test_the_table_of_v1s_faults() -> None:
+    shared, *own = rows("v1's fault", "parameters", "what happens")
+    as_of_v2 = [name for name, kind in V1_FAULTS.items() if FAULTS.get(name) is kind]
+    assert shared[0] == ", ".join(f"`{name}`" for name in as_of_v2)
+    assert own == [told_of(name, V1_FAULTS[name]) for name in V1_FAULTS if name not in as_of_v2]
 
 
 def test_the_table_of_what_a_rule_is_for() -> None:
@@ -115,6 +140,10 @@ def test_the_table_of_what_a_rule_is_for() -> None:
 def test_the_tables_of_what_is_in_it() -> None:
     assert [tuple(row[:3]) for row in rows("account", "token", "user", "may")] == [
         (str(user.account_id), f"`{token}`", user.name) for token, user in USERS.items()
+    ]
+    assert rows("host", "login", "password") == [
+        [f"`{COMPANIES[user.account_id].full_domain}`", f"`{user.email}`", f"`{password}`"]
+        for user, password in ((USERS[token], password) for token, password in V1_PASSWORDS.items())
     ]
     messages = Counter(seed.invoice_id for seed in seed_messages())
     payments = Counter(seed.invoice_id for seed in seed_payments())
@@ -158,3 +187,4 @@ def test_what_is_due_on_invoices_with_payments() -> None:
 
 def test_how_many_calls_are_kept() -> None:
     assert f"the last {MOST_KEPT:,}" in README
+    assert f"the last {MOST_DIFFERENCES_KEPT:,}" in README

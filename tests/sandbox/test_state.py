@@ -97,7 +97,7 @@ def test_another_versions_database_is_refused(file: Path) -> None:
     asyncio.run(_start_on(file))
     with closing(sqlite3.connect(file)) as connection:
         connection.execute("PRAGMA user_version = 99")
-    with pytest.raises(SandboxStateError, match="version 99, not 2"):
+    with pytest.raises(SandboxStateError, match="version 99, not 3"):
         asyncio.run(_start_on(file))
 
 
@@ -106,7 +106,7 @@ def test_a_file_from_before_there_were_payments_is_refused_and_left_alone(file: 
     with closing(sqlite3.connect(file)) as connection:
         connection.execute("PRAGMA user_version = 1")
     before = file.read_bytes()
-    with pytest.raises(SandboxStateError, match="version 1, not 2"):
+    with pytest.raises(SandboxStateError, match="version 1, not 3"):
         asyncio.run(_start_on(file))
     assert file.read_bytes() == before
 
