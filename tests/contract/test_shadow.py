@@ -7,6 +7,7 @@ import pytest
 from bridge.record.log.policies import Side
 from bridge.upstream.spare import SparePolicy
 from tests.support.logged import Logged
+from tests.support.mixed_reads import PAGES, PLANTED, SMALL, places, reads
 from tests.support.shadows import running_both, score_of
 
 LIST, SHOW = "/invoice/1420/messages", "/invoice/1420/messages/409"
@@ -65,3 +66,29 @@ async def test_the_client_gets_the_side_that_its_policy_says(tmp_path: Path) -> 
     async with running_both(tmp_path / "other", answered_by=Side.BRIDGE, spare=PLENTY) as both:
         await both.plant(fault="other-value", element="notes", value="v1", path=PAYMENT)
         assert b"<notes>v1</notes>" not in (await both.get(PAYMENT)).body
+
+
+async def test_every_difference_that_stays_is_found_and_no_other(tmp_path: Path) -> None:
+    """tests/bench/bench_shadow.py has ten thousand of them."""
+    async with running_both(tmp_path, spare=PLENTY) as both:
+        for fault in PLANTED:
+            await both.plant(**fault)
+        asked = list(enumerate(reads(150, share_of_pages=0.02)))
+        for number, path in asked:
+            await both.get(path, **{"X-Request-Id": f"r-{number}"})
+            await both.keep_up()
+        counts = await both.told(len(asked))
+        planted = places(await both.planted())
+
+    assert set(counts) == {"equal", "different"}
+    assert len({path for _, path in asked}) == len(SMALL) + len(PAGES)
+    found = compared(both.database)
+    assert {name: set(told) for name, told in found.items() if told} == planted
+
+
+async def test_a_difference_that_does_not_stay_counts_for_none(tmp_path: Path) -> None:
+    async with running_both(tmp_path, spare=PLENTY) as both:
+        await both.plant(fault="other-value", element="notes", path=PAYMENT, times=1)
+        await both.get(PAYMENT)
+        assert await both.told(1) == {"equal": 1}
+        assert len(await both.planted()) == 1

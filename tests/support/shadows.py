@@ -70,6 +70,17 @@ class Both:
             if sum(counts.values()) >= calls:
                 return counts
 
+    async def keep_up(self, most: int = 50) -> None:
+        """Wait until no more than so many are under way."""
+        while True:
+            async with aiohttp.request("GET", f"{self.admin}/metrics") as answer:
+                metrics = await answer.text()
+            told = re.search(
+                r"^harvest_bridge_comparisons_in_progress (.*)$", metrics, re.MULTILINE
+            )
+            if told is not None and float(told[1]) <= most:
+                return
+
     async def counts(self) -> Counter[str]:
         """Comparisons by result, and skipped ones by reason."""
         async with aiohttp.request("GET", f"{self.admin}/metrics") as answer:
