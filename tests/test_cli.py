@@ -545,9 +545,9 @@ class TestSandbox:
         async with running("sandbox", "--port", "0", "--v1-port", "0") as process:
             assert process.stdout is not None
             port = await listening_port(process)
-            lines = [(await process.stdout.readline()).decode().rstrip() for _ in range(12)]
-            v1 = lines[10].removeprefix("Its v1 is at ").partition(". ")[0]
-            _, login, password = lines[11].split(", ")
+            lines = [(await process.stdout.readline()).decode().rstrip() for _ in range(15)]
+            v1 = lines[13].removeprefix("Its v1 is at ").partition(". ")[0]
+            _, login, password = lines[14].split(", ")
             headers = {"Authorization": aiohttp.encode_basic_auth(login, password)}
             async with aiohttp.request("GET", f"{v1}/clients", headers=headers) as clients:
                 assert clients.status == 200
@@ -560,7 +560,7 @@ class TestSandbox:
             "  account 1000, token sandbox-limited: Mary Major, may see who she is, nothing else",
             "  account 2000, token second-sandbox-token: Sue Second, may do everything",
         ]
-        assert f"--upstream {url} --account-id 1000" in lines[7]
+        assert f"--upstream {url} --account-id 1000" in lines[10]
 
     async def test_a_database_keeps_what_was_deleted(self, tmp_path: Path) -> None:
         arguments = ("sandbox", "--port", "0", "--database", str(tmp_path / "sandbox.db"))

@@ -34,6 +34,7 @@ COMMANDS = {
     "shadow": ("shadow", "Say how v1's answers and the bridge's compare; or have more compared."),
     "explain": ("explain", "Say what would be asked of v2 for a legacy call, without a server."),
     "plan": ("plan", "Say what an integration has to call instead, as a list of what to do."),
+    "verify": ("verify", "Say whether the bridge answers recorded calls as v1 did."),
     "translate": ("translate", "Turn v2 JSON on standard input into XML on standard output."),
     "sandbox": ("sandbox", "Serve an embedded v2 API to try things on."),
     "demo": ("sandbox", "Serve the sandbox and a bridge to it, and print calls to try."),

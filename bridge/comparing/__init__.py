@@ -4,6 +4,7 @@ Who asks for them, and what is kept of the result, is the caller's business: not
 """
 
 from bridge.comparing.answers import compare
+from bridge.comparing.documents import LONGEST
 from bridge.comparing.findings import (
     Answer,
     Comparison,
@@ -16,9 +17,11 @@ from bridge.comparing.findings import (
 )
 from bridge.comparing.known import KNOWN, Known
 from bridge.comparing.paths import NOTHING, Paths, WrongPath
+from bridge.comparing.score import score
 
 __all__ = [
     "KNOWN",
+    "LONGEST",
     "NOTHING",
     "Answer",
     "Comparison",
@@ -32,4 +35,5 @@ __all__ = [
     "Spot",
     "WrongPath",
     "compare",
+    "score",
 ]

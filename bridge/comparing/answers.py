@@ -8,7 +8,7 @@ from bridge.comparing.documents import Unreadable, is_json, read
 from bridge.comparing.findings import Answer, Comparison, Kind, Reason, Result, Side
 from bridge.comparing.known import ERROR
 from bridge.comparing.paths import NOTHING, Paths
-from bridge.comparing.trees import Findings, Place, find, note
+from bridge.comparing.trees import At, Findings, Place, find
 
 
 def compare(
@@ -52,29 +52,31 @@ class _Incomparable(Exception):
 
 
 def _find(v1: Answer, bridge: Answer, ignored: Paths, findings: Findings) -> None:
-    place = Place((), ignored)
+    at = At(Place((), ignored), "/")
     if v1.status != bridge.status:
         for side, one, other in ((Side.V1, v1, bridge), (Side.BRIDGE, bridge, v1)):
             if one.status // 100 in {3, 5} and one.status // 100 != other.status // 100:
                 raise _Incomparable(Reason.STATUS, side)
-        note(Kind.STATUS, place, "/", "", (str(v1.status), str(bridge.status)), findings)
+        findings.note(Kind.STATUS, at, str(v1.status), str(bridge.status))
     if v1.status // 100 == bridge.status // 100 == 2:
-        _compare_bodies(v1, bridge, place, findings)
+        _compare_bodies(v1, bridge, at, findings)
     elif v1.status == bridge.status:
-        _compare_refusals(v1, bridge, place, findings)
+        _compare_refusals(v1, bridge, at, findings)
 
 
-def _compare_bodies(v1: Answer, bridge: Answer, place: Place, findings: Findings) -> None:
-    if not v1.body or not bridge.body:
-        if v1.body or bridge.body:
-            note(Kind.FORMAT, place, "/", "", (_format(v1), _format(bridge)), findings)
+def _compare_bodies(v1: Answer, bridge: Answer, at: At, findings: Findings) -> None:
+    if _is_blank(v1) or _is_blank(bridge):
+        if not (_is_blank(v1) and _is_blank(bridge)):
+            findings.note(Kind.FORMAT, at, _format(v1), _format(bridge))
+        return
+    if (v1.body, v1.content_type) == (bridge.body, bridge.content_type):
         return
     roots = _read(v1, Side.V1), _read(bridge, Side.BRIDGE)
     formats = _format(v1), _format(bridge)
     if formats[0] != formats[1]:
-        note(Kind.FORMAT, place, "/", "", formats, findings)
+        findings.note(Kind.FORMAT, at, *formats)
     if is_json(v1) == is_json(bridge):
-        find(*roots, place, findings)
+        find(*roots, at.place, findings)
 
 
 def _read(answer: Answer, side: Side) -> etree._Element:
@@ -84,22 +86,26 @@ def _read(answer: Answer, side: Side) -> etree._Element:
         raise _Incomparable(unreadable.reason, side) from None
 
 
+def _is_blank(answer: Answer) -> bool:
+    return not answer.body.strip()  # Rails wrote a blank where there was nothing to say
+
+
 def _format(answer: Answer) -> str:
     """Return the media type of an answer's body, nothing where there is no body."""
-    if not answer.body:
+    if _is_blank(answer):
         return ""
     return (answer.content_type or "").partition(";")[0].strip().lower()
 
 
-def _compare_refusals(v1: Answer, bridge: Answer, place: Place, findings: Findings) -> None:
+def _compare_refusals(v1: Answer, bridge: Answer, at: At, findings: Findings) -> None:
     try:
         roots = read(v1), read(bridge)
     except Unreadable:
         roots = None
     if roots is not None and all(map(_is_ours, roots)):
-        find(*roots, place, findings)
-    elif v1.body != bridge.body:
-        note(Kind.FORMAT, place, "/", ERROR, (None, None), findings)
+        find(*roots, at.place, findings)
+    elif v1.body.strip() != bridge.body.strip():
+        findings.note(Kind.FORMAT, at, None, None, ERROR)
 
 
 def _is_ours(root: etree._Element) -> bool:

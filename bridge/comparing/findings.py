@@ -51,9 +51,9 @@ class Kind(StrEnum):
     ATTRIBUTE = "attribute"
     """Any other attribute."""
     ORDER = "order"
-    """The same elements stand in another order."""
+    """The same items of a list, or elements, stand in another order."""
     COUNT = "count"
-    """How many items a list has, where they have no ids to tell which are missing."""
+    """How many items a list has, where they have no ids that tell which are missing."""
 
 
 class Spot(NamedTuple):

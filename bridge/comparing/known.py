@@ -191,12 +191,6 @@ KNOWN = (
         "v1 counted its own calls, within its own limit; the bridge counts those to v2.",
     ),
     Known(
-        "element-order", Kind.ORDER, None, _whatever,
-        "The order of an item's elements changed from one edition of v1 to the next; clients look "
-        "them up by name.",
-        frozenset({""}),
-    ),
-    Known(
         "empty-list", Kind.ROOT, None, _of_an_empty_list,
         "Rails named the root of an empty list `nil-classes`, whatever it was a list of.",
     ),

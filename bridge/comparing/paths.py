@@ -87,8 +87,10 @@ def _read(text: str) -> _Path:
 
 
 def told(name: str) -> str:
-    """Return the name of an element or attribute, or `…` for one that is none of v1's kind."""
-    return name if _PLAIN_NAME.fullmatch(name) else "…"
+    """Return the name of a step, or `…` for one that is none of v1's kind."""
+    if name in {ORDER, COUNT} or _PLAIN_NAME.fullmatch(name.removeprefix("@")):
+        return name
+    return "@…" if name.startswith("@") else "…"
 
 
 def spelled(place: Steps) -> str:

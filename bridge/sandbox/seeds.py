@@ -53,11 +53,29 @@ SUE = User(
     created_at="2018-01-15T08:00:00Z",
 )
 
+
+def _integration(user_id: int, first_name: str, last_name: str, email: str) -> User:
+    return User(
+        id=user_id,
+        first_name=first_name,
+        last_name=last_name,
+        email=email,
+        timezone="Eastern Time (US & Canada)",
+        account_id=SANDBOX_ACCOUNT_ID,
+        access_roles=("administrator",),
+        created_at="2012-03-01T09:00:00Z",
+    )
+
+
 USERS: Mapping[str, User] = {
     SANDBOX_TOKEN: BOB,
     SANDBOX_LIMITED_TOKEN: MARY,
     SANDBOX_SECOND_TOKEN: SUE,
+    "billing-token": _integration(1782961, "Billing", "Run", "billing@example.com"),
+    "reports-token": _integration(1782962, "Nightly", "Reports", "reports@example.com"),
+    "shop-token": _integration(1782963, "Web", "Shop", "shop@example.com"),
 }
+"""By token. The last three are what a company made for its integrations, one each."""
 
 COMPANIES: Mapping[int, Company] = {
     SANDBOX_ACCOUNT_ID: Company(
@@ -82,6 +100,9 @@ V1_PASSWORDS: Mapping[str, str] = {
     SANDBOX_TOKEN: "bobs-v1-password",
     SANDBOX_LIMITED_TOKEN: "marys-v1-password",
     SANDBOX_SECOND_TOKEN: "sues-v1-password",
+    "billing-token": "billings-v1-password",
+    "reports-token": "reports-v1-password",
+    "shop-token": "shops-v1-password",
 }
 """What each token's user gives v1 with their e-mail address."""
 
