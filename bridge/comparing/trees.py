@@ -126,7 +126,7 @@ def find(v1: etree._Element, bridge: etree._Element, top: Place, findings: Findi
 def _compare(one: etree._Element, other: etree._Element, at: At, findings: Findings) -> None:
     """Compare two elements that stand for the same, and all in them."""
     _compare_attributes(one, other, at, findings)
-    is_inner = len(one) > 0 or len(other) > 0
+    is_inner = len(one) > 0 or len(other) > 0 or _is_list(one) or _is_list(other)
     values = _value(one, is_inner), _value(other, is_inner)
     if values[0] != values[1]:
         findings.note(Kind.VALUE, at, *values, str(one.get("type") or other.get("type") or ""))

@@ -49,10 +49,10 @@ def reads(count: int, *, share_of_pages: float, seed: int = 7) -> Iterator[str]:
 
 _WHAT = {
     "other-value": "{at}",
-    "other-type": "{at}/@type type",
-    "missing-element": "{at} missing",
-    "extra-element": "{above}/planted added",
-    "swapped-elements": "{above}/order() order",
+    "other-type": "{at}/@type (type)",
+    "missing-element": "{at} (only the bridge has it)",
+    "extra-element": "{above}/planted (only v1 has it)",
+    "swapped-elements": "{above}/order() (order)",
 }
 
 

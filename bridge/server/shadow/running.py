@@ -326,10 +326,13 @@ def _places(outcome: _Outcome) -> dict[str, int]:
 
 
 def _place(spot: Spot, statuses: str) -> str:
-    """Spell where answers differ, and how if it is not by a value: `/payment/notes missing`."""
+    """Spell where answers differ, and how if it is not by a value: `/payment/notes (type)`."""
     if spot.kind is Kind.STATUS:
         return f"status ({statuses})"
     path = spot.path
     if len(path) > LONGEST_PLACE:
         path = "…" + path[-LONGEST_PLACE:]
-    return path if spot.kind is Kind.VALUE else f"{path} {spot.kind}"
+    return path if spot.kind is Kind.VALUE else f"{path} ({_HOW.get(spot.kind, spot.kind)})"
+
+
+_HOW = {Kind.MISSING: "only v1 has it", Kind.ADDED: "only the bridge has it"}
