@@ -37,6 +37,7 @@ from bridge.identity.book import BookError, read_rows
 from bridge.identity.callers import Way
 from bridge.identity.hosts import LABEL
 from bridge.origin.place import PLACEHOLDER
+from bridge.record.log.schedules import Schedule, zone
 from bridge.v1.dialects import Dialect
 
 if TYPE_CHECKING:
@@ -110,6 +111,14 @@ def _text(value: object) -> object:
     raise ValueError('must be an address or a network such as "10.0.0.0/8"')
 
 
+def _schedule(text: str) -> str:
+    return Schedule(text).text
+
+
+def _time_zone(text: str) -> str:
+    return zone(text.strip()).key
+
+
 def _like(pattern: str, meaning: str) -> AfterValidator:
     def check(text: str) -> str:
         if not re.fullmatch(pattern, text):
@@ -127,6 +136,9 @@ _NAME = "(?:[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?\\.)+[A-Za-z][A-Za-z0-9-]*"
 _DATABASE = _like(
     r"(?!postgres(?:ql)?(?:\+\w+)?:)(?!\w+://)(?!.*password *=).+|postgresql://[!-~]+",
     "the path of a file, or a URL such as postgresql://user@host/name",
+)
+_SENTENCE = _like(
+    r"[^\x00-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]{1,300}", "one line of at most 300 characters"
 )
 _REFERENCE = _like(
     "env:[A-Za-z_][A-Za-z0-9_]*|file:/.+", "env:NAME or file:/absolute/path, and not a token itself"
@@ -299,6 +311,21 @@ class FileSettings(_Part):
     """The file with the key of the log's digests; by default, beside the SQLite file."""
 
 
+class BrownoutSettings(_Part):
+    """When calls are turned away on purpose, and what their clients read."""
+
+    brownout: Annotated[str, AfterValidator(_schedule)] | None = None
+    """When calls of all integrations are turned away, such as Tue 10:00-10:15."""
+    brownout_time_zone: Annotated[str, AfterValidator(_time_zone)] = "UTC"
+    """The time zone of brownout, by IANA's name, such as Europe/Berlin."""
+    brownout_message: Annotated[str, StringConstraints(strip_whitespace=True), _SENTENCE] = (
+        "Harvest is switching API v1 off. Call v2: https://help.getharvest.com/api-v2/"
+    )
+    """Where to go, for whoever is turned away by a brownout or a sunset: a sentence with a link."""
+    repeat_window: Annotated[float, Field(ge=0, le=366 * 86400)] = 12 * 3600.0
+    """Seconds in which a write counts as a repetition of one like it whose outcome was not told."""
+
+
 class LogSettings(_Part):
     """How the log looks."""
 
@@ -308,7 +335,7 @@ class LogSettings(_Part):
     """The least serious log lines to write: debug, info, warning or error."""
 
 
-class Settings(LogSettings, FileSettings, UpstreamSettings):
+class Settings(LogSettings, BrownoutSettings, FileSettings, UpstreamSettings):
     """What an operator can set."""
 
     model_config = SettingsConfigDict(extra="forbid")
@@ -318,7 +345,7 @@ class Settings(LogSettings, FileSettings, UpstreamSettings):
     legacy_origin: Annotated[str, AfterValidator(_origin)] | None = None
     """Where v1 is, for what is not translated: https://{subdomain}.harvestapp.com."""
     auth: Annotated[frozenset[Way], CommaList] = frozenset()
-    """The ways of calling to accept, separated by commas: book, token-as-password, bearer."""
+    """The ways of calling to accept, by commas: book, token-as-password, bearer; to be set."""
     account_id: Count | None = None
     """The Harvest account of tokens that come for a subdomain which the book does not know."""
     domains: Annotated[tuple[Domain, ...], CommaList] = ("harvestapp.com",)
@@ -357,8 +384,6 @@ class Settings(LogSettings, FileSettings, UpstreamSettings):
     """Of how many per cent of the GETs both sides are asked, where no command has decided."""
     shadow_ignored: Annotated[tuple[str, ...], CommaList, AfterValidator(_paths)] = ()
     """Where answers may differ, by commas: /payments/payment/notes, //updated-at, //@type."""
-    repeat_window: Annotated[float, Field(ge=0, le=366 * 86400)] = 12 * 3600.0
-    """Seconds in which a write counts as a repetition of one like it whose outcome was not told."""
     stop_timeout: SecondsOrZero = 30.0
     """Seconds that calls under way are given when told to stop."""
     calls_kept_days: Count = 30
@@ -404,9 +429,9 @@ class Settings(LogSettings, FileSettings, UpstreamSettings):
 
 
 RELOADED = frozenset({
-    "body_limit", "call_timeout", "calls_kept_bytes", "calls_kept_days", "calls_per_account",
-    "dialect", "domains", "log_level", "shadow_ignored", "stop_timeout", "subdomain", "sunset",
-    "throttle_wait", "trusted_proxies",
+    "body_limit", "brownout", "brownout_message", "brownout_time_zone", "call_timeout",
+    "calls_kept_bytes", "calls_kept_days", "calls_per_account", "dialect", "domains", "log_level",
+    "shadow_ignored", "stop_timeout", "subdomain", "sunset", "throttle_wait", "trusted_proxies",
 })  # fmt: skip
 """The settings whose new values a running bridge takes from the file; others take a restart.
 

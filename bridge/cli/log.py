@@ -98,11 +98,12 @@ def _list(log: Log, since: int | None, quiet: int | None, json: bool) -> None:
     if json:
         typer.echo(to_json([_with_score(each, scores.get(each.id)) for each in found]))
         return
-    # A column of its own only where anything was compared.
+    # Columns of their own only where anything was compared, or decided.
     head = ("v1 and bridge",) if scores else ()
+    whose = ("answered by",) if any(each.answered_by for each in found) else ()
     print_table(
         ("id", "integration", "agent", "from", "first seen", "last seen", "quiet", "calls",
-         "errors", "routes", "dialects", "notes", "state", "owner", "credential", *head),
+         "errors", "routes", "dialects", "notes", "state", "owner", "credential", *whose, *head),
         (
             (
                 each.id, each.title, each.agent or "", each.network or "",
@@ -111,6 +112,7 @@ def _list(log: Log, since: int | None, quiet: int | None, json: bool) -> None:
                 _some(each.routes), ", ".join(each.dialects), _some(each.notes),
                 each.state, each.owner or "",
                 "accepted" if each.is_known else "never accepted",
+                *(each.answered_by or "" for _ in whose),
                 *(str(scores.get(each.id, "")) for _ in head),
             )
             for each in found
@@ -118,7 +120,7 @@ def _list(log: Log, since: int | None, quiet: int | None, json: bool) -> None:
         (
             ("integration", "id", "from"), ("first seen", "last seen", "quiet"),
             ("calls", "errors", *head), ("routes", "dialects", "notes"),
-            ("state", "owner", "credential"),
+            ("state", "owner", "credential", *whose),
         ),
     )  # fmt: skip
 

@@ -3,6 +3,7 @@
 What is compared, and how, is written in `bridge.server.shadow` and `bridge.comparing`.
 """
 
+import re
 from typing import Annotated
 
 import typer
@@ -26,8 +27,11 @@ def shadow(
         bool, typer.Option("--all", help="Those of all integrations without a share of their own.")
     ] = False,
     percent: Annotated[
-        int | None,
-        typer.Option(min=0, max=100, help="Of so many per cent of the GETs, ask both sides."),
+        str | None,
+        typer.Option(
+            help="Of how many per cent of the GETs to ask both sides, 0 to 100; or as-set: as all, "
+            "or as the setting shadow_percent says."
+        ),
     ] = None,
     since: Annotated[
         str | None, typer.Option(help="Count from that day on (UTC): 7d, 2026-11-01.")
@@ -42,14 +46,23 @@ def shadow(
         fail("--percent needs to know whose calls: --all or INTEGRATION")
     if for_all and percent is None:
         fail("--all needs --percent")
+    share = None if percent is None else _percent(percent)
     with asking(given) as log:
         found = None if integration is None else log.find_integration(integration)
         if percent is not None:
-            log.shadow(ALL if found is None else found.id, percent)
+            log.shadow(ALL if found is None else found.id, share)
         if found is None or percent is not None:
             _list(log, start, json)
         else:
             _show(log, found, start, json)
+
+
+def _percent(text: str) -> int | None:
+    if text == "as-set":
+        return None
+    if not re.fullmatch("[0-9]{1,3}", text) or int(text) > 100:
+        fail("--percent: must be a number from 0 to 100, or as-set")
+    return int(text)
 
 
 def _list(log: Log, since: int | None, json: bool) -> None:

@@ -83,6 +83,10 @@ class Refusal(StrEnum):
     BOOK_TOKEN_REFUSED = "book-token-refused"  # noqa: S105 - a code
     FORBIDDEN = "forbidden"
     """By v2: the token's user may not do that."""
+    BROWNOUT = "brownout"
+    """On purpose, for a while."""
+    SUNSET = "sunset"
+    """On purpose, for ever."""
 
 
 Claims = Callable[[int | None, str | None, str | None], None]

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import aiohttp
 import yarl
 
+from bridge.origin.loops import LeadsBack
 from bridge.origin.place import Place
 from bridge.v2.client import CONNECT_TIMEOUT
 from bridge.v2.errors import UpstreamFault, UpstreamTimeout, UpstreamUnreachable
@@ -121,6 +122,7 @@ class OriginClient:
         except (aiohttp.ConnectionTimeoutError, aiohttp.ClientConnectorError) as error:
             unreached = UpstreamUnreachable(why_no_answer(error, place.url), request_left=False)
             unreached.no_such_name = is_no_such_name(error)
+            unreached.leads_back = isinstance(getattr(error, "os_error", error), LeadsBack)
             raise unreached from None
         except TimeoutError:
             raise UpstreamTimeout("no answer in time", request_left=progress.has_left) from None

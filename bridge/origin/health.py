@@ -12,6 +12,9 @@ from bridge.upstream.breaker import Breaker, State
 MOST = 1_000
 """Origins that are told apart: subdomains are their callers' to make up."""
 
+MOST_NAMED = 3
+"""Of those, in a warning."""
+
 IN_A_ROW = 10
 """Answers of 404 or 410, none other between them,"""
 
@@ -94,8 +97,15 @@ class Origins:
         return known
 
     def gone(self) -> list[str]:
-        """Return the hosts of those that are gone."""
-        return [place.host for place, origin in self._known.items() if origin.is_gone]
+        """Return where v1 is gone, of the places that have been called of late."""
+        return sorted(each.authority for each, origin in self._known.items() if origin.is_gone)
+
+    def warning(self) -> str | None:
+        """Return where v1 is gone, in one line; None: nowhere."""
+        if not (gone := self.gone()):
+            return None
+        more = f", and {len(gone) - MOST_NAMED} more" if len(gone) > MOST_NAMED else ""
+        return f"v1 is gone: {', '.join(gone[:MOST_NAMED])}{more}"
 
     def breakers(self) -> Mapping[str, State]:
         """Return the state of each breaker that is not closed, by what it is of."""

@@ -1,14 +1,11 @@
 """Where v1 is: the URL template of its origin, and what a subdomain makes of it. No I/O."""
 
-import re
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
-from bridge.identity.hosts import LABEL
+from bridge.identity.hosts import is_label
 
 PLACEHOLDER = "{subdomain}"
-
-_LABEL = re.compile(LABEL)
 
 
 class Place(NamedTuple):
@@ -70,6 +67,6 @@ class Template:
         """
         if self._fixed is not None:
             return self._fixed
-        if subdomain is None or not _LABEL.fullmatch(subdomain):
+        if subdomain is None or not is_label(subdomain):
             return None
         return place_of(self._template.replace(PLACEHOLDER, subdomain))

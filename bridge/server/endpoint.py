@@ -6,7 +6,6 @@ How connections are held, what a call means, and how v2 is asked, is written els
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from email.utils import format_datetime
 from functools import partial
 from time import perf_counter
 from traceback import format_tb
@@ -54,6 +53,7 @@ from bridge.server.passing import Passing
 from bridge.server.records import CallRecord, Recorder
 from bridge.server.shadow.asked import Asked, Look
 from bridge.server.shadow.running import Shadow
+from bridge.server.withdrawal import Withdrawal
 from bridge.server.writes import Turns, Writing
 from bridge.settings import Settings
 from bridge.tape import Room, Tape
@@ -62,6 +62,7 @@ from bridge.upstream.sharing import Abandoned, Sharing, Worker
 from bridge.v1.errors import (
     AttemptsPaused,
     BodyTooLarge,
+    BrownedOut,
     InvalidAnswer,
     InvalidRequest,
     LegacyCallError,
@@ -70,6 +71,7 @@ from bridge.v1.errors import (
     NotFound,
     NotIdentified,
     OriginGone,
+    PastSunset,
     RequestTimeout,
     UnsupportedMediaType,
 )
@@ -131,6 +133,7 @@ class Call(Worker):
         "request",
         "response",
         "shares",
+        "sunset",
         "tape",
     )
 
@@ -149,6 +152,8 @@ class Call(Worker):
         """Whence it came."""
         self.base_uri: str | None = None
         """What was called: scheme and host, as the client knows them."""
+        self.sunset: str | None = None
+        """When there will be nobody to answer such calls any more, an HTTP-date."""
         self.is_write = False
         """Whether it is a write that has begun, which goes on to its end."""
         self.is_v1s = False
@@ -198,6 +203,7 @@ class Endpoint:
         *,
         departure: Departure,
         recorder: Recorder,
+        withdrawal: Withdrawal,
         book: Callable[[], Book] = lambda: NO_BOOK,
         limits: Limits = LIMITS,
         tracer: "Tracer | None" = None,
@@ -216,6 +222,7 @@ class Endpoint:
         self._journal = journal
         self._departure = departure
         self._recorder = recorder
+        self._withdrawal = withdrawal
         self._tracer = tracer
         self._heard = Room()
         self._loop = asyncio.get_running_loop()
@@ -251,8 +258,7 @@ class Endpoint:
         self.bodies.allow(Share.LOGIN, max(limits.bodies_per_login, longest))
         self.bodies.allow(Share.ADDRESS, max(limits.bodies_per_address, longest))
         self._body_limits = BodyLimits(longest, limits.body_timeout)
-        sunset = settings.sunset_time()
-        self._sunset = None if sunset is None else format_datetime(sunset, usegmt=True)
+        self._withdrawal.go_by(settings)
 
     async def close(self) -> int:
         """Give up the calls that are still under way, and return how many of them there were.
@@ -282,6 +288,7 @@ class Endpoint:
         connection = request.protocol
         assert isinstance(connection, Connection)  # noqa: S101 - the front makes no others
         call = Call(request, connection, record)
+        call.sunset = self._withdrawal.sunset()
         trace = None if self._tracer is None else self._tracer.begin(request.method, headers)
         call.trace = trace
         if self._recorder.capture.is_on():
@@ -318,28 +325,37 @@ class Endpoint:
         return response
 
     async def _serve(self, call: Call, host: str, asked: str | None) -> None:
-        """Find out what is called, and who calls; then read or write."""
-        request, record = call.request, call.record
+        """Find out what is called, and have it answered by v1 or here."""
         if call.connection.fault is not None:
             raise call.connection.fault
         for repair in call.connection.repairs:
-            record.notes.add(repair, "head")
+            call.record.notes.add(repair, "head")
         match, is_somebodys = self._find(call)
         if self._passing is not None and self._is_v1s(
             self._passing, call, match, host, asked
         ):
+            self._turn_away_if_asked(call)
             try:
-                await self._passing.serve(call, host, asked)
-                return
+                with self.calls.place(call.shares):
+                    await self._passing.serve(call, host, asked)
             except OriginGone:
-                if not isinstance(match, LegacyCallError):
-                    raise  # who answers a call is not decided anew by what becomes of v1
-                call.is_v1s = False
+                # Who answers what the bridge could is not decided anew by what becomes of v1.
+                if self._passing.takes_all or not isinstance(match, LegacyCallError):
+                    raise
+                call.is_v1s, call.record.way = False, None
+            else:
+                return
         if isinstance(match, LegacyCallError) and not is_somebodys:
             raise match
         caller = await self._who(call, host, asked)
         if isinstance(match, LegacyCallError):
             raise match
+        self._turn_away_if_asked(call)
+        await self._answer(call, host, match, caller)
+
+    async def _answer(self, call: Call, host: str, match: Match, caller: Caller) -> None:
+        """Read or write."""
+        request, record = call.request, call.record
         # Not sooner: it tells that there is something.
         record.successor = match.resource.successor.format_map(match.ids)
         record.dialect = caller.dialect or record.dialect
@@ -444,7 +460,7 @@ class Endpoint:
         record.claims(claim.account_id, claim.login, claim.token)
         if policies.are_alike:
             return policies.of(ALL)
-        return policies.of(self._recorder.integration_of(record))
+        return policies.of(self._recorder.integration(record))
 
     def _find(self, call: Call) -> tuple[Match | LegacyCallError, bool]:
         """Return what is called, or why nothing is; and whether it is under v1's roots.
@@ -500,6 +516,15 @@ class Endpoint:
             call.shares.append((Share.ADDRESS, call.network))
         record.told_of(caller)
         return caller
+
+    def _turn_away_if_asked(self, call: Call) -> None:
+        """Raise why a call is not answered on purpose; before anything is done or asked for it."""
+        if not self._withdrawal.asks_who:
+            return
+        record = call.record
+        integration = self._recorder.integration(record)
+        call.sunset = self._withdrawal.sunset(integration)
+        self._withdrawal.turn_away(integration, record.method, record.route or record.path or "")
 
     async def _tell(self, call: Call, match: Match, caller: Caller) -> None:
         """Answer what the bridge knows by itself: at once, so that it needs no place."""
@@ -728,7 +753,7 @@ class Endpoint:
         if call.response is not None:
             # A defect after the answer was under way: there is no second one.
             return False
-        headers = headers_of(answer, record.request_id, record.successor, self._sunset)
+        headers = headers_of(answer, record.request_id, record.successor, call.sunset)
         call.response = response = http_response(answer, headers)
         if self._departure.begun or call.is_last or call.connection.is_ending:
             response.headers["Connection"] = "close"
@@ -769,15 +794,19 @@ def _refusal(error: Exception) -> str | None:
     match error:
         case NotIdentified(code=code):
             return code
-        case AttemptsPaused():
-            return Refusal.LOCKED_OUT
-        case OwnTokenRefused():
-            return Refusal.BOOK_TOKEN_REFUSED
         case UpstreamRefusal(status=401):
             return Refusal.TOKEN_REFUSED
         case UpstreamRefusal(status=403):
             return Refusal.FORBIDDEN
-    return None
+    return _REFUSALS.get(type(error))
+
+
+_REFUSALS: Mapping[type[Exception], Refusal] = {
+    AttemptsPaused: Refusal.LOCKED_OUT,
+    BrownedOut: Refusal.BROWNOUT,
+    OwnTokenRefused: Refusal.BOOK_TOKEN_REFUSED,
+    PastSunset: Refusal.SUNSET,
+}
 
 
 def _stopped(record: CallRecord) -> str:

@@ -61,11 +61,12 @@ class Passing:
         client: OriginClient,
         policies: Policies,
         *,
+        origins: Origins,
         via: str,
         limits: Limits,
         departure: Departure,
     ) -> None:
-        """Pass to `legacy_origin`; `via` is the bridge's pseudonym."""
+        """Pass to `legacy_origin`; `via` is the bridge's pseudonym, `origins` how v1 fares."""
         assert settings.legacy_origin is not None  # noqa: S101 - else there is nothing to pass to
         self.policies = policies
         self._client = client
@@ -83,9 +84,7 @@ class Passing:
         self._known = Acquaintances(asyncio.get_running_loop().time)
         self._key = token_bytes(32)
         self._template = Template(settings.legacy_origin)
-        self._limits = limits
-        self._loop = asyncio.get_running_loop()
-        self.origins = Origins(self._loop.time, _tell)
+        self._origins = origins
         self.go_by(settings)
 
     def go_by(self, settings: Settings) -> None:
@@ -138,12 +137,11 @@ class Passing:
         """
         request = call.request
         if passed_by(request.raw_headers, self._via):
-            _log.error("legacy_origin_loops", host=call.record.host)
-            raise OriginLoops("This call has come through the bridge before.")
+            raise self._loops(call)
         place = self._template.place(asked)
         if place is None:
             raise NotFound("No account of Harvest is at this host.")
-        origin = self.origins.of(place)
+        origin = self._origins.of(place)
         if not origin.is_worth_asking:
             raise OriginGone("Harvest v1 is not there any more.")
         with self._at_origin.place(call.shares):
@@ -173,12 +171,16 @@ class Passing:
 
     def side(self) -> V1Side:
         """Return what asks v1 for the comparison alone."""
-        return V1Side(self._client, self._template, self.origins, self._settings.call_timeout)
+        return V1Side(self._client, self._template, self._origins, self._settings.call_timeout)
+
+    def _loops(self, call: "Call") -> OriginLoops:
+        _log.error("legacy_origin_loops", origin=str(self._template), host=call.record.host)
+        return OriginLoops("legacy_origin leads back to the bridge itself: tell its operator.")
 
     async def _ask(self, call: "Call", place: Place, origin: Origin) -> aiohttp.ClientResponse:
         request = call.request
         patience = asyncio.timeout(None)
-        upload = _Upload(call, self._limits, patience, self._settings.call_timeout)
+        upload = _Upload(call, patience, self._settings.call_timeout)
         outgoing = Outgoing(
             request.method,
             request.rel_url.raw_path_qs,
@@ -196,6 +198,8 @@ class Passing:
             left = True
             if isinstance(error, UpstreamSilence):
                 left = error.request_left
+                if error.leads_back:
+                    raise self._loops(call) from None
                 if error.no_such_name and origin.has_no_address():
                     _tell_gone(origin, str(error))
             if changes and left:
@@ -300,9 +304,7 @@ class _Answer:
 class _Upload:
     """The body of a request, on its way up."""
 
-    def __init__(
-        self, call: "Call", limits: Limits, patience: asyncio.Timeout, seconds: float
-    ) -> None:
+    def __init__(self, call: "Call", patience: asyncio.Timeout, seconds: float) -> None:
         self.failure: LegacyCallError | None = None
         """Why it did not come whole."""
         self._call = call
@@ -369,7 +371,7 @@ _OVERHEARD = ("Content-Type", "Content-Encoding")
 
 def _standing(route: str) -> str | None:
     """Return a path that v1 has always had, whatever it holds; None: it may be missing."""
-    return route if route.strip("/") in V1_ROOTS or "{" not in route and route in _KNOWN else None
+    return route if route.strip("/") in V1_ROOTS or ("{" not in route and route in _KNOWN) else None
 
 
 _KNOWN = frozenset({"/account/who_am_i", "/account/rate_limit_status"})
@@ -381,7 +383,8 @@ def _connection(request: web.BaseRequest, *, keeps: bool) -> list[tuple[str, str
     return [] if request.version >= HttpVersion11 else [("Connection", "keep-alive")]
 
 
-def _tell(place: Place, state: State) -> None:
+def tell_breaker(place: Place, state: State) -> None:
+    """Log the new state of an origin's breaker."""
     _log.warning("breaker", of=f"v1 {place.authority}", state=state)
 
 

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import structlog
 
 from bridge.identity.agents import agent_of
-from bridge.identity.callers import Caller, Way
+from bridge.identity.callers import Caller, Refusal, Way
 from bridge.identity.digests import Digests
 from bridge.identity.masking import without_addresses
 from bridge.record.log.capture import Capture
@@ -26,6 +26,7 @@ from bridge.record.log.events import (
     CallEvent,
     Ended,
     NoteEvent,
+    Outcome,
     Sink,
     line_of,
     outcome_of,
@@ -153,6 +154,13 @@ class CallRecord:
     """Whether an operator should look into it: a write that was cut off."""
     outlived_client: bool = False
     """Whether it was served to its end although its client was gone."""
+
+    @property
+    def outcome(self) -> Outcome:
+        """What became of it, once that is known."""
+        if self.refusal == Refusal.BROWNOUT:  # whose status is also that of a lack of room
+            return Outcome.WITHDRAWN
+        return outcome_of(self.status, passed_through=self.passed_through)
 
     def told_of(self, caller: Caller) -> None:
         """Note who is calling, as far as a log may know."""
@@ -298,7 +306,7 @@ class Recorder:
             http=record.http,
             tls=record.tls,
             status=record.status,
-            outcome=str(outcome_of(record.status, passed_through=record.passed_through)),
+            outcome=str(record.outcome),
             refusal=record.refusal,
             problem=record.problem,
             cause=record.cause,
@@ -318,20 +326,17 @@ class Recorder:
             notes=self._notes(record, integration, method),
         )
 
-    def integration_of(self, record: CallRecord) -> str:
-        """Return who calls, by what is known until now, told apart or not."""
+    def integration(self, record: CallRecord) -> str:
+        """Return whose a call is, as soon as its caller has been noted."""
+        return self._whole(record, agent_of(record.user_agent).family)
+
+    def _whole(self, record: CallRecord, family: str | None) -> str:
         return self._integration_of(
-            record.account_id,
-            record.subdomain,
-            _whose(record),
-            agent_of(record.user_agent).family,
-            record.network,
+            record.account_id, record.subdomain, _whose(record), family, record.network
         )
 
     def _integration(self, record: CallRecord, family: str | None) -> str:
-        integration = self._integration_of(
-            record.account_id, record.subdomain, _whose(record), family, record.network
-        )
+        integration = self._whole(record, family)
         told = self._integrations[record.is_known].tells(integration, _by(record))
         return integration if told else OTHERS
 

@@ -82,6 +82,14 @@ class Leaving(Overloaded):
     """The bridge is about to stop, and takes no more calls."""
 
 
+class BrownedOut(Overloaded):
+    """The call is turned away on purpose, for as long as a brownout lasts."""
+
+
+class PastSunset(LegacyCallError):
+    """The call is turned away on purpose: whoever makes it had until some day to move to v2."""
+
+
 class BodyTooLarge(LegacyCallError):
     """The call's body is longer than the limit."""
 

@@ -41,6 +41,8 @@ class UpstreamSilence(UpstreamError):
         self.request_left = request_left
         self.no_such_name = False
         """Whether nobody knows the name of the host."""
+        self.leads_back = False
+        """Whether who would have been asked is the bridge itself."""
         self.time_is_up = time_is_up
         """Whether it was the call's own time: one who has more may fare better."""
 

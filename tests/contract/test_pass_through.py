@@ -1,6 +1,5 @@
 """Calls that v1 answers: how they come to the origin, and how its answers come back."""
 
-import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
