@@ -26,6 +26,7 @@ from bridge.resources.routes import V1_ROOTS, is_v1s
 from bridge.server.leaving import Departure
 from bridge.server.limits import BodyLimits, Budget, Limits, Share
 from bridge.server.negotiation import expects_continue
+from bridge.server.records import CallRecord
 from bridge.server.relayed import Relayed
 from bridge.server.shadow.v1_side import V1Side
 from bridge.settings import Mode, Settings
@@ -257,11 +258,7 @@ class Passing:
             await relayed.prepare(request)
             if framed.has_body:
                 async with aclosing(pieces(response, place)) as body:
-                    async for piece in body:
-                        record.bytes_out += len(piece)
-                        for hear in hearers:
-                            hear(piece)
-                        await relayed.write(piece)
+                    await _pass_down(body, call.record, hearers, relayed)
             await relayed.write_eof()
             if call.look is not None:
                 call.look.overheard.ended()
@@ -358,6 +355,19 @@ class _Upload:
             else:
                 self._wait(self._seconds)
             yield piece
+
+
+async def _pass_down(
+    body: AsyncIterator[bytes],
+    record: CallRecord,
+    hearers: list[Callable[[bytes], None]],
+    relayed: Relayed,
+) -> None:
+    async for piece in body:
+        record.bytes_out += len(piece)
+        for hear in hearers:
+            hear(piece)
+        await relayed.write(piece)
 
 
 def _hearers(call: "Call", response: aiohttp.ClientResponse) -> list[Callable[[bytes], None]]:
