@@ -45,6 +45,12 @@ def test_white_space_within_a_text_is_a_difference() -> None:
     ]
 
 
+def test_white_space_in_an_empty_list_is_no_difference() -> None:
+    bridge = answer('<payments type="array">\n</payments>')
+
+    assert compare(answer('<payments type="array"/>'), bridge) == Comparison(Result.EQUAL)
+
+
 def test_a_comment_and_a_section_of_text_are_no_difference() -> None:
     v1 = answer("<a><!-- one --><b>x &amp; <!-- two -->y</b></a>")
 
@@ -220,6 +226,12 @@ def test_what_was_not_served_cannot_be_compared(v1: int, bridge: int, side: Side
 def test_a_body_against_none_is_a_difference() -> None:
     assert found(compare(answer("<a/>"), answer(""))) == [(Kind.FORMAT, "/")]
     assert compare(answer(" ", content_type=None), answer("")).result is Result.EQUAL
+
+
+def test_xml_that_does_not_say_so_is_xml() -> None:
+    assert compare(answer("<a/>", content_type=None), answer("<a></a>")) == Comparison(Result.EQUAL)
+    json = answer("{}", content_type="application/json")
+    assert found(compare(answer("<hash/>", content_type=None), json)) == [(Kind.FORMAT, "/")]
 
 
 def test_json_is_compared_as_the_object_that_it_is() -> None:
