@@ -110,7 +110,7 @@ def head(  # noqa: PLR0913 - what a head is made of
     """
     left_out = _named(fields) | HOP_BY_HOP | {b"content-length"}
     lines = [b"HTTP/1.1 %d %s" % (status, _reason(status, reason))]
-    there = {name.lower() for name, _ in fields}
+    there = {name.lower() for name, _ in fields} - left_out
     for name, value in fields:
         if name.lower() in left_out:
             continue

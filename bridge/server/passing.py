@@ -201,8 +201,10 @@ class Passing:
                 left = error.request_left
                 if error.leads_back:
                     raise self._loops(call) from None
-                if error.no_such_name and origin.has_no_address():
-                    _tell_gone(origin, str(error))
+                if error.no_such_name:
+                    if origin.has_no_address():
+                        _tell_gone(origin, str(error))
+                    raise OriginGone("Harvest v1 is not there any more.") from None
             if changes and left:
                 raise OutcomeUnknown(f"v1 gave no answer: {error}") from None
             raise

@@ -32,19 +32,24 @@ class RawOrigin:
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve one connection."""
         self.connections += 1
-        with suppress(ConnectionError, asyncio.IncompleteReadError):
-            while True:
-                head = await reader.readuntil(b"\r\n\r\n")
-                self.heads.append(head)
-                if self.misbehave is not None:
-                    await self.misbehave(reader, writer)
-                    break
-                self.bodies.append(await body_of(head, reader))
-                writer.write(self.answer)
-                await writer.drain()
-                if b"\r\nconnection: close" in (head + self.answer).lower():
-                    break
-        writer.close()
+        try:
+            with suppress(ConnectionError, asyncio.IncompleteReadError):
+                while await self._answered(reader, writer):
+                    pass
+        finally:
+            writer.close()
+
+    async def _answered(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+        """Answer one request; tell whether there may be another."""
+        head = await reader.readuntil(b"\r\n\r\n")
+        self.heads.append(head)
+        if self.misbehave is not None:
+            await self.misbehave(reader, writer)
+            return False
+        self.bodies.append(await body_of(head, reader))
+        writer.write(self.answer)
+        await writer.drain()
+        return b"\r\nconnection: close" not in (head + self.answer).lower()
 
 
 async def body_of(head: bytes, reader: asyncio.StreamReader) -> bytes:
@@ -52,7 +57,7 @@ async def body_of(head: bytes, reader: asyncio.StreamReader) -> bytes:
     fields = dict(line.lower().split(b": ", 1) for line in head.split(b"\r\n")[1:] if b": " in line)
     if fields.get(b"transfer-encoding") == b"chunked":
         whole = b""
-        while size := int(await reader.readline(), 16):
+        while size := int(await reader.readuntil(b"\r\n"), 16):
             whole += (await reader.readexactly(size + 2))[:-2]
         await reader.readline()
         return whole
