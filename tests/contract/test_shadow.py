@@ -93,7 +93,7 @@ async def test_every_difference_that_stays_is_found_and_no_other(tmp_path: Path)
 
     assert set(counts) == {"equal", "different"}
     found = compared(both.database)
-    assert {name: set(told) for name, told in found.items() if told} == planted
+    assert {name: told for name, told in found.items() if told} == planted
 
 
 async def test_a_difference_that_does_not_stay_counts_for_none(tmp_path: Path) -> None:

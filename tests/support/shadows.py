@@ -1,6 +1,7 @@
 """A bridge between the sandbox's v1 and its v2, with what an operator has decided of its callers."""
 
 import asyncio
+import json
 import re
 import time
 from collections import Counter
@@ -11,15 +12,16 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+from sqlalchemy import select
 
 from bridge.identity.callers import Way
 from bridge.record.log.capture import Mode, Rule
-from bridge.record.log.comparisons import Score, comparison
+from bridge.record.log.comparisons import Score
 from bridge.record.log.database import load_key, open_database, writing
 from bridge.record.log.exchange import Exchange, unpack
-from bridge.record.log.finding import Filter
 from bridge.record.log.policies import Policy, Side, put
-from bridge.record.log.reports import CallRow, Log
+from bridge.record.log.reports import Log
+from bridge.record.log.tables import CALLS, COMPARISONS
 from bridge.record.log.times import HOUR
 from bridge.sandbox.app import create_sandbox
 from bridge.sandbox.seeds import SANDBOX_TOKEN, USERS, V1_PASSWORDS
@@ -27,6 +29,9 @@ from bridge.sandbox.v1.app import create_v1
 from tests.support.books import enter, write_token
 from tests.support.legacy import Answer, LegacyClient
 from tests.support.running import LOOPBACK, empty_log, running_app, running_service
+
+_GLANCE = 0.01
+"""Seconds between two looks at the bridge's metrics: nobody tells when."""
 
 BOB = aiohttp.encode_basic_auth(USERS[SANDBOX_TOKEN].email, V1_PASSWORDS[SANDBOX_TOKEN])
 """What v1 and the book know."""
@@ -73,6 +78,7 @@ class Both:
             counts = await self.counts()
             if sum(counts.values()) >= calls:
                 return counts
+            await asyncio.sleep(_GLANCE)
 
     async def keep_up(self, most: int = 50) -> None:
         """Wait until no more than so many are under way."""
@@ -84,6 +90,7 @@ class Both:
             )
             if told is not None and float(told[1]) <= most:
                 return
+            await asyncio.sleep(_GLANCE)
 
     async def counts(self) -> Counter[str]:
         """Comparisons by result, and skipped ones by reason."""
@@ -190,19 +197,13 @@ def score_of(database: str) -> Score:
         log.close()
 
 
-def calls_of(database: str) -> list[CallRow]:
-    """Return the calls that there were, the first one first."""
-    log = Log.open(database)
-    try:
-        return log.calls(Filter(), limit=1000).rows[::-1]
-    finally:
-        log.close()
-
-
-def compared(database: str) -> dict[str, dict[str, int]]:
-    """Return what differs in the answer to each call, by its request id."""
+def compared(database: str) -> dict[str, set[str]]:
+    """Return what differs in the answer to each call that was compared, by its request id."""
     engine = open_database(database, load_key(database, None))
+    of_calls = select(CALLS.c.request_id, COMPARISONS.c.differences).where(
+        CALLS.c.id == COMPARISONS.c.id
+    )
     with engine.connect() as connection:
-        found = {each.request_id: comparison(connection, each.id) for each in calls_of(database)}
+        found = {name: set(json.loads(told or "{}")) for name, told in connection.execute(of_calls)}
     engine.dispose()
-    return {name: told[1] for name, told in found.items() if told is not None}
+    return found
