@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -196,7 +197,7 @@ async def test_names_that_v1_makes_up_are_told_apart_up_to_a_number(make: Make) 
         return Answer(200, "application/xml", f"<a>{rest}</a>".encode())
 
     shadow = make(ask, told)
-    shadow.bridge.answer = _always(b"<a/>")  # type: ignore[method-assign]
+    shadow.bridge.answer = _always(b"<a/>")  # type: ignore[method-assign, assignment]
     begin(shadow, 200, b"<a/>")
     await until(lambda: told)
 
