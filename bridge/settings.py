@@ -55,12 +55,15 @@ class WrongSetting(Exception):
         """One for each setting that is wrong."""
 
 
+_V2 = "https://api.harvestapp.com/v2"
+
+
 def _base_url(text: str) -> str:
     if not re.fullmatch("[!-~]+", text):
         raise ValueError("must be percent-encoded")
     parts = urlsplit(text)
     if parts.scheme not in {"http", "https"} or not parts.hostname:
-        raise ValueError("must be an http or https URL such as https://api.harvestapp.com/v2")
+        raise ValueError(f"must be an http or https URL such as {_V2}")
     if set("?#@") & set(text):
         raise ValueError("must have no query, fragment or user name")
     if parts.port == 0:  # asking for it raises ValueError where it is no port at all
@@ -69,7 +72,10 @@ def _base_url(text: str) -> str:
 
 
 def _origin(text: str) -> str:
-    url = _base_url(text.replace(PLACEHOLDER, "acme"))
+    try:
+        url = _base_url(text.replace(PLACEHOLDER, "acme"))
+    except ValueError as error:
+        raise ValueError(str(error).replace(_V2, f"https://{PLACEHOLDER}.harvestapp.com")) from None
     if set(urlsplit(url).path) - {"/"}:
         raise ValueError("must have no path: that of each call is added")
     if set("{}") & set(text.replace(PLACEHOLDER, "", 1)):
@@ -267,7 +273,7 @@ class UpstreamSettings(_Part):
 
     contact: Contact
     """Whom Harvest may ask about this bridge: an e-mail address or a URL."""
-    upstream: Annotated[str, AfterValidator(_base_url)] = "https://api.harvestapp.com/v2"
+    upstream: Annotated[str, AfterValidator(_base_url)] = _V2
     """The base URL of v2."""
 
     @model_validator(mode="after")
@@ -344,7 +350,7 @@ class Settings(LogSettings, BrownoutSettings, FileSettings, UpstreamSettings):
     """What becomes of calls: translate, or observe: v1 answers all, and they are only recorded."""
     legacy_origin: Annotated[str, AfterValidator(_origin)] | None = None
     """Where v1 is, for what is not translated: https://{subdomain}.harvestapp.com."""
-    auth: Annotated[frozenset[Way], CommaList] = frozenset()
+    auth: Annotated[frozenset[Way], CommaList, Field(validate_default=True)] = frozenset()
     """The ways of calling to accept, by commas: book, token-as-password, bearer; to be set."""
     account_id: Count | None = None
     """The Harvest account of tokens that come for a subdomain which the book does not know."""
@@ -395,14 +401,20 @@ class Settings(LogSettings, BrownoutSettings, FileSettings, UpstreamSettings):
     traces: Traces = Traces.OFF
     """Whether to send OpenTelemetry traces: off, or otlp, as the OTEL_ variables say."""
 
+    @field_validator("auth")
+    @classmethod
+    def _need_a_way(cls, ways: frozenset[Way], info: ValidationInfo) -> frozenset[Way]:
+        if not ways and info.data.get("mode") is not Mode.OBSERVE:
+            raise ValueError("must be set")
+        return ways
+
     @model_validator(mode="after")
     def _make_sense_together(self) -> Self:
         if self.mode is Mode.OBSERVE and self.legacy_origin is None:
             raise ValueError("legacy_origin: must be set when mode is observe")
-        if not self.auth and self.mode is not Mode.OBSERVE:
-            raise ValueError(f"auth: must be set: to {_WAYS}, or to several of them")
         if self.shadow_percent and self.legacy_origin is None:
             raise ValueError("legacy_origin: must be set when shadow_percent is")
+
         if Way.BOOK in self.auth and self.book is None:
             raise ValueError("book: must be set when auth has book")
         if self.auth - {Way.BOOK} and self.account_id is None and self.book is None:

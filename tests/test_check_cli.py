@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,8 @@ from typer.testing import CliRunner
 
 from bridge.cli import app
 from bridge.settings import PREFIX, Settings
+from tests.support.gateways import free_port
+from tests.support.origins import running_origin
 from tests.support.running import empty_log, running_service
 from tests.support.writing import HELLO, SEND, XML
 
@@ -60,6 +63,24 @@ class TestCheck:
 
     def test_what_is_warned_of_is_status_0(self) -> None:
         assert run_here("check", *NEEDED, *FREE, "--offline", "--host=0.0.0.0")[0] == 0
+
+    async def test_v1_is_looked_at_if_calls_are_passed_through_to_it(self) -> None:
+        async with running_origin() as origin:
+            command = partial(asyncio.to_thread, run_here, "check", *NEEDED, "--mode=observe")
+            port = f"--port={free_port()}"
+            _, good, _ = await command(port, f"--legacy-origin={origin.url}")
+            origin.answer = b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n"
+            _, gone, _ = await command(port, f"--legacy-origin={origin.url}")
+            _, down, _ = await command(port, "--legacy-origin=http://127.0.0.1:1")
+            _, loop, _ = await command(port, f"--legacy-origin=http://localhost:{port[7:]}")
+
+        said = [
+            next(each for each in told.splitlines() if "legacy origin" in each)
+            for told in (good, gone, down, loop)
+        ]
+        assert [each.partition("\t")[0] for each in said] == ["ok", "warning", "wrong", "wrong"]
+        assert "the bridge itself" in said[3]
+        assert "Authorization" not in str(origin.heads)
 
     def test_each_wrong_setting_is_a_check_of_its_own(self) -> None:
         status, told, _ = run_here("check", "--port=x", "--sunset=soon", "--json")

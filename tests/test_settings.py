@@ -273,6 +273,10 @@ class TestComplaints:
             ({"auth": "bearer"}, "account_id: must be set when auth has a way without a book"),
             ({"shadow_percent": "1"}, "legacy_origin: must be set when shadow_percent is"),
             (
+                {"auth": "book", "book": "b", "mode": "observe"},
+                "legacy_origin: must be set when mode is observe",
+            ),
+            (
                 {"auth": "book", "book": "b", "tls_key": "k"},
                 "tls_certificate, tls_key: must be set together",
             ),
@@ -315,6 +319,26 @@ class TestComplaints:
             ("call_timeout", "soon", "must be a number: 'soon'"),
             ("dialect", "modern", "must be 'classic' or 'final': 'modern'"),
             ("host", "", "must not be empty"),
+            (
+                "legacy_origin",
+                "v1.example",
+                "must be an http or https URL such as https://{subdomain}.harvestapp.com: 'v1.example'",
+            ),
+            (
+                "legacy_origin",
+                "https://h/v1",
+                "must have no path: that of each call is added: 'https://h/v1'",
+            ),
+            (
+                "legacy_origin",
+                "https://a.{subdomain}.example",
+                "must have {subdomain} as the first label of the host name",
+            ),
+            (
+                "legacy_origin",
+                "https://{sub}.example",
+                "must have {subdomain} once at most, and no other braces",
+            ),
             ("port", "70000", "must be at most 65535: '70000'"),
             ("port", "abc", "must be a whole number: 'abc'"),
             ("repeat_window", "99999999", "must be at most 31622400: '99999999'"),

@@ -87,7 +87,7 @@ class OriginClient:
     ) -> aiohttp.ClientResponse:
         """Send a call, and return its answer once there is a head; close it when it is read.
 
-        `patience` runs out where the head takes too long: whoever writes the body moves it.
+        `patience` runs out after `seconds` without a head: whoever writes the body moves that.
         `seconds` may pass between two pieces of the answer's body.
 
         Raises:
@@ -104,8 +104,7 @@ class OriginClient:
         may_repeat = call.method in {"GET", "HEAD"} and session is self._reads
         try:
             async with patience:
-                if call.body is None:
-                    patience.reschedule(asyncio.get_running_loop().time() + seconds)
+                patience.reschedule(asyncio.get_running_loop().time() + seconds)
                 response = await session.request(
                     call.method,
                     yarl.URL(place.url + call.target, encoded=True),

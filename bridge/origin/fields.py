@@ -150,9 +150,9 @@ class Moved(NamedTuple):
             if place_of(self.called).authority == self.origin.authority:
                 return location
             rest = text[len("://") + len(urlsplit(text).scheme) + len(urlsplit(text).netloc) :]
+            return (self.called + rest).encode("ascii")
         except ValueError:  # a path, or no URL at all
             return location
-        return (self.called + rest).encode()
 
 
 def _named(fields: Fields) -> frozenset[bytes]:

@@ -32,6 +32,8 @@ class Origin:
         self.place = place
         self.breaker = breaker
         self.is_gone = False
+        self.has_answered = False
+        """Whether v1 has ever been there: anybody can make a subdomain up."""
         self._clock = clock
         self._looks_again_at = 0.0
         self._missing = 0
@@ -55,6 +57,7 @@ class Origin:
         has changed what is known of it.
         """
         if status not in {404, 410}:
+            self.has_answered = True
             self._missing = 0
             self._missing_paths.clear()
             return self._turn(gone=False)
@@ -98,7 +101,15 @@ class Origins:
 
     def gone(self) -> list[str]:
         """Return where v1 is gone, of the places that have been called of late."""
-        return sorted(each.authority for each, origin in self._known.items() if origin.is_gone)
+        return sorted(
+            each.place.authority
+            for each in self._known.values()
+            if each.is_gone and self.matters(each)
+        )
+
+    def matters(self, origin: Origin) -> bool:
+        """Tell whether it is worth telling of one: v1 has been there, or nowhere yet."""
+        return origin.has_answered or not any(each.has_answered for each in self._known.values())
 
     def warning(self) -> str | None:
         """Return where v1 is gone, in one line; None: nowhere."""

@@ -3,14 +3,18 @@
 import asyncio
 import ipaddress
 import socket
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 
-import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 
 from bridge.origin.place import Place
 
 _WILDCARDS = frozenset({"", "0.0.0.0", "::"})  # noqa: S104 - nothing listens here
+
+LOOKED_UP_AT_ONCE = 4
+"""Names: those of known origins stand in aiohttp's cache."""
 
 _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -43,7 +47,8 @@ class Resolver(AbstractResolver):
 
     def __init__(self, own: Own) -> None:
         self._own = own
-        self._system = aiohttp.ThreadedResolver()
+        # Of its own: names are their callers' to make up, and may take the system long.
+        self._threads = ThreadPoolExecutor(LOOKED_UP_AT_ONCE, "origin")
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
@@ -54,15 +59,27 @@ class Resolver(AbstractResolver):
             LeadsBack: one of them is the bridge's.
             OSError: it has none.
         """
-        found = await self._system.resolve(host, port, family)
-        for each in found:
-            if self._own.is_at(each["host"], each["port"]):
-                raise LeadsBack(leads_back(host, each["host"], each["port"]))
-        return found
+        lookup = partial(socket.getaddrinfo, host, port, family, socket.SOCK_STREAM)
+        found = await asyncio.get_running_loop().run_in_executor(self._threads, lookup)
+        addresses = [str(address[0]) for *_, address in found]
+        for each in addresses:
+            if self._own.is_at(each, port):
+                raise LeadsBack(leads_back(host, each, port))
+        return [
+            ResolveResult(
+                hostname=host,
+                host=address,
+                port=port,
+                family=each[0],
+                proto=each[2],
+                flags=socket.AI_NUMERICHOST | socket.AI_NUMERICSERV,
+            )
+            for each, address in zip(found, addresses, strict=True)
+        ]
 
     async def close(self) -> None:
-        """Let go of nothing."""
-        await self._system.close()
+        """Look nothing up any more."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
 
 
 async def loop_of(place: Place, own: Own) -> str | None:

@@ -268,7 +268,7 @@ class Endpoint:
         calls = list(self._under_way)
         for call in calls:
             record = call.record
-            record.cause = record.cause or _stopped(record)
+            record.cause = record.cause or _stopped(call)
             record.is_grave = call.is_write
             call.request.task.cancel()
         await asyncio.gather(*(call.request.task for call in calls), return_exceptions=True)
@@ -400,9 +400,13 @@ class Endpoint:
     ) -> bool:
         """Decide who answers a call, and note who makes it: nobody has been judged yet."""
         request = call.request
-        if not request.rel_url.raw_path.startswith("/") or request.method == "TRACE":
-            # `OPTIONS *` asks whoever is called (RFC 9110, section 9.3.7); TRACE would show
-            # credentials (section 9.3.8).
+        if (
+            not request.rel_url.raw_path.startswith("/")
+            or request.method == "TRACE"
+            or (request.method == "OPTIONS" and "Max-Forwards" in request.headers)
+        ):
+            # What is asked of whoever is called, or on the way (RFC 9110, sections 7.6.2, 9.3.7);
+            # TRACE would show credentials (section 9.3.8).
             return False
         policy = self._policy(passing.policies, call, asked)
         is_served = _is_served(match, list_field(request.headers, "Accept"))
@@ -807,8 +811,10 @@ _REFUSALS: Mapping[type[Exception], Refusal] = {
 }
 
 
-def _stopped(record: CallRecord) -> str:
-    methods = {each.method for each in record.upstream_calls}
+def _stopped(call: Call) -> str:
+    if call.is_v1s and call.is_write:
+        return f"{STOPPED}; v1 may have done it"
+    methods = {each.method for each in call.record.upstream_calls}
     return STOPPED + "".join(told for method, told in _LEFT_BEHIND.items() if method in methods)
 
 

@@ -14,11 +14,12 @@ import aiohttp
 import structlog
 from aiohttp import HttpVersion11, web
 from aiohttp.http_exceptions import PayloadEncodingError
+from multidict import CIMultiDict
 
 from bridge.identity.credentials import ACCESS_TOKEN
 from bridge.identity.hosts import is_trusted, scheme
 from bridge.origin.client import SAFE, Body, OriginClient, Outgoing, pieces
-from bridge.origin.fields import Moved, NotForwardable, framing, head, passed_by, to_origin
+from bridge.origin.fields import Fields, Moved, NotForwardable, framing, head, passed_by, to_origin
 from bridge.origin.health import Origin, Origins
 from bridge.origin.place import Place, Template
 from bridge.record.log.policies import Policies
@@ -202,7 +203,7 @@ class Passing:
                 if error.leads_back:
                     raise self._loops(call) from None
                 if error.no_such_name:
-                    if origin.has_no_address():
+                    if origin.has_no_address() and self._origins.matters(origin):
                         _tell_gone(origin, str(error))
                     raise OriginGone("Harvest v1 is not there any more.") from None
             if changes and left:
@@ -222,9 +223,9 @@ class Passing:
                 self._known.accepted(credential)
             record.is_known = credential in self._known
         if origin.answered(response.status, _standing(record.route or record.path or "")):
-            if origin.is_gone:
+            if origin.is_gone and self._origins.matters(origin):
                 _tell_gone(origin, "it answers 404 or 410 to everything")
-            else:
+            elif not origin.is_gone:
                 _log.warning("legacy_origin_back", origin=origin.place.authority)
 
     async def _relay(
@@ -232,27 +233,10 @@ class Passing:
     ) -> None:
         """Give the client what v1 answers, at the pace at which it takes that."""
         request, record = call.request, call.record
-        proxies = self._settings.trusted_proxies
-        forwarded = request.headers.getall("X-Forwarded-Proto", ())
-        called = scheme(request.remote or "", request.scheme, forwarded, proxies)
-        try:
-            framed = framing(request.method, request.version, response.status, response.raw_headers)
-            keeps = self._keeps(call, has_an_end=not framed.until_end)
-            octets = head(
-                response.status,
-                response.reason,
-                response.raw_headers,
-                framed,
-                besides=[("X-Request-Id", record.request_id), *_connection(request, keeps=keeps)],
-                moved=Moved(place, f"{called}://{host}"),
-            )
-        except NotForwardable as error:
-            if request.method not in SAFE:
-                raise OutcomeUnknown(f"v1's answer makes no sense: {error}") from None
-            raise UpstreamFault(f"v1's answer makes no sense: {error}") from None
+        relayed = self._head(call, place, host, response)
+        framed, call.response = relayed.framed, relayed
         record.status, record.passed_through = response.status, True
         hearers = _hearers(call, response)
-        call.response = relayed = Relayed(response.status, octets, framed, keep_alive=keeps)
         if call.client_is_gone:
             record.outlived_client = call.is_write
             return
@@ -273,6 +257,39 @@ class Passing:
             if isinstance(error, asyncio.CancelledError):
                 raise
             record.cause = f"{type(error).__name__}: {error}"
+
+    def _head(
+        self, call: "Call", place: Place, host: str, response: aiohttp.ClientResponse
+    ) -> Relayed:
+        """Return what carries v1's answer to the client.
+
+        Raises:
+            OutcomeUnknown: its head makes no sense, and something was to be changed.
+            UpstreamFault: it makes no sense.
+        """
+        request, fields = call.request, response.raw_headers
+        forwarded = request.headers.getall("X-Forwarded-Proto", ())
+        called = scheme(
+            request.remote or "", request.scheme, forwarded, self._settings.trusted_proxies
+        )
+        try:
+            framed = framing(request.method, request.version, response.status, fields)
+            keeps = self._keeps(call, has_an_end=not framed.until_end)
+            besides = [("X-Request-Id", call.record.request_id)]
+            octets = head(
+                response.status,
+                response.reason,
+                fields,
+                framed,
+                besides=[*besides, *_connection(request, keeps=keeps)],
+                moved=Moved(place, f"{called}://{host}"),
+            )
+        except NotForwardable as error:
+            told = f"v1's answer makes no sense: {error}"
+            raise (UpstreamFault if request.method in SAFE else OutcomeUnknown)(told) from None
+        if call.tape is not None:
+            call.tape.answered(_texts(fields), ())
+        return Relayed(response.status, octets, framed, keep_alive=keeps)
 
     def _keeps(self, call: "Call", has_an_end: bool) -> bool:
         request = call.request
@@ -392,6 +409,12 @@ def _standing(route: str) -> str | None:
 
 
 _KNOWN = frozenset({"/account/who_am_i", "/account/rate_limit_status"})
+
+
+def _texts(fields: Fields) -> CIMultiDict[str]:
+    return CIMultiDict(
+        (name.decode("latin-1"), value.decode(errors="replace")) for name, value in fields
+    )
 
 
 def _connection(request: web.BaseRequest, *, keeps: bool) -> list[tuple[str, str]]:

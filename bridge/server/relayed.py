@@ -18,7 +18,7 @@ class Relayed(web.StreamResponse):
     def __init__(self, status: int, head: bytes, framed: Framing, *, keep_alive: bool) -> None:
         super().__init__(status=status)
         self._head = head
-        self._framed = framed
+        self.framed = framed
         self._keeps = keep_alive
         self._to: AbstractStreamWriter | None = None
         self._has_ended = False
@@ -33,8 +33,8 @@ class Relayed(web.StreamResponse):
         if self._to is None:
             self._to = to = request.writer
             await to.write(self._head)
-            to.length = self._framed.length if self._framed.has_body else None
-            if self._framed.is_chunked:
+            to.length = self.framed.length if self.framed.has_body else None
+            if self.framed.is_chunked:
                 to.enable_chunking()
         return self._to
 
