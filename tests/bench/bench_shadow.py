@@ -160,33 +160,37 @@ async def _paired(both: Both, side: Side, rounds: int, seconds: float) -> dict[s
     }  # fmt: skip
 
 
+async def _found(folder: Path, side: Side, calls: int) -> dict[str, object]:
+    async with _stage(folder, side) as (both, bridge):
+        told = await _find(both, calls)
+        planted = places(await both.planted())
+        peak = await bridge.told("memory")
+    fleeting = {
+        place
+        for each in planted.values()
+        for place in each
+        if place.startswith("/hash/company") or place.endswith("/subject")
+    }
+    held = _held_against(planted, fleeting, both.database)
+    score = str(score_of(both.database))
+    return {"answered by": side, **told, **held, "score": score, "peak MiB": round(peak / 2**20)}
+
+
 async def _main(calls: int, rounds: int, seconds: float) -> None:
     for side in Side:
-        with TemporaryDirectory() as name:
-            folder = Path(name)
-            async with _stage(folder, side) as (both, bridge):
-                told = await _find(both, calls)
-                all_planted = places(await both.planted())
-                fleeting = {
-                    place
-                    for each in all_planted.values()
-                    for place in each
-                    if place.startswith("/hash/company") or place.endswith("/subject")
-                }
-                peak = await bridge.told("memory")
-            told |= _held_against(all_planted, fleeting, both.database)
-            told["peak MiB"] = round(peak / 2**20)
-            told["score"] = str(score_of(both.database))
+        if calls:
+            with TemporaryDirectory() as name:
+                say(json.dumps(await _found(Path(name), side, calls), indent=1))
+        if rounds:
+            with TemporaryDirectory() as name:
+                async with _stage(Path(name), side) as (both, _):
+                    told = await _paired(both, side, rounds, seconds)
             say(json.dumps({"answered by": side, **told}, indent=1))
-            if rounds:
-                (folder / "again").mkdir()
-                async with _stage(folder / "again", side) as (both, _):
-                    say(json.dumps(await _paired(both, side, rounds, seconds), indent=1))
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--calls", type=int, default=10_000)
+    parser.add_argument("--calls", type=int, default=10_000, help="0: find none")
     parser.add_argument("--rounds", type=int, default=8, help="of pairs; 0: none")
     parser.add_argument("--seconds", type=float, default=10.0, help="of one half of a pair")
     given = parser.parse_args()
