@@ -271,7 +271,10 @@ class TestComplaints:
         [
             ({"auth": "book"}, "book: must be set when auth has book"),
             ({"auth": "bearer"}, "account_id: must be set when auth has a way without a book"),
-            ({"shadow_percent": "1"}, "legacy_origin: must be set when shadow_percent is"),
+            (
+                {"auth": "bearer", "account_id": "1", "shadow_percent": "1"},
+                "legacy_origin: must be set when shadow_percent is",
+            ),
             (
                 {"auth": "book", "book": "b", "mode": "observe"},
                 "legacy_origin: must be set when mode is observe",
