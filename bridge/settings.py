@@ -102,6 +102,14 @@ def _day(value: object) -> object:
 _DAY = re.compile("[0-9]{4}-[0-9]{2}-[0-9]{2}")
 
 
+def _paths(given: tuple[str, ...]) -> tuple[str, ...]:
+    if given:
+        from bridge.comparing.paths import Paths  # noqa: PLC0415 - most commands compare nothing
+
+        Paths(given)  # raises ValueError where one is none
+    return given
+
+
 def _text(value: object) -> object:
     """Let only text pass: as an address, a number would be taken, too."""
     if isinstance(value, str):
@@ -269,7 +277,7 @@ PATHS = (
 )  # fmt: skip
 """The settings that are paths of files."""
 
-_MAY_BE_EMPTY = frozenset({"domains", "trusted_proxies"})
+_MAY_BE_EMPTY = frozenset({"domains", "shadow_ignored", "trusted_proxies"})
 
 
 class _Part(BaseSettings):
@@ -432,6 +440,10 @@ class Settings(LogSettings, BrownoutSettings, FileSettings, UpstreamSettings):
     """Seconds that a legacy call may take, all v2 calls in."""
     throttle_wait: SecondsOrZero = 0.0
     """Seconds that a call waits where v2 asks to; longer is a 503 at once."""
+    shadow_percent: Annotated[int, Field(ge=0, le=100)] = 0
+    """Of how many per cent of the GETs both sides are asked, where no command has decided."""
+    shadow_ignored: Annotated[tuple[str, ...], CommaList, AfterValidator(_paths)] = ()
+    """Where answers may differ, by commas: /payments/payment/notes, //updated-at, //@type."""
     stop_timeout: SecondsOrZero = 30.0
     """Seconds that calls under way are given when told to stop."""
     calls_kept_days: Count = 30
@@ -454,6 +466,9 @@ class Settings(LogSettings, BrownoutSettings, FileSettings, UpstreamSettings):
     def _make_sense_together(self) -> Self:
         if self.mode is Mode.OBSERVE and self.legacy_origin is None:
             raise ValueError("legacy_origin: must be set when mode is observe")
+        if self.shadow_percent and self.legacy_origin is None:
+            raise ValueError("legacy_origin: must be set when shadow_percent is")
+
         if Way.BOOK in self.auth and self.book is None:
             raise ValueError("book: must be set when auth has book")
         if self.auth - {Way.BOOK} and self.account_id is None and self.book is None:
@@ -497,7 +512,7 @@ class Settings(LogSettings, BrownoutSettings, FileSettings, UpstreamSettings):
 RELOADED = frozenset({
     "body_limit", "brownout", "brownout_message", "brownout_time_zone", "call_timeout",
     "calls_kept_bytes", "calls_kept_days", "calls_per_account", "dialect", "domains", "log_level",
-    "stop_timeout", "subdomain", "sunset", "throttle_wait", "trusted_proxies",
+    "shadow_ignored", "stop_timeout", "subdomain", "sunset", "throttle_wait", "trusted_proxies",
 })  # fmt: skip
 """The settings whose new values a running bridge takes from the file; others take a restart.
 

@@ -30,6 +30,7 @@ _PAIR = {"tls_certificate": "c.pem", "tls_key": "k.pem"}
 
 PARTNERS = {
     "mode": {"legacy_origin": "https://v1.example"},
+    "shadow_percent": {"legacy_origin": "https://v1.example"},
     "tls_certificate": {"tls_key": "k.pem"},
     "tls_key": {"tls_certificate": "c.pem"},
     "tls_second_certificate": {**_PAIR, "tls_second_key": "k.pem"},
@@ -131,6 +132,12 @@ GIVEN: dict[str, list[tuple[str, str, str, object]]] = {
         ("a.org, b.org", "a.org,b.org", '["a.org", "b.org"]', ("a.org", "b.org")),
         ("c.org", "c.org", '["c.org"]', ("c.org",)),
     ],
+    "shadow_percent": [("1", "1", "1", 1), ("20", "20", "20", 20), ("100", "100", "100", 100)],
+    "shadow_ignored": [
+        ("//updated-at", "//updated-at", '"//updated-at"', ("//updated-at",)),
+        ("/a/b,//@type", "/a/b, //@type", '["/a/b", "//@type"]', ("/a/b", "//@type")),
+        ("/a/order()", "/a/order()", '["/a/order()"]', ("/a/order()",)),
+    ],
     "subdomain": [(text, text, f'"{text}"', text) for text in ("acme", "b", "c-d")],
     "trusted_proxies": [
         ("10.0.0.0/8", "10.0.0.0/8", '"10.0.0.0/8"', (IPv4Network("10.0.0.0/8"),)),
@@ -210,6 +217,8 @@ DEFAULTS = {
     "host": "127.0.0.1",
     "port": 8080,
     "dialect": None,
+    "shadow_percent": 0,
+    "shadow_ignored": (),
     "sunset": None,
     "body_limit": 1024 * 1024,
     "call_timeout": 30.0,
@@ -305,6 +314,10 @@ class TestComplaints:
         [
             ({"auth": "book"}, "book: must be set when auth has book"),
             ({"auth": "bearer"}, "account_id: must be set when auth has a way without a book"),
+            (
+                {"auth": "bearer", "account_id": "1", "shadow_percent": "1"},
+                "legacy_origin: must be set when shadow_percent is",
+            ),
             (
                 {"auth": "book", "book": "b", "mode": "observe"},
                 "legacy_origin: must be set when mode is observe",
@@ -454,6 +467,10 @@ class TestComplaints:
             ("port", "http"),
             ("dialect", "modern"),
             ("dialect", ""),
+            ("shadow_percent", "101"),
+            ("shadow_percent", "-1"),
+            ("shadow_ignored", "updated-at"),
+            ("shadow_ignored", "/a/b,/c/@d/e"),
             ("brownout", "Tue"),
             ("brownout", "Tue 10:00"),
             ("brownout", "daily 00:00-24:00"),

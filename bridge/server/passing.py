@@ -5,7 +5,7 @@ Which calls are passed through is decided in `bridge.server.endpoint`.
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing, suppress
 from secrets import token_bytes
 from typing import TYPE_CHECKING
@@ -27,7 +27,9 @@ from bridge.resources.routes import V1_ROOTS, is_v1s
 from bridge.server.leaving import Departure
 from bridge.server.limits import BodyLimits, Budget, Limits, Share
 from bridge.server.negotiation import expects_continue
+from bridge.server.records import CallRecord
 from bridge.server.relayed import Relayed
+from bridge.server.shadow.v1_side import V1Side
 from bridge.settings import Mode, Settings
 from bridge.upstream.acquaintances import Acquaintances
 from bridge.upstream.breaker import State
@@ -159,24 +161,32 @@ class Passing:
             finally:
                 origin.breaker.ended(failed, probe=probe)
 
+    def fields(self, call: "Call") -> list[tuple[str, str]]:
+        """Return the fields of a call's head as they go on to v1."""
+        request, proxies = call.request, self._settings.trusted_proxies
+        return to_origin(
+            request.raw_headers,
+            self._via,
+            call.record.http or "1.1",
+            came_by_proxy=bool(proxies) and is_trusted(request.remote or "", proxies),
+        )
+
+    def side(self) -> V1Side:
+        """Return what asks v1 for the comparison alone."""
+        return V1Side(self._client, self._template, self._origins, self._settings.call_timeout)
+
     def _loops(self, call: "Call") -> OriginLoops:
         _log.error("legacy_origin_loops", origin=str(self._template), host=call.record.host)
         return OriginLoops("legacy_origin leads back to the bridge itself: tell its operator.")
 
     async def _ask(self, call: "Call", place: Place, origin: Origin) -> aiohttp.ClientResponse:
         request = call.request
-        proxies = self._settings.trusted_proxies
         patience = asyncio.timeout(None)
         upload = _Upload(call, patience, self._settings.call_timeout)
         outgoing = Outgoing(
             request.method,
             request.rel_url.raw_path_qs,
-            to_origin(
-                request.raw_headers,
-                self._via,
-                call.record.http or "1.1",
-                came_by_proxy=bool(proxies) and is_trusted(request.remote or "", proxies),
-            ),
+            self.fields(call),
             upload.body,
         )
         changes = request.method not in SAFE
@@ -226,6 +236,7 @@ class Passing:
         relayed = self._head(call, place, host, response)
         framed, call.response = relayed.framed, relayed
         record.status, record.passed_through = response.status, True
+        hearers = _hearers(call, response)
         if call.client_is_gone:
             record.outlived_client = call.is_write
             return
@@ -233,12 +244,10 @@ class Passing:
             await relayed.prepare(request)
             if framed.has_body:
                 async with aclosing(pieces(response, place)) as body:
-                    async for piece in body:
-                        record.bytes_out += len(piece)
-                        if call.tape is not None:
-                            call.tape.answers_on(piece)
-                        await relayed.write(piece)
+                    await _pass_down(body, call.record, hearers, relayed)
             await relayed.write_eof()
+            if call.look is not None:
+                call.look.overheard.ended()
         except ConnectionError:
             relayed.broke_off()
             record.outlived_client = call.is_write
@@ -365,6 +374,33 @@ class _Upload:
             else:
                 self._wait(self._seconds)
             yield piece
+
+
+async def _pass_down(
+    body: AsyncIterator[bytes],
+    record: CallRecord,
+    hearers: list[Callable[[bytes], None]],
+    relayed: Relayed,
+) -> None:
+    async for piece in body:
+        record.bytes_out += len(piece)
+        for hear in hearers:
+            hear(piece)
+        await relayed.write(piece)
+
+
+def _hearers(call: "Call", response: aiohttp.ClientResponse) -> list[Callable[[bytes], None]]:
+    """Tell who hears what is said of the head of an answer; return what is told each piece."""
+    hearers: list[Callable[[bytes], None]] = []
+    if call.tape is not None:
+        call.tape.answered(response.headers, ())
+        hearers.append(call.tape.answers_on)
+    if call.look is not None:
+        headers = response.headers
+        encoding = headers.get("Content-Encoding")
+        call.look.overheard.began(response.status, headers.get("Content-Type"), encoding)
+        hearers.append(call.look.overheard.heard)
+    return hearers
 
 
 def _standing(route: str) -> str | None:
