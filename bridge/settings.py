@@ -36,6 +36,8 @@ from bridge import __version__
 from bridge.identity.book import BookError, read_rows
 from bridge.identity.callers import Way
 from bridge.identity.hosts import LABEL
+from bridge.origin.place import PLACEHOLDER
+from bridge.record.log.schedules import Schedule, zone
 from bridge.v1.dialects import Dialect
 
 if TYPE_CHECKING:
@@ -66,6 +68,17 @@ def _base_url(text: str) -> str:
     return text.rstrip("/")
 
 
+def _origin(text: str) -> str:
+    url = _base_url(text.replace(PLACEHOLDER, "acme"))
+    if set(urlsplit(url).path) - {"/"}:
+        raise ValueError("must have no path: that of each call is added")
+    if set("{}") & set(text.replace(PLACEHOLDER, "", 1)):
+        raise ValueError(f"must have {PLACEHOLDER} once at most, and no other braces")
+    if PLACEHOLDER in text and not text.partition("://")[2].startswith(f"{PLACEHOLDER}."):
+        raise ValueError(f"must have {PLACEHOLDER} as the first label of the host name")
+    return text.rstrip("/")
+
+
 def _comma_list(value: object) -> object:
     """Read `a, b` as a list; nothing is an empty one."""
     if not isinstance(value, str):
@@ -90,6 +103,14 @@ def _text(value: object) -> object:
     raise ValueError('must be an address or a network such as "10.0.0.0/8"')
 
 
+def _schedule(text: str) -> str:
+    return Schedule(text).text
+
+
+def _time_zone(text: str) -> str:
+    return zone(text.strip()).key
+
+
 def _like(pattern: str, meaning: str) -> AfterValidator:
     def check(text: str) -> str:
         if not re.fullmatch(pattern, text):
@@ -107,6 +128,9 @@ _NAME = "(?:[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?\\.)+[A-Za-z][A-Za-z0-9-]*"
 _DATABASE = _like(
     r"(?!postgres(?:ql)?(?:\+\w+)?:)(?!\w+://)(?!.*password *=).+|postgresql://[!-~]+",
     "the path of a file, or a URL such as postgresql://user@host/name",
+)
+_SENTENCE = _like(
+    r"[^\x00-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]{1,300}", "one line of at most 300 characters"
 )
 _REFERENCE = _like(
     "env:[A-Za-z_][A-Za-z0-9_]*|file:/.+", "env:NAME or file:/absolute/path, and not a token itself"
@@ -128,6 +152,13 @@ class LogLevel(StrEnum):
     INFO = "info"
     WARNING = "warning"
     ERROR = "error"
+
+
+class Mode(StrEnum):
+    """What becomes of calls."""
+
+    TRANSLATE = "translate"
+    OBSERVE = "observe"
 
 
 class Traces(StrEnum):
@@ -272,6 +303,21 @@ class FileSettings(_Part):
     """The file with the key of the log's digests; by default, beside the SQLite file."""
 
 
+class BrownoutSettings(_Part):
+    """When calls are turned away on purpose, and what their clients read."""
+
+    brownout: Annotated[str, AfterValidator(_schedule)] | None = None
+    """When calls of all integrations are turned away, such as Tue 10:00-10:15."""
+    brownout_time_zone: Annotated[str, AfterValidator(_time_zone)] = "UTC"
+    """The time zone of brownout, by IANA's name, such as Europe/Berlin."""
+    brownout_message: Annotated[str, StringConstraints(strip_whitespace=True), _SENTENCE] = (
+        "Harvest is switching API v1 off. Call v2: https://help.getharvest.com/api-v2/"
+    )
+    """Where to go, for whoever is turned away by a brownout or a sunset: a sentence with a link."""
+    repeat_window: Annotated[float, Field(ge=0, le=366 * 86400)] = 12 * 3600.0
+    """Seconds in which a write counts as a repetition of one like it whose outcome was not told."""
+
+
 class LogSettings(_Part):
     """How the log looks."""
 
@@ -281,13 +327,17 @@ class LogSettings(_Part):
     """The least serious log lines to write: debug, info, warning or error."""
 
 
-class Settings(LogSettings, FileSettings, UpstreamSettings):
+class Settings(LogSettings, BrownoutSettings, FileSettings, UpstreamSettings):
     """What an operator can set."""
 
     model_config = SettingsConfigDict(extra="forbid")
 
-    auth: Annotated[frozenset[Way], CommaList, Field(min_length=1)]
-    """The ways of calling to accept, separated by commas: book, token-as-password, bearer."""
+    mode: Mode = Mode.TRANSLATE
+    """What becomes of calls: translate, or observe: v1 answers all, and they are only recorded."""
+    legacy_origin: Annotated[str, AfterValidator(_origin)] | None = None
+    """Where v1 is, for what is not translated: https://{subdomain}.harvestapp.com."""
+    auth: Annotated[frozenset[Way], CommaList] = frozenset()
+    """The ways of calling to accept, by commas: book, token-as-password, bearer; to be set."""
     account_id: Count | None = None
     """The Harvest account of tokens that come for a subdomain which the book does not know."""
     domains: Annotated[tuple[Domain, ...], CommaList] = ("harvestapp.com",)
@@ -322,8 +372,6 @@ class Settings(LogSettings, FileSettings, UpstreamSettings):
     """Seconds that a legacy call may take, all v2 calls in."""
     throttle_wait: SecondsOrZero = 0.0
     """Seconds that a call waits where v2 asks to; longer is a 503 at once."""
-    repeat_window: Annotated[float, Field(ge=0, le=366 * 86400)] = 12 * 3600.0
-    """Seconds in which a write counts as a repetition of one like it whose outcome was not told."""
     stop_timeout: SecondsOrZero = 30.0
     """Seconds that calls under way are given when told to stop."""
     calls_kept_days: Count = 30
@@ -337,6 +385,10 @@ class Settings(LogSettings, FileSettings, UpstreamSettings):
 
     @model_validator(mode="after")
     def _make_sense_together(self) -> Self:
+        if self.mode is Mode.OBSERVE and self.legacy_origin is None:
+            raise ValueError("legacy_origin: must be set when mode is observe")
+        if not self.auth and self.mode is not Mode.OBSERVE:
+            raise ValueError(f"auth: must be set: to {_WAYS}, or to several of them")
         if Way.BOOK in self.auth and self.book is None:
             raise ValueError("book: must be set when auth has book")
         if self.auth - {Way.BOOK} and self.account_id is None and self.book is None:
@@ -363,9 +415,9 @@ class Settings(LogSettings, FileSettings, UpstreamSettings):
 
 
 RELOADED = frozenset({
-    "body_limit", "call_timeout", "calls_kept_bytes", "calls_kept_days", "calls_per_account",
-    "dialect", "domains", "log_level", "stop_timeout", "subdomain", "sunset", "throttle_wait",
-    "trusted_proxies",
+    "body_limit", "brownout", "brownout_message", "brownout_time_zone", "call_timeout",
+    "calls_kept_bytes", "calls_kept_days", "calls_per_account", "dialect", "domains", "log_level",
+    "stop_timeout", "subdomain", "sunset", "throttle_wait", "trusted_proxies",
 })  # fmt: skip
 """The settings whose new values a running bridge takes from the file; others take a restart.
 

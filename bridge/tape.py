@@ -137,6 +137,15 @@ class Tape:
         """Hear the body of the request."""
         self._fill(self.request, (body,))
 
+    def sends_on(self, piece: bytes) -> None:
+        """Hear some more of the request's body."""
+        self._append(self.request, piece)
+
+    def answers_on(self, piece: bytes) -> None:
+        """Hear some more of the answer's body."""
+        if self.answer is not None:
+            self._append(self.answer, piece)
+
     def answered(self, headers: Mapping[str, str], parts: Sequence[bytes]) -> None:
         """Hear the answer."""
         self.answer = self.hold(headers, parts)
@@ -151,6 +160,21 @@ class Tape:
         """Give the room back: what is held from here on is counted by whoever holds it."""
         self.secrets = secrets
         self._room.left += self._size
+
+    def _append(self, heard: Heard, piece: bytes) -> None:
+        heard.size += len(piece)
+        if heard.left_out is not None:
+            return
+        room = BODY_KEPT - len(heard.body)
+        kept = min(len(piece), room)
+        if self._size + kept > CALL_KEPT or kept > self._room.left:
+            heard.left_out = CUT if heard.body else NO_ROOM
+            return
+        if kept < len(piece):
+            heard.left_out = CUT
+        heard.body += piece[:kept]
+        self._size += kept
+        self._room.left -= kept
 
     def _fill(self, heard: Heard, parts: Sequence[bytes]) -> None:
         heard.size = sum(map(len, parts))

@@ -55,6 +55,8 @@ USED = {
     "identity.masking._AT": "search",
     "identity.masking._TOKEN": "finditer",
     "identity.masking._WORD": "finditer",
+    "origin.fields._TOKEN": "fullmatch",
+    "origin.fields._VALUE": "fullmatch",
     "record.log.redaction._ASSIGNED": "finditer",
     "record.log.redaction._ATTRIBUTE": "finditer",
     "record.log.redaction._AUTHORIZATION": "finditer",

@@ -42,7 +42,7 @@ def default_of(field: FieldInfo) -> str:
     """How the table writes a default."""
     if field.is_required():
         return "must be set"
-    if field.default in {None, ()}:
+    if field.default in {None, (), frozenset()}:
         return "–"
     value = field.default
     return f"`{','.join(value) if isinstance(value, tuple) else value}`"

@@ -26,7 +26,11 @@ load = partial(settings.load, Settings)
 NEEDED = {"account_id": "1000", "auth": "bearer", "contact": "ops@acme.dev"}
 """What a bridge without a book cannot do without, as flags."""
 
-PARTNERS = {"tls_certificate": {"tls_key": "k.pem"}, "tls_key": {"tls_certificate": "c.pem"}}
+PARTNERS = {
+    "mode": {"legacy_origin": "https://v1.example"},
+    "tls_certificate": {"tls_key": "k.pem"},
+    "tls_key": {"tls_certificate": "c.pem"},
+}
 """What makes sense only together."""
 
 
@@ -101,6 +105,11 @@ GIVEN: dict[str, list[tuple[str, str, str, object]]] = {
         ("classic", "classic", '"classic"', Dialect.CLASSIC),
         ("final", "final", '"final"', Dialect.FINAL),
     ],
+    "legacy_origin": [
+        (f"https://{host}", f"https://{host}", f'"https://{host}/"', f"https://{host}")
+        for host in ("{subdomain}.harvestapp.com", "v1.example:8443", "[::1]")
+    ],
+    "mode": [(text, text, f'"{text}"', text) for text in ("observe", "translate", "observe")],
     "sunset": [
         (f"2027-06-{day}", f"2027-06-{day}", f"2027-06-{day}", date(2027, 6, day))
         for day in (10, 20, 30)
@@ -151,6 +160,8 @@ DEFAULTS = {
     "book": None,
     "domains": ("harvestapp.com",),
     "subdomain": None,
+    "legacy_origin": None,
+    "mode": "translate",
     "trusted_proxies": (),
     "tls_certificate": None,
     "tls_key": None,
@@ -822,7 +833,7 @@ class TestFlags:
         assert (meaning, variable) == (field.description, f"{PREFIX}{setting.upper()}")
         if field.is_required():
             assert default == ["must be set"]
-        elif field.default in {None, ()}:
+        elif field.default in {None, (), frozenset()}:
             assert default == []
         else:
             given = default[0].removeprefix("default: ")

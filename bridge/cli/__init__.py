@@ -30,6 +30,7 @@ COMMANDS = {
     "calls": ("log", "List legacy calls, the latest first; or follow them."),
     "show": ("log", "Show all that is known of one legacy call."),
     "export": ("log", "Write legacy calls to standard output, as many as there are."),
+    "switch": ("switch", "List who answers whose calls; or have v1 or the bridge answer them."),
     "capture": ("capture", "List what is captured; or capture calls for a while, or no more."),
     "explain": ("explain", "Say what would be asked of v2 for a legacy call, without a server."),
     "plan": ("plan", "Say what an integration has to call instead, as a list of what to do."),

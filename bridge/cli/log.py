@@ -96,9 +96,11 @@ def _list(log: Log, since: int | None, quiet: int | None, json: bool) -> None:
     if json:
         typer.echo(to_json(found))
         return
+    # A column of its own only where anything was decided.
+    whose = ("answered by",) if any(each.answered_by for each in found) else ()
     print_table(
         ("id", "integration", "agent", "from", "first seen", "last seen", "quiet", "calls",
-         "errors", "routes", "dialects", "notes", "state", "owner", "credential"),
+         "errors", "routes", "dialects", "notes", "state", "owner", "credential", *whose),
         (
             (
                 each.id, each.title, each.agent or "", each.network or "",
@@ -107,12 +109,14 @@ def _list(log: Log, since: int | None, quiet: int | None, json: bool) -> None:
                 _some(each.routes), ", ".join(each.dialects), _some(each.notes),
                 each.state, each.owner or "",
                 "accepted" if each.is_known else "never accepted",
+                *(each.answered_by or "" for _ in whose),
             )
             for each in found
         ),
         (
             ("integration", "id", "from"), ("first seen", "last seen", "quiet"),
-            ("calls", "errors"), ("routes", "dialects", "notes"), ("state", "owner", "credential"),
+            ("calls", "errors"), ("routes", "dialects", "notes"),
+            ("state", "owner", "credential", *whose),
         ),
     )  # fmt: skip
 

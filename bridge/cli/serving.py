@@ -11,7 +11,7 @@ from bridge.record.journal.rules import JournalError
 from bridge.record.log.database import LogError
 from bridge.server import logs
 from bridge.server.admin.token import UnusableToken
-from bridge.server.service import CannotTrace, running
+from bridge.server.service import CannotTrace, LeadsBackHere, running
 from bridge.server.service_manager import ServiceManager, take_sockets
 from bridge.server.serving import Signals
 from bridge.server.tls import UnusableCertificate
@@ -37,6 +37,8 @@ def _told_with_its_setting(settings: Settings) -> Iterator[None]:
         yield
     except UnusableToken as error:
         raise WrongFile(f"admin_bearer_token: {error} {where('admin_bearer_token')}") from None
+    except LeadsBackHere as error:
+        raise WrongFile(str(error)) from None
     except LogError as error:
         raise WrongFile(f"{error.setting}: {error} {where(error.setting)}") from None
     except (BookError, CannotTrace, JournalError, UnusableCertificate) as error:

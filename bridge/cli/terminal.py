@@ -83,7 +83,7 @@ def _flag(setting: str) -> Parameter:
     facts = [f"{PREFIX}{setting.upper()}"]
     if field.is_required():
         facts.append("must be set")
-    elif field.default not in {None, ()}:
+    elif field.default not in {None, (), frozenset()}:
         facts.append(f"default: {spelled_value(field.default)}")
     option = typer.Option(
         None,

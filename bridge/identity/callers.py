@@ -45,6 +45,23 @@ class Caller:
     """Keyed digest of the token that came, if it is not the book's."""
 
 
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """Whose a call says that it is: nobody has looked whether that is true."""
+
+    account_id: int | None = None
+    login: str | None = None
+    """Keyed digest of the login that came, if one did."""
+    token: str | None = None
+    """Keyed digest of the token that came, if it is not the book's."""
+    way: Way | None = None
+    """By which it would be served here, if the credential is right; None: by none."""
+    label: str | None = None
+
+
+NOBODY = Claim()
+
+
 class Refusal(StrEnum):
     """Why a caller was refused, for the log alone."""
 
@@ -66,6 +83,10 @@ class Refusal(StrEnum):
     BOOK_TOKEN_REFUSED = "book-token-refused"  # noqa: S105 - a code
     FORBIDDEN = "forbidden"
     """By v2: the token's user may not do that."""
+    BROWNOUT = "brownout"
+    """On purpose, for a while."""
+    SUNSET = "sunset"
+    """On purpose, for ever."""
 
 
 Claims = Callable[[int | None, str | None, str | None], None]
@@ -127,6 +148,38 @@ class Identification:
             "; ".join(words for _, words in tried) or "no credential came with the call",
             tried[0][0] if tried else Refusal.NO_CREDENTIAL,
         )
+
+    def claimed(self, offered: Iterable[Credential], subdomain: str | None) -> Claim:
+        """Return whose a call says that it is, with what `identify` would note of its caller.
+
+        No password is looked at: that is for whoever answers the call.
+        """
+        book, first = self.book(), NOBODY
+        for credential in offered:
+            claim = self._claim(book, subdomain, credential)
+            if claim.way is not None:
+                return claim
+            if first is NOBODY:
+                first = claim
+        return first
+
+    def _claim(self, book: Book, subdomain: str | None, credential: Credential) -> Claim:
+        match credential:
+            case Basic(login, password):
+                digest = self.digests.login(login)
+                entry = None if subdomain is None else book.find(subdomain, login)
+                if self._is_the_books(book, login):
+                    if entry is None:
+                        return Claim(self._account(book, subdomain), digest)
+                    return Claim(entry.account_id, digest, way=Way.BOOK, label=entry.label)
+                caller = self._by_token(book, subdomain, password, Way.TOKEN_AS_PASSWORD)
+                if caller is None:
+                    return Claim(self._account(book, subdomain), digest)
+                return Claim(caller.account_id, digest, caller.token_digest, caller.way)
+            case Bearer(token):
+                caller = self._by_token(book, subdomain, token, Way.BEARER)
+                way = None if caller is None else caller.way
+                return Claim(self._account(book, subdomain), None, self.digests.token(token), way)
 
     def _reason(
         self, book: Book, subdomain: str | None, credential: Credential

@@ -107,9 +107,14 @@ def address_for_a_log(address: str) -> str:
 
 def subdomain_for_a_log(subdomain: str | None) -> str | None:
     """Return a subdomain, or `…` for what is none by its characters."""
-    if subdomain is None or (len(subdomain) <= _LONGEST and _is_label(subdomain)):
+    if subdomain is None or is_label(subdomain):
         return subdomain
     return "…"
+
+
+def is_label(text: str) -> bool:
+    """Tell whether a text is one label of a host name, in lower case."""
+    return len(text) <= _LONGEST and _is_label(text)
 
 
 @lru_cache(maxsize=1024)

@@ -49,6 +49,9 @@ _TCP_CLOSED = 7
 
 _BYTES = struct.Struct("i")
 
+_RESET = struct.pack("ii", 1, 0)
+"""The `struct linger` that has a connection end at once, as one that failed (RFC 9293, 3.10.7)."""
+
 _TAKEN = slice(120, 128)
 """Where a `struct tcp_info` of Linux (`linux/tcp.h`) has how many bytes were acknowledged."""
 
@@ -310,6 +313,16 @@ class Connection(web.RequestHandler):
         if self._wire is not None and self._head_timer is None and not _has_unread(self._wire):
             # Behind TLS, the client may take its time to close, too.
             self._stand_among(None)
+            self.force_close()
+
+    def break_off(self, *, looks_whole: bool) -> None:
+        """Close in the middle of an answer; one that `looks_whole` otherwise, by a reset of TCP."""
+        if self._wire is None:
+            return
+        if looks_whole and (wire := self._wire.get_extra_info("socket")) is not None:
+            wire.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+            self._wire.abort()
+        else:
             self.force_close()
 
     def _leave(self) -> None:

@@ -7,7 +7,6 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from email.utils import format_datetime
 from functools import partial
 from time import perf_counter
 from traceback import format_tb
@@ -17,7 +16,7 @@ import structlog
 from aiohttp import web
 
 from bridge.identity.book import Book
-from bridge.identity.callers import Caller, Identification, Refusal, Way
+from bridge.identity.callers import NOBODY, Caller, Identification, Refusal, Way
 from bridge.identity.credentials import ACCESS_TOKEN, Basic, credentials
 from bridge.identity.hosts import (
     address_for_a_log,
@@ -31,6 +30,7 @@ from bridge.identity.hosts import (
 from bridge.identity.masking import without_token
 from bridge.identity.passwords import PasswordChecker
 from bridge.record.journal import Journal
+from bridge.record.log.policies import ALL, Policies, Policy, Side
 from bridge.resources import RESOURCES
 from bridge.resources.failures import V2_MAY_SAY, answer_to
 from bridge.resources.flow import Step, run
@@ -50,7 +50,9 @@ from bridge.server.limits import (
 )
 from bridge.server.logs import REQUEST_ID
 from bridge.server.negotiation import admits_json, admits_xml, list_field
+from bridge.server.passing import Passing
 from bridge.server.records import CallRecord, Recorder
+from bridge.server.withdrawal import Withdrawal
 from bridge.server.writes import Turns, Writing
 from bridge.settings import Settings
 from bridge.tape import Room, Tape
@@ -59,6 +61,7 @@ from bridge.upstream.sharing import Abandoned, Sharing, Worker
 from bridge.v1.errors import (
     AttemptsPaused,
     BodyTooLarge,
+    BrownedOut,
     InvalidAnswer,
     InvalidRequest,
     LegacyCallError,
@@ -66,6 +69,8 @@ from bridge.v1.errors import (
     NotAcceptable,
     NotFound,
     NotIdentified,
+    OriginGone,
+    PastSunset,
     RequestTimeout,
     UnsupportedMediaType,
 )
@@ -114,16 +119,19 @@ class Call(Worker):
 
     __slots__ = (
         "base_uri",
+        "claim",
         "client_is_gone",
         "connection",
         "credential",
         "is_last",
+        "is_v1s",
         "is_write",
         "network",
         "record",
         "request",
         "response",
         "shares",
+        "sunset",
         "tape",
     )
 
@@ -142,13 +150,19 @@ class Call(Worker):
         """Whence it came."""
         self.base_uri: str | None = None
         """What was called: scheme and host, as the client knows them."""
+        self.sunset: str | None = None
+        """When there will be nobody to answer such calls any more, an HTTP-date."""
         self.is_write = False
         """Whether it is a write that has begun, which goes on to its end."""
+        self.is_v1s = False
+        """Whether v1 answers it."""
         self.is_last = False
         """Whether the connection has to be closed after the answer."""
         self.client_is_gone = False
         self.response: web.StreamResponse | None = None
         """The answer that was sent, or that nobody was there to take."""
+        self.claim = NOBODY
+        """Who says that they call, where that was asked before it was judged."""
         self.tape: Tape | None = None
         """Who hears what is said, if anybody does."""
 
@@ -185,16 +199,23 @@ class Endpoint:
         *,
         departure: Departure,
         recorder: Recorder,
+        withdrawal: Withdrawal,
         book: Callable[[], Book] = lambda: NO_BOOK,
         limits: Limits = LIMITS,
         tracer: "Tracer | None" = None,
+        passing: Passing | None = None,
     ) -> None:
-        """Serve calls with these parts; `recorder` is told of every call that has ended."""
+        """Serve calls with these parts; `recorder` is told of every call that has ended.
+
+        What `passing` takes is answered by v1; None: nothing is.
+        """
+        self._passing = passing
         self._page_limit = limits.page_limit
         self._gateway = gateway
         self._journal = journal
         self._departure = departure
         self._recorder = recorder
+        self._withdrawal = withdrawal
         self._tracer = tracer
         self._heard = Room()
         self._loop = asyncio.get_running_loop()
@@ -230,8 +251,7 @@ class Endpoint:
         self.bodies.allow(Share.LOGIN, max(limits.bodies_per_login, longest))
         self.bodies.allow(Share.ADDRESS, max(limits.bodies_per_address, longest))
         self._body_limits = BodyLimits(longest, limits.body_timeout)
-        sunset = settings.sunset_time()
-        self._sunset = None if sunset is None else format_datetime(sunset, usegmt=True)
+        self._withdrawal.go_by(settings)
 
     async def close(self) -> int:
         """Give up the calls that are still under way, and return how many of them there were.
@@ -261,6 +281,7 @@ class Endpoint:
         connection = request.protocol
         assert isinstance(connection, Connection)  # noqa: S101 - the front makes no others
         call = Call(request, connection, record)
+        call.sunset = self._withdrawal.sunset()
         trace = None if self._tracer is None else self._tracer.begin(request.method, headers)
         call.trace = trace
         if self._recorder.capture.is_on():
@@ -281,7 +302,7 @@ class Endpoint:
             self._under_way.discard(call)
             response = call.response
             connection.end(request, is_last=response is None or not response.keep_alive)
-            if record.way is not None:
+            if record.way is not None and not call.is_v1s:
                 record.is_known = self._gateway.knows(call.credential)
             if call.tape is not None:
                 call.tape.end(_secrets(call))
@@ -295,16 +316,35 @@ class Endpoint:
         return response
 
     async def _serve(self, call: Call, host: str, asked: str | None) -> None:
-        """Find out what is called, and who calls; then read or write."""
-        request, record = call.request, call.record
+        """Find out what is called, and have it answered by v1 or here."""
         if call.connection.fault is not None:
             raise call.connection.fault
         for repair in call.connection.repairs:
-            record.notes.add(repair, "head")
-        match = self._find(call)
+            call.record.notes.add(repair, "head")
+        match, is_somebodys = self._find(call)
+        if self._passing is not None and self._is_v1s(self._passing, call, match, asked):
+            self._turn_away_if_asked(call)
+            try:
+                with self.calls.place(call.shares):
+                    await self._passing.serve(call, host, asked)
+            except OriginGone:
+                # Who answers what the bridge could is not decided anew by what becomes of v1.
+                if self._passing.takes_all or not isinstance(match, LegacyCallError):
+                    raise
+                call.is_v1s, call.record.way = False, None
+            else:
+                return
+        if isinstance(match, LegacyCallError) and not is_somebodys:
+            raise match
         caller = await self._who(call, host, asked)
         if isinstance(match, LegacyCallError):
             raise match
+        self._turn_away_if_asked(call)
+        await self._answer(call, host, match, caller)
+
+    async def _answer(self, call: Call, host: str, match: Match, caller: Caller) -> None:
+        """Read or write."""
+        request, record = call.request, call.record
         # Not sooner: it tells that there is something.
         record.successor = match.resource.successor.format_map(match.ids)
         record.dialect = caller.dialect or record.dialect
@@ -343,25 +383,60 @@ class Endpoint:
             record.tls = call.connection.tls
         return host, asked
 
-    def _find(self, call: Call) -> Match | LegacyCallError:
-        """Return what is called, or why nothing under v1's roots is; that, too, is somebody's."""
+    def _is_v1s(
+        self, passing: Passing, call: Call, match: Match | LegacyCallError, asked: str | None
+    ) -> bool:
+        """Decide who answers a call, and note who makes it: nobody has been judged yet."""
+        request = call.request
+        if not request.rel_url.raw_path.startswith("/") or request.method == "TRACE":
+            # `OPTIONS *` asks whoever is called (RFC 9110, section 9.3.7); TRACE would show
+            # credentials (section 9.3.8).
+            return False
+        policy = self._policy(passing.policies, call, asked)
+        call.is_v1s = (
+            passing.takes_all
+            or policy.answered_by is Side.V1
+            or not _is_served(match, list_field(request.headers, "Accept"))
+        )
+        if call.is_v1s:
+            passing.admit(call, asked)
+        return call.is_v1s
+
+    def _policy(self, policies: Policies, call: Call, asked: str | None) -> Policy:
+        """Return what an operator has decided of whoever says that they call, and note who."""
+        request, record = call.request, call.record
+        call.claim = claim = self._identification.claimed(
+            credentials(
+                request.headers.get("Authorization"),
+                request.query if request.rel_url.raw_query_string else _NO_QUERY,
+            ),
+            asked,
+        )
+        record.claims(claim.account_id, claim.login, claim.token)
+        if policies.are_alike:
+            return policies.of(ALL)
+        return policies.of(self._recorder.integration(record))
+
+    def _find(self, call: Call) -> tuple[Match | LegacyCallError, bool]:
+        """Return what is called, or why nothing is; and whether it is under v1's roots.
+
+        There, even nothing is somebody's.
+        """
         record, path = call.record, call.request.rel_url.raw_path
         if not path.startswith("/"):  # `OPTIONS *`, or a URL without a path
             record.path = path_for_a_log(f"/{path}")
-            raise NotFound("Nothing is at this path.")
+            return NotFound("Nothing is at this path."), False
         try:
             match = self._router.match(call.request.method, path, record.notes)
         except MethodNotAllowed as error:
             record.route = error.route
-            return error
+            return error, True
         except LegacyCallError as error:
             record.path = path_for_a_log(path)
-            if not is_v1s(path):
-                raise
-            return error
+            return error, is_v1s(path)
         record.route = match.call.path
         record.dialect = self._settings.dialect or match.call.dialect
-        return match
+        return match, True
 
     async def _who(self, call: Call, host: str, asked: str | None) -> Caller:
         """Find out who calls, and note it."""
@@ -396,6 +471,15 @@ class Endpoint:
             call.shares.append((Share.ADDRESS, call.network))
         record.told_of(caller)
         return caller
+
+    def _turn_away_if_asked(self, call: Call) -> None:
+        """Raise why a call is not answered on purpose; before anything is done or asked for it."""
+        if not self._withdrawal.asks_who:
+            return
+        record = call.record
+        integration = self._recorder.integration(record)
+        call.sunset = self._withdrawal.sunset(integration)
+        self._withdrawal.turn_away(integration, record.method, record.route or record.path or "")
 
     async def _tell(self, call: Call, match: Match, caller: Caller) -> None:
         """Answer what the bridge knows by itself: at once, so that it needs no place."""
@@ -624,7 +708,7 @@ class Endpoint:
         if call.response is not None:
             # A defect after the answer was under way: there is no second one.
             return False
-        headers = headers_of(answer, record.request_id, record.successor, self._sunset)
+        headers = headers_of(answer, record.request_id, record.successor, call.sunset)
         call.response = response = http_response(answer, headers)
         if self._departure.begun or call.is_last or call.connection.is_ending:
             response.headers["Connection"] = "close"
@@ -652,7 +736,7 @@ def _secrets(call: Call) -> tuple[Secret, ...]:
     request = call.request
     came = credentials(request.headers.get("Authorization"), request.query)
     secrets = [each.password if isinstance(each, Basic) else each.token for each in came]
-    if call.record.way is not None:
+    if call.record.way is not None and not call.is_v1s:
         secrets.append(call.credential.token)
     return tuple(secrets)
 
@@ -662,20 +746,35 @@ def _refusal(error: Exception) -> str | None:
     match error:
         case NotIdentified(code=code):
             return code
-        case AttemptsPaused():
-            return Refusal.LOCKED_OUT
-        case OwnTokenRefused():
-            return Refusal.BOOK_TOKEN_REFUSED
         case UpstreamRefusal(status=401):
             return Refusal.TOKEN_REFUSED
         case UpstreamRefusal(status=403):
             return Refusal.FORBIDDEN
-    return None
+    return _REFUSALS.get(type(error))
+
+
+_REFUSALS: Mapping[type[Exception], Refusal] = {
+    AttemptsPaused: Refusal.LOCKED_OUT,
+    BrownedOut: Refusal.BROWNOUT,
+    OwnTokenRefused: Refusal.BOOK_TOKEN_REFUSED,
+    PastSunset: Refusal.SUNSET,
+}
 
 
 def _stopped(record: CallRecord) -> str:
     methods = {each.method for each in record.upstream_calls}
     return STOPPED + "".join(told for method, told in _LEFT_BEHIND.items() if method in methods)
+
+
+def _is_served(match: Match | LegacyCallError, accept: str | None) -> bool:
+    """Tell whether the bridge has an answer to it."""
+    if isinstance(match, LegacyCallError):
+        return False
+    try:
+        _in_format(match, accept)
+    except NotAcceptable:
+        return False
+    return True
 
 
 def _in_format(match: Match, accept: str | None) -> Match:

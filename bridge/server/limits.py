@@ -164,6 +164,8 @@ class Limits(ConnectionLimits):
     bodies_per_address: int = 16 * 1024 * 1024
     """Of one address, with logins that are not the book's. At least the longest body that there may
     be is let pass."""
+    passed_through: int = 200
+    """Calls at v1's origin at once: each holds two connections, for as long as its bodies take."""
     # The reasons for these are told where they are used.
     body_timeout: float = BodyLimits().seconds
     page_limit: int = PAGE_LIMIT

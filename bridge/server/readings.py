@@ -8,12 +8,14 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 
 from bridge import __version__
+from bridge.origin.health import Origins
 from bridge.record.journal import Journal
 from bridge.record.log.writer import LogWriter
 from bridge.server.admin.health import OK, Readiness
 from bridge.server.endpoint import Endpoint
 from bridge.server.front import Front
 from bridge.server.metrics import Reading, Value
+from bridge.server.passing import Passing
 from bridge.server.tls import CertificateReloader
 from bridge.upstream.breaker import State
 from bridge.upstream.gateway import Gateway
@@ -40,6 +42,37 @@ def of_what_is_kept(
 def of_the_legacy_side(endpoint: Endpoint, front: Front) -> Sequence[Reading]:
     """Return what there is to read of calls under way, and of connections."""
     return [*_of_endpoint(endpoint), *_of_front(front)]
+
+
+def of_v1(passing: Passing, origins: Origins) -> Sequence[Reading]:
+    """Return what there is to read of calls that v1 answers."""
+
+    def breakers() -> Iterable[Value]:
+        states = Counter(dict.fromkeys(State, 0))
+        states.update(origins.breakers().values())
+        return (((state,), count) for state, count in states.items() if state is not State.CLOSED)
+
+    return [
+        Reading(
+            "gauge",
+            "v1_calls_under_way",
+            "Calls that are passed through to v1 just now.",
+            _always(lambda: passing.under_way),
+        ),
+        Reading(
+            "gauge",
+            "v1_breakers",
+            "Circuit breakers of v1's origins that are not closed, by state.",
+            breakers,
+            ("state",),
+        ),
+        Reading(
+            "gauge",
+            "v1_gone",
+            "Origins of those called of late where v1 is no more.",
+            _always(lambda: len(origins.gone())),
+        ),
+    ]
 
 
 def of_readiness(readiness: Readiness) -> Sequence[Reading]:

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import structlog
 
 from bridge.identity.agents import agent_of
-from bridge.identity.callers import Caller, Way
+from bridge.identity.callers import Caller, Refusal, Way
 from bridge.identity.digests import Digests
 from bridge.identity.masking import without_addresses
 from bridge.record.log.capture import Capture
@@ -26,6 +26,7 @@ from bridge.record.log.events import (
     CallEvent,
     Ended,
     NoteEvent,
+    Outcome,
     Sink,
     line_of,
     outcome_of,
@@ -123,6 +124,8 @@ class CallRecord:
     """Keyed digest of the login that came with the call."""
     token: str | None = None
     """Keyed digest of the token that came with the call."""
+    passed_through: bool = False
+    """Whether the answer is v1's."""
     is_known: bool = False
     """Whether the credential is no invention: the operator's, or one that v2 has accepted."""
     address: str | None = None
@@ -151,6 +154,13 @@ class CallRecord:
     """Whether an operator should look into it: a write that was cut off."""
     outlived_client: bool = False
     """Whether it was served to its end although its client was gone."""
+
+    @property
+    def outcome(self) -> Outcome:
+        """What became of it, once that is known."""
+        if self.refusal == Refusal.BROWNOUT:  # whose status is also that of a lack of room
+            return Outcome.WITHDRAWN
+        return outcome_of(self.status, passed_through=self.passed_through)
 
     def told_of(self, caller: Caller) -> None:
         """Note who is calling, as far as a log may know."""
@@ -296,7 +306,7 @@ class Recorder:
             http=record.http,
             tls=record.tls,
             status=record.status,
-            outcome=str(outcome_of(record.status)),
+            outcome=str(record.outcome),
             refusal=record.refusal,
             problem=record.problem,
             cause=record.cause,
@@ -316,10 +326,17 @@ class Recorder:
             notes=self._notes(record, integration, method),
         )
 
-    def _integration(self, record: CallRecord, family: str | None) -> str:
-        integration = self._integration_of(
+    def integration(self, record: CallRecord) -> str:
+        """Return whose a call is, as soon as its caller has been noted."""
+        return self._whole(record, agent_of(record.user_agent).family)
+
+    def _whole(self, record: CallRecord, family: str | None) -> str:
+        return self._integration_of(
             record.account_id, record.subdomain, _whose(record), family, record.network
         )
+
+    def _integration(self, record: CallRecord, family: str | None) -> str:
+        integration = self._whole(record, family)
         told = self._integrations[record.is_known].tells(integration, _by(record))
         return integration if told else OTHERS
 

@@ -15,10 +15,18 @@ import structlog
 
 from bridge.identity.book_keeper import BookKeeper
 from bridge.identity.digests import Digests
+from bridge.origin.client import OriginClient
+from bridge.origin.health import Origins
+from bridge.origin.loops import Own, Resolver, loop_of
+from bridge.origin.place import Template
 from bridge.record.journal import Journal, open_journal
 from bridge.record.journal.moving import require_moved
+from bridge.record.log import brownouts
+from bridge.record.log.brownouts import Brownouts
 from bridge.record.log.capture import READ_EVERY, Capture, keep
 from bridge.record.log.database import is_server
+from bridge.record.log.policies import Policies, Side
+from bridge.record.log.policies import Policy as IntegrationPolicy
 from bridge.record.log.writer import LogWriter, open_log_writer
 from bridge.resources import RESOURCES
 from bridge.server import logs, readings
@@ -35,12 +43,14 @@ from bridge.server.front import Front, listening_front
 from bridge.server.leaving import Departure
 from bridge.server.limits import LIMITS, Limits, allow_connections
 from bridge.server.metrics import CallCounts, Metrics
+from bridge.server.passing import Passing, tell_breaker
 from bridge.server.records import Recorder
 from bridge.server.service_manager import Handed
 from bridge.server.serving import Stop, told_if_taken
 from bridge.server.settings_keeper import SettingsKeeper
 from bridge.server.tls import CertificateReloader
-from bridge.settings import Settings, Traces, where
+from bridge.server.withdrawal import Withdrawal
+from bridge.settings import Mode, Settings, Traces, where
 from bridge.upstream.acquaintances import Acquaintances
 from bridge.upstream.gateway import Gateway, Policy
 from bridge.v1.xsd import compile_all
@@ -64,9 +74,16 @@ SHARE_OF_HEARING = 0.1
 
 NOTHING_HANDED = Handed()
 
+MOST_LOOKED_UP = 20
+"""Names of origins at a start: calls to the others are looked at as they come."""
+
 
 READ_ONCE = "flags and environment variables, tokens in them included: restart for those"
 """What a reload leaves as it is."""
+
+
+class LeadsBackHere(Exception):
+    """`legacy_origin` is the bridge itself; `str()` is one line for the operator."""
 
 
 class CannotTrace(Exception):
@@ -111,6 +128,21 @@ class _Files:
 
 
 @dataclass(frozen=True, slots=True)
+class _Told:
+    """What commands tell all bridges, by the database."""
+
+    capture: Capture
+    policies: Policies
+    brownouts: Brownouts
+
+    def read_by(self, log: LogWriter) -> None:
+        log.every(READ_EVERY, self.capture.read)
+        log.every(READ_EVERY, self.policies.read)
+        log.every(brownouts.READ_EVERY, self.brownouts.read)
+        log.at_each_turn(self.brownouts.announce)
+
+
+@dataclass(frozen=True, slots=True)
 class _Parts:
     """What both sides have to do with."""
 
@@ -118,7 +150,8 @@ class _Parts:
     clock: V2Clock
     journal: Journal
     log: LogWriter
-    capture: Capture
+    told: _Told
+    origins: Origins
     gateway: Gateway
     counts: CallCounts
     metrics: Metrics
@@ -144,6 +177,7 @@ async def running(
     Raises:
         BookError: the credential book cannot be used.
         JournalError: the journal cannot be used.
+        LeadsBackHere: v1's origin is this bridge.
         LogError: the translation log cannot be used, and waiting will not help.
         CannotTrace: what traces need is not installed, or its settings make no sense.
         UnusableCertificate: the certificate or its key cannot be used.
@@ -202,6 +236,7 @@ async def _open_parts(
     settings: Settings, limits: Limits, files: _Files, handed: Handed, stack: AsyncExitStack
 ) -> _Parts:
     clock = V2Clock()
+    told = _Told(Capture(), Policies(_by_default(settings)), _brownouts(settings, files.settings))
     window = timedelta(seconds=settings.repeat_window)
     where: Path | str = settings.journal
     if is_server(settings.database):
@@ -215,21 +250,43 @@ async def _open_parts(
             days=settings.calls_kept_days,
             size=settings.calls_kept_bytes,
             keep=keep,
+            prepare=told.read_by,
         )
     )
+    # A bridge that starts again in the middle of a brownout answers nobody by mistake.
+    if log.state().failing_since is None:
+        await asyncio.to_thread(told.brownouts.looked.wait)
     files.settings.tell(
         lambda changed: log.keep_calls(days=changed.calls_kept_days, size=changed.calls_kept_bytes),
         lambda changed: gateway.wait_at_most(changed.throttle_wait),
     )
-    capture = Capture()
-    log.every(READ_EVERY, capture.read)
     gateway = await _open_gateway(settings, limits, clock, journal, stack)
     counts = CallCounts(RESOURCES)
     metrics = stack.enter_context(closing(Metrics(counts)))
     metrics.read(readings.of_what_is_kept(logs.lost, log, gateway, journal, files.tls))
     failed = FailedConnections([logs.connection_log(), log.failed, counts.failed])
     stack.callback(failed.close)
-    return _Parts(files, clock, journal, log, capture, gateway, counts, metrics, failed, handed)
+    origins = Origins(asyncio.get_running_loop().time, tell_breaker)
+    return _Parts(
+        files, clock, journal, log, told, origins, gateway, counts, metrics, failed, handed
+    )
+
+
+def _by_default(settings: Settings) -> IntegrationPolicy:
+    """Return who answers where no command has decided."""
+    side = Side.V1 if settings.mode is Mode.OBSERVE else Side.BRIDGE
+    return IntegrationPolicy(answered_by=side)
+
+
+def _brownouts(settings: Settings, keeper: SettingsKeeper) -> Brownouts:
+    known = Brownouts(window=settings.repeat_window)
+
+    def go_by(changed: Settings) -> None:
+        known.go_by(changed.brownout, changed.brownout_time_zone)
+
+    go_by(settings)
+    keeper.tell(go_by)
+    return known
 
 
 async def _open_gateway(
@@ -270,6 +327,8 @@ async def _readiness(settings: Settings, parts: _Parts, stack: AsyncExitStack) -
         "breakers": _at_once(parts.gateway.outage),
         "upstream": upstream_check(settings.upstream, session, parts.clock.heard),
     }
+    if settings.mode is Mode.OBSERVE:
+        checks.clear()  # no call of v2 is made
     if not parts.journal.is_shared:
         checks["journal"] = parts.journal.check
     if parts.files.book is not None:
@@ -297,7 +356,7 @@ async def _listen_to_admins(
         names=[settings.admin_host],
         failed=parts.failed,
         phase=phase,
-        state=lambda: {"warnings": warnings(), "breakers": parts.gateway.breakers()},
+        state=lambda: {"warnings": warnings(), "breakers": _breakers(parts)},
     )
     parts.files.settings.tell(admin.guard.go_by)
     tls = None if settings.admin_is_on_loopback else parts.files.tls
@@ -314,16 +373,24 @@ async def _listen_to_clients(
     """Serve the legacy side, and return its port."""
     book, tls = parts.files.book, parts.files.tls
     sinks = (logs.call_log(), parts.log.ended, parts.counts.ended)
+    digests = Digests(parts.log.key)
+    own = Own(settings.host, settings.port)
+    passing = await _pass_through(settings, limits, parts, departure, digests, own, stack)
     endpoint = Endpoint(
         settings,
         parts.gateway,
         parts.journal,
         departure=departure,
         book=(lambda: NO_BOOK) if book is None else lambda: book.book,
-        recorder=Recorder(sinks, Digests(parts.log.key), parts.capture),
+        recorder=Recorder(sinks, digests, parts.told.capture),
+        withdrawal=Withdrawal(parts.told.brownouts, parts.told.policies, settings),
         limits=limits,
         tracer=await _trace(settings, stack),
+        passing=passing,
     )
+    if passing is not None:
+        parts.files.settings.tell(passing.go_by)
+        parts.metrics.read(readings.of_v1(passing, parts.origins))
     stack.push_async_callback(endpoint.close)
     connections = allow_connections(settings.connections)
     of_connections = replace(
@@ -342,9 +409,52 @@ async def _listen_to_clients(
     )
     with told_if_taken(settings.host, settings.port):
         port, stop_listening = await stack.enter_async_context(listens_on)
+    own.port = port
     leaving = partial(_leave, front, stop_listening, departure, endpoint, parts.files.settings)
     stack.push_async_callback(leaving)
     return port
+
+
+async def _pass_through(  # noqa: PLR0913, PLR0917 - the parts that it takes
+    settings: Settings,
+    limits: Limits,
+    parts: _Parts,
+    departure: Departure,
+    digests: Digests,
+    own: Own,
+    stack: AsyncExitStack,
+) -> Passing | None:
+    """Return what passes calls through to v1; None: nothing does."""
+    if settings.legacy_origin is None:
+        return None
+    if said := await _leads_back(settings, parts, own):
+        raise LeadsBackHere(f"legacy_origin: {said} {where('legacy_origin')}")
+    if warning := parts.told.policies.warning():
+        # A bridge that cannot read them cannot write its journal either, and so makes no write.
+        _log.warning("policies_not_read", reason=warning)
+    client = OriginClient(connect_timeout=limits.connect_timeout, resolver=partial(Resolver, own))
+    stack.push_async_callback(client.close)
+    return Passing(
+        settings,
+        client,
+        parts.told.policies,
+        origins=parts.origins,
+        via=f"harvest-bridge-{digests.integration('via')}",
+        limits=limits,
+        departure=departure,
+    )
+
+
+async def _leads_back(settings: Settings, parts: _Parts, own: Own) -> str | None:
+    """Return why v1 is the bridge itself, by the subdomains that are known before any call."""
+    template = Template(settings.legacy_origin or "")
+    book = parts.files.book
+    subdomains = {*(() if book is None else book.book.accounts), settings.subdomain}
+    places = {place for each in subdomains if (place := template.place(each)) is not None}
+    for place in sorted(places)[:MOST_LOOKED_UP]:
+        if said := await loop_of(place, own):
+            return said
+    return None
 
 
 async def _say_what_is_wrong(readiness: Readiness) -> None:
@@ -436,6 +546,18 @@ def _book_problem(keeper: BookKeeper) -> str | None:
     return None if keeper.book.entries or not keeper.state.error else "no book in force"
 
 
+def _warning_of_policies(settings: Settings, policies: Policies) -> str | None:
+    if settings.legacy_origin is not None:
+        return policies.warning()
+    if policies.leave_to_v1():
+        return "v1 is to answer some calls, and legacy_origin is not set: the bridge answers them"
+    return None
+
+
+def _breakers(parts: _Parts) -> Mapping[str, str]:
+    return {**parts.gateway.breakers(), **parts.origins.breakers()}
+
+
 def _warnings(settings: Settings, parts: _Parts) -> Mapping[str, str]:
     """Return what serves yet, but not for long, not safely, or not after the next start."""
     book, tls, admin_token = parts.files.book, parts.files.tls, parts.files.admin_token
@@ -445,7 +567,10 @@ def _warnings(settings: Settings, parts: _Parts) -> Mapping[str, str]:
         "book": book and book.warning(),
         "certificate": tls and tls.warning(),
         "admin_bearer_token": admin_token and admin_token.warning(),
-        "capture": parts.capture.warning(),
+        "capture": parts.told.capture.warning(),
+        "brownout": parts.told.brownouts.warning(),
+        "policies": _warning_of_policies(settings, parts.told.policies),
+        "legacy_origin": parts.origins.warning(),
         "log": logs.problem(),
         "database": parts.log.problem(),
         # What all bridges suffer is no reason to send their reads elsewhere.

@@ -82,6 +82,14 @@ class Leaving(Overloaded):
     """The bridge is about to stop, and takes no more calls."""
 
 
+class BrownedOut(Overloaded):
+    """The call is turned away on purpose, for as long as a brownout lasts."""
+
+
+class PastSunset(LegacyCallError):
+    """The call is turned away on purpose: whoever makes it had until some day to move to v2."""
+
+
 class BodyTooLarge(LegacyCallError):
     """The call's body is longer than the limit."""
 
@@ -92,6 +100,14 @@ class UnsupportedMediaType(LegacyCallError):
 
 class NotTranslated(LegacyCallError):
     """The path belongs to v1, but to a part of it that the bridge does not translate."""
+
+
+class OriginGone(LegacyCallError):
+    """v1 is to answer the call, and is there no more."""
+
+
+class OriginLoops(LegacyCallError):
+    """The call has come through this bridge before: v1's origin leads back to it."""
 
 
 class InvalidAnswer(Exception):

@@ -13,6 +13,7 @@ from bridge.secret import Secret
 from bridge.tape import Take
 from bridge.v2.clock import V2Clock, steady_time
 from bridge.v2.errors import UpstreamFault, UpstreamTimeout, UpstreamUnreachable
+from bridge.v2.once import Broken, OnlyOnce, Request
 from bridge.v2.unreachable import why_no_answer
 from bridge.v2.wire import V2Request, V2Response
 
@@ -40,54 +41,6 @@ class Upstream:
     connections: int = CONNECTIONS
 
 
-class _Request(aiohttp.ClientRequest):
-    """A request that knows whether it has got a connection to leave on."""
-
-    has_left = "send" not in vars(aiohttp.ClientRequest)
-    """Where nobody would tell, it may have: then nothing is taken for not sent."""
-
-    async def send(self, conn: aiohttp.connector.Connection) -> aiohttp.ClientResponse:
-        self.has_left = True
-        return await super().send(conn)
-
-
-class _Broken(Exception):
-    """The connection broke."""
-
-    def __init__(self, error: Exception) -> None:
-        super().__init__()
-        self.error = error
-
-
-class _OnlyOnce:
-    """A call's own middleware: keeps its request, and keeps aiohttp from sending it again.
-
-    aiohttp makes a GET or DELETE a second time when a kept-alive connection breaks, and tells
-    nobody: a DELETE that was done the first time then comes back as 404. It does so after errors of
-    its own only.
-    """
-
-    __slots__ = ("request",)
-
-    def __init__(self) -> None:
-        self.request: aiohttp.ClientRequest | None = None
-
-    async def __call__(
-        self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
-    ) -> aiohttp.ClientResponse:
-        self.request = request
-        try:
-            return await handler(request)
-        except aiohttp.ClientConnectorError:
-            raise
-        except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
-            raise _Broken(error) from None
-
-    @property
-    def has_left(self) -> bool:
-        return isinstance(self.request, _Request) and self.request.has_left
-
-
 class V2Client:
     """Carries v2 calls over kept-alive connections. Sends nothing twice, follows nothing."""
 
@@ -100,7 +53,7 @@ class V2Client:
             # One caller's cookies are none of the next one's business.
             cookie_jar=aiohttp.DummyCookieJar(),
             headers={"User-Agent": upstream.user_agent, "Accept": "application/json"},
-            request_class=_Request,
+            request_class=Request,
         )
 
     async def close(self) -> None:
@@ -137,7 +90,7 @@ class V2Client:
             headers["Content-Type"] = "application/json"
         if trace is not None:
             headers.update(trace)
-        progress = _OnlyOnce()
+        progress = OnlyOnce()
         try:
             async with self._session.request(
                 request.method,
@@ -161,7 +114,7 @@ class V2Client:
             raise UpstreamUnreachable(self._why(error), request_left=False) from None
         except TimeoutError:
             raise UpstreamTimeout("no answer in time", request_left=progress.has_left) from None
-        except _Broken as broken:
+        except Broken as broken:
             raise UpstreamUnreachable(self._why(broken.error)) from None
         except (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError, OSError) as error:
             raise UpstreamUnreachable(self._why(error)) from None

@@ -39,6 +39,10 @@ class UpstreamSilence(UpstreamError):
     def __init__(self, reason: str, *, request_left: bool = True, time_is_up: bool = False) -> None:
         super().__init__(reason)
         self.request_left = request_left
+        self.no_such_name = False
+        """Whether nobody knows the name of the host."""
+        self.leads_back = False
+        """Whether who would have been asked is the bridge itself."""
         self.time_is_up = time_is_up
         """Whether it was the call's own time: one who has more may fare better."""
 

@@ -39,7 +39,7 @@ def why_no_answer(error: Exception, base_url: str) -> str:
     host = parts.hostname or ""
     port = parts.port or (443 if parts.scheme == "https" else 80)
     place = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-    if isinstance(cause, socket.gaierror) and cause.errno in _NO_SUCH_NAME:
+    if is_no_such_name(error):
         return f"no such host: {host}"
     if getattr(cause, "reason", None) in _NO_TLS:
         return f"no TLS at {place}: is it http?"
@@ -47,6 +47,12 @@ def why_no_answer(error: Exception, base_url: str) -> str:
     if words is None:
         return f"no answer from {place}: {type(cause).__name__}"
     return words.format(host=host, place=place, reason=_reason(cause))
+
+
+def is_no_such_name(error: Exception) -> bool:
+    """Tell whether there was no answer because nobody knows the name of the host."""
+    cause = getattr(error, "os_error", error)
+    return isinstance(cause, socket.gaierror) and cause.errno in _NO_SUCH_NAME
 
 
 def _reason(error: Exception) -> str:

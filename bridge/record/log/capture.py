@@ -13,7 +13,7 @@ import structlog
 from sqlalchemy import Connection, delete, insert, select, update
 
 from bridge.record.log.database import LogError
-from bridge.record.log.events import CallEvent, Outcome
+from bridge.record.log.events import CallEvent, is_well
 from bridge.record.log.overheard import Overheard
 from bridge.record.log.redaction import stand_in, without_addresses
 from bridge.record.log.tables import CAPTURE_RULES, CAPTURES
@@ -185,7 +185,7 @@ class Capture:
     def kept(self, tape: Tape, call: CallEvent) -> Overheard | None:
         """Return what is to be kept of a call that has ended, None if that is nothing."""
         rule = self.rule(call.integration)
-        if rule is None or (rule.mode is Mode.ERRORS and call.outcome == Outcome.SERVED):
+        if rule is None or (rule.mode is Mode.ERRORS and is_well(call.outcome, call.status)):
             return None
         # Where no route is known, path and host are whatever the client made up.
         return Overheard(

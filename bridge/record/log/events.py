@@ -30,14 +30,20 @@ class Outcome(StrEnum):
     """501: a path of v1 that the bridge does not translate."""
     BUSY = "busy"
     """503: v2 asks to wait, or the bridge has no room."""
+    WITHDRAWN = "withdrawn"
+    """503 in a brownout, 410 after a sunset: turned away on purpose."""
     FAILED = "failed"
     """500, 502, 504."""
+    PASSED_THROUGH = "passed-through"
+    """v1 has answered, whatever its status is."""
     GONE = "gone"
     """There was no answer, for the client had hung up."""
 
 
-def outcome_of(status: int | None) -> Outcome:
+def outcome_of(status: int | None, *, passed_through: bool = False) -> Outcome:
     """Return the word for a status; None is that of a call without an answer."""
+    if passed_through:
+        return Outcome.PASSED_THROUGH
     if status is None:
         return Outcome.GONE
     if status < 300:
@@ -45,10 +51,20 @@ def outcome_of(status: int | None) -> Outcome:
     return _OUTCOMES.get(status, Outcome.INVALID if status < 500 else Outcome.FAILED)
 
 
+def is_well(outcome: str, status: int | None) -> bool:
+    """Tell whether nothing of a call is for an operator to look into.
+
+    What v1 says to its client is between the two, unless it fails.
+    """
+    passed_well = outcome == Outcome.PASSED_THROUGH and (status or 0) < 500
+    return outcome == Outcome.SERVED or passed_well
+
+
 _OUTCOMES = {
     401: Outcome.REFUSED,
     403: Outcome.REFUSED,
     404: Outcome.MISSING,
+    410: Outcome.WITHDRAWN,
     501: Outcome.UNTRANSLATED,
     503: Outcome.BUSY,
 }

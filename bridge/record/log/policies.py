@@ -16,6 +16,9 @@ from bridge.record.log.tables import POLICIES
 ALL = ""
 """In the place of an integration: all that have no policy of their own."""
 
+NEVER = 253_402_300_799_000
+"""A sunset that does not come, the end of 9999: it keeps an integration out of that of all."""
+
 _log = structlog.get_logger("bridge.policies")
 
 
@@ -82,6 +85,14 @@ def put(connection: Connection, policy: Policy) -> None:
         connection.execute(insert(POLICIES).values(decided))
 
 
+def put_sunset(connection: Connection, integration: str, sunset: int | None) -> None:
+    """Put the sunset of an integration, or of all, in its policy; None: nothing was decided."""
+    known = {each.integration: each for each in policies(connection)}
+    policy = known.get(integration) or Policy(integration=integration)
+    now = time.time_ns() // 1_000_000
+    put(connection, msgspec.structs.replace(policy, sunset=sunset, changed=now))
+
+
 # The policies in a process.
 
 
@@ -97,11 +108,23 @@ class Policies:
         self.by_default = by_default
         self._for_all = by_default
         self._own: dict[str, Policy] = {}
+        self.were_read = False
+        """Whether it is known what was decided."""
+
+    def warning(self) -> str | None:
+        """Return what is wrong, in one line; None: nothing."""
+        if self.were_read:
+            return None
+        return "who answers whose calls is not known yet: the database has not answered"
 
     @property
     def are_alike(self) -> bool:
         """Whether it does not matter who calls."""
         return not self._own
+
+    def leave_to_v1(self) -> bool:
+        """Tell whether v1 is to answer anybody's calls."""
+        return any(each.answered_by is Side.V1 for each in (self._for_all, *self._own.values()))
 
     def of(self, integration: str) -> Policy:
         """Return what holds for an integration; `ALL`: for one without a policy of its own."""
@@ -115,6 +138,7 @@ class Policies:
 
     def take(self, known: Sequence[Policy]) -> None:
         """Put these policies in force."""
+        self.were_read = True
         before, was_for_all = self._own, self._for_all
         for_all = self.by_default
         own = {each.integration: each for each in known}

@@ -19,19 +19,22 @@ from sqlalchemy import (
     Engine,
     Row,
     and_,
+    case,
     false,
     func,
+    or_,
     select,
     true,
     update,
 )
 
-from bridge.record.log import capture, finding
+from bridge.record.log import capture, finding, policies
 from bridge.record.log.capture import Rule
 from bridge.record.log.database import LogError, open_existing, reported, writing
 from bridge.record.log.events import OTHERS, Outcome
 from bridge.record.log.finding import Filter
 from bridge.record.log.ids import TIME_SHIFT
+from bridge.record.log.policies import ALL, Policy, Side
 from bridge.record.log.tables import (
     CALLS,
     CAPTURES,
@@ -91,6 +94,8 @@ class Integration(msgspec.Struct, frozen=True, kw_only=True):
     dialects: list[str]
     notes: dict[str, int]
     """By code, in how many calls."""
+    answered_by: Side | None = None
+    """By whom its calls are, as was decided of it or of all; None: as the settings say."""
 
 
 class Route(msgspec.Struct, frozen=True, kw_only=True):
@@ -250,7 +255,12 @@ class Log:
         with self._asking() as connection:
             rows = connection.execute(ordered.limit(MOST_INTEGRATIONS)).all()
             done = _what_they_did(connection, since, only)
-        return [_integration(row, done[row.id]) for row in rows]
+            decided = {each.integration: each for each in policies.policies(connection)}
+        for_all = decided.get(ALL, Policy())
+        return [
+            _integration(row, done[row.id], decided.get(row.id, for_all).over(for_all))
+            for row in rows
+        ]
 
     def find_integration(self, text: str) -> Integration:
         """Return the one whose name or label is `text`, or whose id begins with it.
@@ -449,6 +459,23 @@ class Log:
         with reported(self._database), writing(self._engine) as connection:
             capture.put(connection, rule)
 
+    def policies(self) -> list[Policy]:
+        """Return what was decided; what is so for all comes first."""
+        with self._asking() as connection:
+            return policies.policies(connection)
+
+    def switch(self, integration: str, side: Side | None) -> None:
+        """Have an integration's calls, or `ALL`, answered by this side; None: nothing is decided.
+
+        Bridges read it soon.
+        """
+        with reported(self._database), writing(self._engine) as connection:
+            known = {each.integration: each for each in policies.policies(connection)}
+            decided = known.get(integration, Policy(integration=integration))
+            policies.put(
+                connection, msgspec.structs.replace(decided, answered_by=side, changed=_now())
+            )
+
     def exchange(self, id_: int) -> bytes | None:
         """Return what was captured of a call, for `exchange.unpack`; None: nothing was."""
         with self._asking() as connection:
@@ -558,6 +585,7 @@ class _Done:
 
     def __init__(self) -> None:
         self.outcomes: defaultdict[str, int] = defaultdict(int)
+        self.not_served = 0
         self.routes: defaultdict[str, int] = defaultdict(int)
         self.dialects: set[str] = set()
         self.notes: dict[str, int] = {}
@@ -570,9 +598,13 @@ def _what_they_did(
     table = _counts(connection, since, only)
     c = table.columns
     keys = (c.integration, c.method, c.route, c.dialect, c.outcome)
-    counted = select(*keys, func.sum(c.calls)).where(table.condition).group_by(*keys)
-    for integration, method, route, dialect, outcome, calls in connection.execute(counted):
+    passed_well = and_(c.outcome == Outcome.PASSED_THROUGH.value, c.status < 500)
+    is_well = or_(c.outcome == Outcome.SERVED.value, passed_well)
+    ill = func.sum(case((is_well, 0), else_=c.calls))
+    counted = select(*keys, func.sum(c.calls), ill).where(table.condition).group_by(*keys)
+    for integration, method, route, dialect, outcome, calls, wrong in connection.execute(counted):
         of_it = done[integration]
+        of_it.not_served += int(wrong)
         of_it.outcomes[outcome] += int(calls)
         of_it.routes[f"{method} {route}".rstrip()] += int(calls)
         if dialect:
@@ -589,18 +621,19 @@ def _what_they_did(
     return done
 
 
-def _integration(row: Row[Any], done: _Done) -> Integration:
+def _integration(row: Row[Any], done: _Done, policy: Policy) -> Integration:
     calls = sum(done.outcomes.values())
     return Integration(
         **dict(zip(_FACTS, _facts_of(row), strict=True)),
         title=_title(row),
         state=State(row.state),
         calls=calls,
-        not_served=calls - done.outcomes.get(Outcome.SERVED, 0),
+        not_served=done.not_served,
         outcomes=_most_first(done.outcomes),
         routes=list(_most_first(done.routes)),
         dialects=sorted(done.dialects),
         notes=_most_first(done.notes),
+        answered_by=policy.answered_by,
     )
 
 

@@ -127,6 +127,7 @@ class LogWriter:
         self._retention = retention
         self._keep = keep
         self._hooks: list[_Hook] = []
+        self._at_each_turn: list[Callable[[], None]] = []
         self._thread = threading.Thread(target=self._run, name="translation log", daemon=True)
         self._stop = threading.Event()
         self._calls: deque[Ended] = deque()
@@ -187,6 +188,10 @@ class LogWriter:
         """
         self._hooks.append(_Hook(seconds, work))
 
+    def at_each_turn(self, work: Callable[[], None]) -> None:
+        """Have `work`, which must not raise, done after each turn, also if the database fails."""
+        self._at_each_turn.append(work)
+
     def state(self) -> State:
         """Return how it fares."""
         waiting = len(self._calls) + len(self._batch)
@@ -233,9 +238,13 @@ class LogWriter:
     # The thread.
 
     def _run(self) -> None:
-        while not self._stop.wait(self._pause):
+        # Not after a pause: what bridges tell each other holds from the start.
+        while not self._stop.is_set():
             if self._is_worth_a_turn():
                 self.turn()
+            for work in self._at_each_turn:
+                work()
+            self._stop.wait(self._pause)
         self._write_what_waits()
         while self._has_work() and self._failing_since is None:
             self._write_what_waits()
@@ -458,23 +467,26 @@ class LogWriter:
 
 
 @asynccontextmanager
-async def open_log_writer(
+async def open_log_writer(  # noqa: PLR0913 - what is written, for how long, and what besides
     database: str,
     key_file: Path | None = None,
     *,
     days: int,
     size: int,
     keep: Keep | None = None,
+    prepare: Callable[[LogWriter], None] = lambda _writer: None,
 ) -> AsyncIterator[LogWriter]:
     """Open the translation log for the block; at its end, what waits is written.
 
-    `days` and `size` are what is kept (`Retention`), `keep` writes captured exchanges.
+    `days` and `size` are what is kept (`Retention`), `keep` writes captured exchanges. `prepare`
+    says what the thread does besides, from its first turn on.
 
     Raises:
         LogError: the database or the key of digests cannot be used.
     """
     key = load_key(database, key_file)
     writer = LogWriter(database, key, Retention(days=days, size=size), keep)
+    prepare(writer)
     await asyncio.to_thread(writer.start)
     try:
         yield writer

@@ -20,6 +20,7 @@ OUTCOMES: Mapping[str, str] = {
     Outcome.UNTRANSLATED: "not translated",
     Outcome.BUSY: "told to wait",
     Outcome.FAILED: "failed",
+    Outcome.PASSED_THROUGH: "answered by v1",
     Outcome.GONE: "client gone",
 }
 

@@ -1,0 +1,375 @@
+"""Passing one call through to v1: its body up, the answer down, and what is noted of both.
+
+Which calls are passed through is decided in `bridge.server.endpoint`.
+"""
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator
+from contextlib import aclosing, suppress
+from secrets import token_bytes
+from typing import TYPE_CHECKING
+
+import aiohttp
+import structlog
+from aiohttp import HttpVersion11, web
+from aiohttp.http_exceptions import PayloadEncodingError
+
+from bridge.identity.credentials import ACCESS_TOKEN
+from bridge.identity.hosts import is_trusted, scheme
+from bridge.origin.client import SAFE, Body, OriginClient, Outgoing, pieces
+from bridge.origin.fields import Moved, NotForwardable, framing, head, passed_by, to_origin
+from bridge.origin.health import Origin, Origins
+from bridge.origin.place import Place, Template
+from bridge.record.log.policies import Policies
+from bridge.resources.routes import V1_ROOTS, is_v1s
+from bridge.server.leaving import Departure
+from bridge.server.limits import BodyLimits, Budget, Limits, Share
+from bridge.server.negotiation import expects_continue
+from bridge.server.relayed import Relayed
+from bridge.settings import Mode, Settings
+from bridge.upstream.acquaintances import Acquaintances
+from bridge.upstream.breaker import State
+from bridge.v1.errors import (
+    InvalidRequest,
+    LegacyCallError,
+    NotFound,
+    OriginGone,
+    OriginLoops,
+    RequestTimeout,
+)
+from bridge.v1.problems import Problem
+from bridge.v2.errors import (
+    OutcomeUnknown,
+    UpstreamFault,
+    UpstreamSilence,
+)
+
+if TYPE_CHECKING:
+    from bridge.server.endpoint import Call
+
+_log = structlog.get_logger("bridge.origin")
+
+
+class Passing:
+    """Passes calls through to v1."""
+
+    def __init__(  # noqa: PLR0913 - the parts that outlive a call
+        self,
+        settings: Settings,
+        client: OriginClient,
+        policies: Policies,
+        *,
+        origins: Origins,
+        via: str,
+        limits: Limits,
+        departure: Departure,
+    ) -> None:
+        """Pass to `legacy_origin`; `via` is the bridge's pseudonym, `origins` how v1 fares."""
+        assert settings.legacy_origin is not None  # noqa: S101 - else there is nothing to pass to
+        self.policies = policies
+        self._client = client
+        self._via = via
+        self._departure = departure
+        self._at_origin = Budget(
+            "calls",
+            limits.passed_through,
+            {
+                Share.LOGIN: limits.calls_per_login,
+                Share.ADDRESS: limits.calls_per_address,
+                Share.ACCOUNT: limits.passed_through,
+            },
+        )
+        self._known = Acquaintances(asyncio.get_running_loop().time)
+        self._key = token_bytes(32)
+        self._template = Template(settings.legacy_origin)
+        self._origins = origins
+        self.go_by(settings)
+
+    def go_by(self, settings: Settings) -> None:
+        """Take these settings for what begins from now on."""
+        self._settings = settings
+        self.takes_all = settings.mode is Mode.OBSERVE
+
+    @property
+    def under_way(self) -> int:
+        """How many calls are at the origin."""
+        return self._at_origin.used
+
+    def admit(self, call: "Call", asked: str | None) -> None:
+        """Note whose call it is, and with whom it shares what everybody may have a part of."""
+        claim, record = call.claim, call.record
+        record.way, record.label = claim.way, claim.label
+        network = (Share.ADDRESS, call.network)
+        if (credential := self._credential(call, asked)) is None:
+            call.shares = [network]
+        elif credential in self._known:
+            call.connection.serves_known()
+            call.shares = [(Share.LOGIN, credential)]
+        else:
+            call.shares = [(Share.LOGIN, credential), network]
+
+    def _credential(self, call: "Call", asked: str | None) -> tuple[int, bytes] | None:
+        """Return what tells apart who calls with which secret; None: no credential came."""
+        request = call.request
+        offered = request.headers.get("Authorization"), request.query.get(ACCESS_TOKEN)
+        if not any(offered):
+            return None
+        digest = hashlib.blake2b(key=self._key, digest_size=32)
+        digest.update(ascii((asked, *offered)).encode())
+        return 0, digest.digest()
+
+    async def serve(self, call: "Call", host: str, asked: str | None) -> None:
+        """Pass a call through, and give its client what v1 answers.
+
+        Raises:
+            NotFound: the host that was called has no v1.
+            OriginLoops: the call has come from this bridge.
+            OriginGone: v1 is there no more.
+            UpstreamUnavailable: v1 is not asked just now.
+            Overloaded: there is no room for it.
+            OutcomeUnknown: something was to be changed, and no answer came.
+            UpstreamSilence: nothing came of it.
+            UpstreamFault: the answer is not HTTP.
+            InvalidRequest: the body broke off.
+            RequestTimeout: it came too slowly.
+        """
+        request = call.request
+        if passed_by(request.raw_headers, self._via):
+            raise self._loops(call)
+        place = self._template.place(asked)
+        if place is None:
+            raise NotFound("No account of Harvest is at this host.")
+        origin = self._origins.of(place)
+        if not origin.is_worth_asking:
+            raise OriginGone("Harvest v1 is not there any more.")
+        with self._at_origin.place(call.shares):
+            probe = origin.breaker.admit()
+            origin.looks()
+            failed: bool | None = None
+            try:
+                async with aclosing(_Answer(await self._ask(call, place, origin))) as answer:
+                    failed = False
+                    self._note(call, origin, answer.response, asked)
+                    await self._relay(call, place, host, answer.response)
+            except (OutcomeUnknown, UpstreamFault, UpstreamSilence):
+                failed = True if failed is None else failed
+                raise
+            finally:
+                origin.breaker.ended(failed, probe=probe)
+
+    def _loops(self, call: "Call") -> OriginLoops:
+        _log.error("legacy_origin_loops", origin=str(self._template), host=call.record.host)
+        return OriginLoops("legacy_origin leads back to the bridge itself: tell its operator.")
+
+    async def _ask(self, call: "Call", place: Place, origin: Origin) -> aiohttp.ClientResponse:
+        request = call.request
+        proxies = self._settings.trusted_proxies
+        patience = asyncio.timeout(None)
+        upload = _Upload(call, patience, self._settings.call_timeout)
+        outgoing = Outgoing(
+            request.method,
+            request.rel_url.raw_path_qs,
+            to_origin(
+                request.raw_headers,
+                self._via,
+                call.record.http or "1.1",
+                came_by_proxy=bool(proxies) and is_trusted(request.remote or "", proxies),
+            ),
+            upload.body,
+        )
+        changes = request.method not in SAFE
+        if upload.body is None:
+            upload.is_whole()
+        try:
+            return await self._client.send(place, outgoing, patience, self._settings.call_timeout)
+        except (UpstreamSilence, UpstreamFault) as error:
+            if upload.failure is not None:
+                raise upload.failure from None
+            left = True
+            if isinstance(error, UpstreamSilence):
+                left = error.request_left
+                if error.leads_back:
+                    raise self._loops(call) from None
+                if error.no_such_name:
+                    if origin.has_no_address():
+                        _tell_gone(origin, str(error))
+                    raise OriginGone("Harvest v1 is not there any more.") from None
+            if changes and left:
+                raise OutcomeUnknown(f"v1 gave no answer: {error}") from None
+            raise
+
+    def _note(
+        self, call: "Call", origin: Origin, response: aiohttp.ClientResponse, asked: str | None
+    ) -> None:
+        """Note what an answer says of the credential that came, and of v1 itself."""
+        record = call.record
+        if (credential := self._credential(call, asked)) is not None:
+            if response.status == 401:
+                self._known.refused(credential)
+            elif response.status < 300 and is_v1s(call.request.rel_url.raw_path):
+                # Elsewhere, v1 may answer well to whatever anybody makes up.
+                self._known.accepted(credential)
+            record.is_known = credential in self._known
+        if origin.answered(response.status, _standing(record.route or record.path or "")):
+            if origin.is_gone:
+                _tell_gone(origin, "it answers 404 or 410 to everything")
+            else:
+                _log.warning("legacy_origin_back", origin=origin.place.authority)
+
+    async def _relay(
+        self, call: "Call", place: Place, host: str, response: aiohttp.ClientResponse
+    ) -> None:
+        """Give the client what v1 answers, at the pace at which it takes that."""
+        request, record = call.request, call.record
+        proxies = self._settings.trusted_proxies
+        forwarded = request.headers.getall("X-Forwarded-Proto", ())
+        called = scheme(request.remote or "", request.scheme, forwarded, proxies)
+        try:
+            framed = framing(request.method, request.version, response.status, response.raw_headers)
+            keeps = self._keeps(call, has_an_end=not framed.until_end)
+            octets = head(
+                response.status,
+                response.reason,
+                response.raw_headers,
+                framed,
+                besides=[("X-Request-Id", record.request_id), *_connection(request, keeps=keeps)],
+                moved=Moved(place, f"{called}://{host}"),
+            )
+        except NotForwardable as error:
+            if request.method not in SAFE:
+                raise OutcomeUnknown(f"v1's answer makes no sense: {error}") from None
+            raise UpstreamFault(f"v1's answer makes no sense: {error}") from None
+        record.status, record.passed_through = response.status, True
+        if call.tape is not None:
+            call.tape.answered(response.headers, ())
+        call.response = relayed = Relayed(response.status, octets, framed, keep_alive=keeps)
+        if call.client_is_gone:
+            record.outlived_client = call.is_write
+            return
+        try:
+            await relayed.prepare(request)
+            if framed.has_body:
+                async with aclosing(pieces(response, place)) as body:
+                    async for piece in body:
+                        record.bytes_out += len(piece)
+                        if call.tape is not None:
+                            call.tape.answers_on(piece)
+                        await relayed.write(piece)
+            await relayed.write_eof()
+        except ConnectionError:
+            relayed.broke_off()
+            record.outlived_client = call.is_write
+        except (UpstreamSilence, asyncio.CancelledError) as error:
+            relayed.broke_off()
+            call.connection.break_off(looks_whole=framed.until_end)
+            if isinstance(error, asyncio.CancelledError):
+                raise
+            record.cause = f"{type(error).__name__}: {error}"
+
+    def _keeps(self, call: "Call", has_an_end: bool) -> bool:
+        request = call.request
+        return (
+            has_an_end
+            and bool(request.keep_alive)
+            and request.content.is_eof()
+            and not (call.is_last or self._departure.begun or call.connection.is_ending)
+        )
+
+
+class _Answer:
+    """One of v1's, until nobody wants it."""
+
+    def __init__(self, response: aiohttp.ClientResponse) -> None:
+        self.response = response
+
+    async def aclose(self) -> None:
+        self.response.close()  # what has come whole has given its connection back
+
+
+class _Upload:
+    """The body of a request, on its way up."""
+
+    def __init__(self, call: "Call", patience: asyncio.Timeout, seconds: float) -> None:
+        self.failure: LegacyCallError | None = None
+        """Why it did not come whole."""
+        self._call = call
+        self._limits = BodyLimits(seconds=float("inf"))
+        self._patience = patience
+        self._seconds = seconds
+        self._loop = asyncio.get_running_loop()
+        request = call.request
+        is_chunked = "Transfer-Encoding" in request.headers
+        self._left = None if is_chunked else request.content_length or 0
+        self.body: Body | None = None
+        if self._left != 0:
+            self.body = Body(self._pieces(), self._left)
+
+    def is_whole(self) -> None:
+        """Begin to wait for the answer: the request is, or is about to be, with v1."""
+        if self._call.request.method not in SAFE:
+            self._call.is_write = True
+        self._wait(self._seconds)
+
+    def _wait(self, seconds: float | None) -> None:
+        with suppress(RuntimeError):  # the answer is there before the whole body: nobody waits
+            self._patience.reschedule(None if seconds is None else self._loop.time() + seconds)
+
+    async def _pieces(self) -> AsyncIterator[bytes]:
+        call = self._call
+        request, record = call.request, call.record
+        expects = request.version >= HttpVersion11 and expects_continue(request.headers)
+        if expects and call.response is None:
+            await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            request.writer.output_size = 0
+        waited = 0.0
+        while True:
+            self._wait(None)
+            began = self._loop.time()
+            try:
+                async with asyncio.timeout(max(0.0, self._limits.due(record.bytes_in) - waited)):
+                    piece = await request.content.readany()
+            except TimeoutError:
+                self.failure = RequestTimeout("The body took too long to arrive.")
+                raise
+            except (PayloadEncodingError, web.RequestPayloadError, OSError, RuntimeError):
+                told = "The body broke off, or is not encoded as its head says."
+                self.failure = InvalidRequest(told, Problem.BODY_BROKEN_OFF)
+                raise
+            waited += self._loop.time() - began
+            if not piece:
+                self.is_whole()
+                return
+            record.bytes_in += len(piece)
+            if call.tape is not None:
+                call.tape.sends_on(piece)
+            if self._left is not None:
+                self._left -= len(piece)
+            if self._left == 0:
+                self.is_whole()
+            else:
+                self._wait(self._seconds)
+            yield piece
+
+
+def _standing(route: str) -> str | None:
+    """Return a path that v1 has always had, whatever it holds; None: it may be missing."""
+    return route if route.strip("/") in V1_ROOTS or ("{" not in route and route in _KNOWN) else None
+
+
+_KNOWN = frozenset({"/account/who_am_i", "/account/rate_limit_status"})
+
+
+def _connection(request: web.BaseRequest, *, keeps: bool) -> list[tuple[str, str]]:
+    if not keeps:
+        return [("Connection", "close")]
+    return [] if request.version >= HttpVersion11 else [("Connection", "keep-alive")]
+
+
+def tell_breaker(place: Place, state: State) -> None:
+    """Log the new state of an origin's breaker."""
+    _log.warning("breaker", of=f"v1 {place.authority}", state=state)
+
+
+def _tell_gone(origin: Origin, reason: str) -> None:
+    _log.error("legacy_origin_gone", origin=origin.place.authority, reason=reason)

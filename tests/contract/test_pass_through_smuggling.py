@@ -1,0 +1,177 @@
+"""Requests and answers that two readers would cut differently: they end at the bridge."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from tests.contract.test_pass_through import request
+from tests.support.held_upstream import HeldUpstream
+from tests.support.legacy import LegacyClient
+from tests.support.logged import Logged
+from tests.support.origins import RawOrigin, running_origin
+from tests.support.running import running_bridge
+
+HIDDEN = b"GET /hidden HTTP/1.1\r\nHost: a\r\n\r\n"
+
+
+@pytest.fixture
+async def origin() -> AsyncIterator[RawOrigin]:
+    async with running_origin() as raw:
+        yield raw
+
+
+@pytest.fixture
+async def client(
+    log: Logged, held: HeldUpstream, journal: Path, origin: RawOrigin
+) -> AsyncIterator[LegacyClient]:
+    async with running_bridge(held.base_url, journal=journal, legacy_origin=origin.url) as legacy:
+        yield legacy
+
+
+def posting(*fields: str, body: bytes) -> bytes:
+    return request("POST /projects HTTP/1.1", "Connection: close", *fields, body=body)
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        pytest.param(
+            posting("Content-Length: 4", "Transfer-Encoding: chunked", body=b"0\r\n\r\n" + HIDDEN),
+            id="both lengths: RFC 9112, 6.3",
+        ),
+        pytest.param(
+            posting("Content-Length: 4", "Content-Length: 40", body=HIDDEN),
+            id="two lengths: RFC 9112, 6.3",
+        ),
+        pytest.param(
+            posting("Content-Length: +4", body=HIDDEN), id="a length with a sign: RFC 9110, 8.6"
+        ),
+        pytest.param(
+            posting("Transfer-Encoding: chunked, identity", body=b"0\r\n\r\n" + HIDDEN),
+            id="chunked not last: RFC 9112, 6.3",
+        ),
+        pytest.param(
+            posting("Transfer-Encoding: xchunked", body=b"0\r\n\r\n" + HIDDEN),
+            id="an unknown coding: RFC 9112, 6.1",
+        ),
+        pytest.param(
+            posting("Transfer-Encoding : chunked", body=b"0\r\n\r\n" + HIDDEN),
+            id="a blank before the colon: RFC 9112, 5.1",
+        ),
+        pytest.param(
+            posting("X-A: b\r\n Transfer-Encoding: chunked", "Content-Length: 0", body=b""),
+            id="a folded line: RFC 9112, 5.2",
+        ),
+        pytest.param(
+            posting("X-A: b\nTransfer-Encoding: chunked", "Content-Length: 4", body=HIDDEN),
+            id="a bare LF: RFC 9112, 2.2",
+        ),
+        pytest.param(
+            posting("X-A: b\rX-B: c", "Content-Length: 4", body=HIDDEN),
+            id="a bare CR: RFC 9112, 2.2",
+        ),
+        pytest.param(
+            posting("X-A: b\0c", "Content-Length: 4", body=HIDDEN), id="a NUL: RFC 9110, 5.5"
+        ),
+        pytest.param(
+            posting("Transfer-Encoding: chunked", body=b"0x4\r\nabcd\r\n0\r\n\r\n"),
+            id="a chunk of no length: RFC 9112, 7.1",
+        ),
+        pytest.param(
+            posting("Transfer-Encoding: chunked", body=b"4\r\nabcdXX\r\n0\r\n\r\n"),
+            id="a chunk of another length: RFC 9112, 7.1",
+        ),
+        pytest.param(
+            request("POST /a HTTP/1.0", "Transfer-Encoding: chunked", body=b"0\r\n\r\n" + HIDDEN),
+            id="chunks of HTTP/1.0: RFC 9112, 6.1",
+        ),
+        pytest.param(
+            request("GET /a b HTTP/1.1", "Connection: close"), id="a blank in the path: 3.2"
+        ),
+        pytest.param(request("GET /a\r HTTP/1.1", "Connection: close"), id="a CR in the path: 3.2"),
+    ],
+)
+async def test_a_request_that_can_be_read_in_two_ways_does_not_reach_v1(
+    client: LegacyClient, origin: RawOrigin, sent: bytes
+) -> None:
+    answer = await client.raw(sent)
+
+    assert b"hidden" not in b"".join([*origin.heads, *origin.bodies])
+    assert not any(origin.bodies)
+    assert answer.startswith(b"HTTP/1.1 400") or len(origin.heads) == 1
+
+
+async def test_what_is_encoded_in_a_path_stays_so(client: LegacyClient, origin: RawOrigin) -> None:
+    await client.raw(request("GET /a%0d%0aX-Evil:%201?b=%0D%0A HTTP/1.1", "Connection: close"))
+
+    assert origin.heads[0].startswith(b"GET /a%0d%0aX-Evil:%201?b=%0D%0A HTTP/1.1\r\n")
+
+
+async def test_extensions_of_chunks_and_trailers_end_here(
+    client: LegacyClient, origin: RawOrigin
+) -> None:
+    """RFC 9112, sections 7.1.1 and 7.1.2."""
+    body = b"3;a=b\r\nabc\r\n0\r\nX-Trailer: 1\r\n\r\n"
+    await client.raw(posting("Transfer-Encoding: chunked", body=body))
+
+    assert origin.bodies == [b"abc"]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        pytest.param(
+            b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\nContent-Length: 9\r\n\r\nabc",
+            id="two lengths: RFC 9112, 6.3",
+        ),
+        pytest.param(
+            b"HTTP/1.1 200 OK\r\nX-A: b\r\n Set-Cookie: c\r\nContent-Length: 0\r\n\r\n",
+            id="a folded line: RFC 9112, 5.2",
+        ),
+        pytest.param(
+            b"HTTP/1.1 200 OK\r\nX-A: b\rX-B: c\r\nContent-Length: 0\r\n\r\n",
+            id="a bare CR: RFC 9112, 2.2",
+        ),
+        pytest.param(
+            b"HTTP/1.1 200 OK\r\nX A: b\r\nContent-Length: 0\r\n\r\n",
+            id="a blank in a name: RFC 9112, 5.1",
+        ),
+    ],
+)
+async def test_an_answer_that_can_be_read_in_two_ways_is_a_502(
+    client: LegacyClient, origin: RawOrigin, answer: bytes
+) -> None:
+    origin.answer = answer
+
+    told = await client.get("/projects")
+
+    assert told.status == 502 or "b\rX-B" not in str(told.headers)
+    assert told.status == 502 or told.headers.get("Set-Cookie") is None
+
+
+async def test_an_answer_with_both_lengths_is_read_by_its_chunks(
+    client: LegacyClient, origin: RawOrigin
+) -> None:
+    """RFC 9112, section 6.3."""
+    origin.answer = (
+        b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\nTransfer-Encoding: chunked\r\n\r\n"
+        b"3\r\nabc\r\n0\r\n\r\n"
+    )
+
+    told = await client.get("/projects")
+
+    assert told.status == 502 or (told.body == b"abc" and "Content-Length" not in told.headers)
+
+
+async def test_what_comes_behind_an_answer_is_nobodys(
+    client: LegacyClient, origin: RawOrigin
+) -> None:
+    """RFC 9112, section 6.3: it would be taken for the answer to somebody else's call."""
+    origin.answer = (
+        b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabc"
+        b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil"
+    )
+
+    for _ in range(3):
+        assert (await client.get("/projects")).body == b"abc"
