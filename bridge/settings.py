@@ -96,6 +96,14 @@ def _day(value: object) -> object:
 _DAY = re.compile("[0-9]{4}-[0-9]{2}-[0-9]{2}")
 
 
+def _paths(given: tuple[str, ...]) -> tuple[str, ...]:
+    if given:
+        from bridge.comparing.paths import Paths  # noqa: PLC0415 - most commands compare nothing
+
+        Paths(given)  # raises ValueError where one is none
+    return given
+
+
 def _text(value: object) -> object:
     """Let only text pass: as an address, a number would be taken, too."""
     if isinstance(value, str):
@@ -219,7 +227,7 @@ def _is_loopback(host: str) -> bool:
 PATHS = ("book", "journal", "database_key", "tls_certificate", "tls_key")
 """The settings that are paths of files."""
 
-_MAY_BE_EMPTY = frozenset({"domains", "trusted_proxies"})
+_MAY_BE_EMPTY = frozenset({"domains", "shadow_ignored", "trusted_proxies"})
 
 
 class _Part(BaseSettings):
@@ -372,6 +380,10 @@ class Settings(LogSettings, BrownoutSettings, FileSettings, UpstreamSettings):
     """Seconds that a legacy call may take, all v2 calls in."""
     throttle_wait: SecondsOrZero = 0.0
     """Seconds that a call waits where v2 asks to; longer is a 503 at once."""
+    shadow_percent: Annotated[int, Field(ge=0, le=100)] = 0
+    """Of how many per cent of the GETs both sides are asked, where no command has decided."""
+    shadow_ignored: Annotated[tuple[str, ...], CommaList, AfterValidator(_paths)] = ()
+    """Where answers may differ, by commas: /payments/payment/notes, //updated-at, //@type."""
     stop_timeout: SecondsOrZero = 30.0
     """Seconds that calls under way are given when told to stop."""
     calls_kept_days: Count = 30
@@ -389,6 +401,8 @@ class Settings(LogSettings, BrownoutSettings, FileSettings, UpstreamSettings):
             raise ValueError("legacy_origin: must be set when mode is observe")
         if not self.auth and self.mode is not Mode.OBSERVE:
             raise ValueError(f"auth: must be set: to {_WAYS}, or to several of them")
+        if self.shadow_percent and self.legacy_origin is None:
+            raise ValueError("legacy_origin: must be set when shadow_percent is")
         if Way.BOOK in self.auth and self.book is None:
             raise ValueError("book: must be set when auth has book")
         if self.auth - {Way.BOOK} and self.account_id is None and self.book is None:
@@ -417,7 +431,7 @@ class Settings(LogSettings, BrownoutSettings, FileSettings, UpstreamSettings):
 RELOADED = frozenset({
     "body_limit", "brownout", "brownout_message", "brownout_time_zone", "call_timeout",
     "calls_kept_bytes", "calls_kept_days", "calls_per_account", "dialect", "domains", "log_level",
-    "stop_timeout", "subdomain", "sunset", "throttle_wait", "trusted_proxies",
+    "shadow_ignored", "stop_timeout", "subdomain", "sunset", "throttle_wait", "trusted_proxies",
 })  # fmt: skip
 """The settings whose new values a running bridge takes from the file; others take a restart.
 

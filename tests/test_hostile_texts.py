@@ -45,6 +45,10 @@ from tests.support.regex_steps import AnyPattern, Engine, hostile_texts
 
 USED = {
     "cli.terminal._HARMFUL": "finditer",
+    "comparing.documents._JSON": "match",
+    "comparing.paths._LAST_STEP": "fullmatch",
+    "comparing.paths._PLAIN_NAME": "fullmatch",
+    "comparing.paths._STEP": "fullmatch",
     "identity.agents._BROWSERS": "search",
     "identity.agents._COMPATIBLE": "match",
     "identity.agents._PRODUCT": "match",

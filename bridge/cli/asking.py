@@ -14,11 +14,13 @@ from typing import Annotated, Any
 
 import typer
 
-from bridge.cli.terminal import Given, fail, failing_at
+from bridge.cli.terminal import Given, fail, failing_at, print_table
+from bridge.record.log.comparisons import Score
 from bridge.record.log.database import LogError
 from bridge.record.log.events import Outcome
 from bridge.record.log.finding import Filter
 from bridge.record.log.reports import Log
+from bridge.record.log.times import spelled
 from bridge.settings import FileSettings, where
 
 
@@ -111,3 +113,19 @@ def read_filter(log: Log, asked: Mapping[str, Any]) -> Filter:
     if given["integration"] is not None:
         given["integration"] = log.find_integration(given["integration"]).id
     return Filter(**given)
+
+
+def print_places(score: Score) -> None:
+    """Print where answers differ, with the latest calls for `harvest-bridge show`."""
+    print_table(
+        ("differs at", "route", "result", "calls", "latest", "its call"),
+        (
+            (
+                each.place, each.route, each.result, str(each.calls),
+                spelled(each.latest[0].time) if each.latest else "",
+                ", ".join(call.request_id or str(call.id) for call in each.latest),
+            )
+            for each in score.places
+        ),
+        (("differs at", "route"), ("result", "calls"), ("latest", "its call")),
+    )  # fmt: skip

@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
-from bridge.cli.asking import asking, read_filter, time_option, with_filter
+from bridge.cli.asking import asking, print_places, read_filter, time_option, with_filter
 from bridge.cli.terminal import (
     JSON,
     Given,
@@ -28,6 +28,7 @@ from bridge.cli.terminal import (
 )
 from bridge.guide.notes import meaning_of
 from bridge.record.log import har
+from bridge.record.log.comparisons import Score
 from bridge.record.log.exchange import Exchange, Message, unpack
 from bridge.record.log.finding import Filter
 from bridge.record.log.reports import CallRow, Integration, Log, State
@@ -93,14 +94,16 @@ def _list(log: Log, since: int | None, quiet: int | None, json: bool) -> None:
         for each in log.integrations(since=counted_since, quiet_since=quiet)
         if since is None or quiet is not None or each.last_seen >= since
     ]
+    scores = log.scores(since=counted_since)
     if json:
-        typer.echo(to_json(found))
+        typer.echo(to_json([_with_score(each, scores.get(each.id)) for each in found]))
         return
-    # A column of its own only where anything was decided.
+    # Columns of their own only where anything was compared, or decided.
+    head = ("v1 and bridge",) if scores else ()
     whose = ("answered by",) if any(each.answered_by for each in found) else ()
     print_table(
         ("id", "integration", "agent", "from", "first seen", "last seen", "quiet", "calls",
-         "errors", "routes", "dialects", "notes", "state", "owner", "credential", *whose),
+         "errors", "routes", "dialects", "notes", "state", "owner", "credential", *whose, *head),
         (
             (
                 each.id, each.title, each.agent or "", each.network or "",
@@ -110,15 +113,21 @@ def _list(log: Log, since: int | None, quiet: int | None, json: bool) -> None:
                 each.state, each.owner or "",
                 "accepted" if each.is_known else "never accepted",
                 *(each.answered_by or "" for _ in whose),
+                *(str(scores.get(each.id, "")) for _ in head),
             )
             for each in found
         ),
         (
             ("integration", "id", "from"), ("first seen", "last seen", "quiet"),
-            ("calls", "errors"), ("routes", "dialects", "notes"),
+            ("calls", "errors", *head), ("routes", "dialects", "notes"),
             ("state", "owner", "credential", *whose),
         ),
     )  # fmt: skip
+
+
+def _with_score(integration: Integration, score: Score | None) -> dict[str, object]:
+    told = msgspec.structs.asdict(integration)
+    return told if score is None else {**told, "score": score}
 
 
 def _days(milliseconds: float) -> str:
@@ -141,9 +150,11 @@ def _counted(counts: Mapping[str, int]) -> str:
 
 def _show_integration(log: Log, found: Integration, since: int | None, json: bool) -> None:
     routes, notes = log.routes(found.id, since=since), log.notes(found.id, since=since)
+    score = log.score(found.id, since=since)
+    is_compared = score != Score()
     if json:
-        told = {**msgspec.structs.asdict(found), "at_routes": routes, "noted": notes}
-        typer.echo(to_json(told))
+        told = _with_score(found, score if is_compared else None)
+        typer.echo(to_json({**told, "at_routes": routes, "noted": notes}))
         return
     facts = msgspec.structs.asdict(found)
     for key in ("first_seen", "last_seen"):
@@ -152,6 +163,8 @@ def _show_integration(log: Log, found: Integration, since: int | None, json: boo
         facts[key] = _counted(facts[key])
     del facts["routes"]
     facts["dialects"] = ", ".join(found.dialects)
+    if is_compared:
+        facts["v1 and bridge"] = str(score)
     _print_facts(facts)
     typer.echo()
     print_table(
@@ -179,6 +192,9 @@ def _show_integration(log: Log, found: Integration, since: int | None, json: boo
                 for each in notes
             ),
         )  # fmt: skip
+    if score.places:
+        typer.echo()
+        print_places(score)
 
 
 def _status(status: int | None) -> str:
@@ -315,11 +331,20 @@ def show(
             fail("there is no such call, or it is older than calls are kept")
         kept = log.exchange(row.id)
         exchange = None if kept is None else _unpacked(kept)
+        compared = log.comparison(row.id)
         if json:
             told = {**msgspec.structs.asdict(row), "exchange": exchange and _as_texts(exchange)}
+            if compared is not None:
+                told["compared"] = dict(zip(("result", "differences"), compared, strict=True))
             typer.echo(to_json(told))
             return
         _show_call(row)
+        if compared is not None:
+            result, differences = compared
+            typer.echo()
+            typer.echo(printable(f"v1 and bridge: {result}"))
+            for place, count in differences.items():
+                typer.echo(printable(f"    {place} ({count})"))
         if exchange is not None:
             _show_exchange(exchange)
 
@@ -350,6 +375,9 @@ def _show_exchange(exchange: Exchange) -> None:
         _show_message(f"v2, {each.started:.0f} ms on", f"{each.method} {each.url}", each.request)
         _show_message("v2's answer", _status(each.status), each.answer)
     _show_message("the answer", _status(exchange.status), exchange.answer)
+    if (other := exchange.other) is not None:
+        whose = "v1" if other.side == "v1" else "the bridge"
+        _show_message(f"{whose} would have answered", str(other.status), other.answer)
 
 
 def _show_message(whose: str, line: str, message: Message | None) -> None:

@@ -6,7 +6,6 @@ How connections are held, what a call means, and how v2 is asked, is written els
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from functools import partial
 from time import perf_counter
 from traceback import format_tb
@@ -49,9 +48,11 @@ from bridge.server.limits import (
     read_body,
 )
 from bridge.server.logs import REQUEST_ID
-from bridge.server.negotiation import admits_json, admits_xml, list_field
+from bridge.server.negotiation import in_format, list_field
 from bridge.server.passing import Passing
 from bridge.server.records import CallRecord, Recorder
+from bridge.server.shadow.asked import Asked, Look
+from bridge.server.shadow.running import Shadow
 from bridge.server.withdrawal import Withdrawal
 from bridge.server.writes import Turns, Writing
 from bridge.settings import Settings
@@ -126,6 +127,7 @@ class Call(Worker):
         "is_last",
         "is_v1s",
         "is_write",
+        "look",
         "network",
         "record",
         "request",
@@ -165,6 +167,8 @@ class Call(Worker):
         """Who says that they call, where that was asked before it was judged."""
         self.tape: Tape | None = None
         """Who hears what is said, if anybody does."""
+        self.look: Look | None = None
+        """Who hears the answer, if the other side's is to be compared with it."""
 
     def client_left(self) -> None:
         """Give the call up, unless it is a write, or others wait for what it finds out."""
@@ -178,7 +182,7 @@ class Call(Worker):
     def was_plain(self) -> bool:
         """Whether it was a read that went well, and nobody listened: that may be told later."""
         served = self.record.status == 200 and not self.is_write
-        return served and self.tape is None and self.trace is None
+        return served and self.tape is None and self.trace is None and self.look is None
 
     async def was_taken(self) -> bool:
         """Wait until the answer has reached its client's machine, and tell whether it has."""
@@ -204,11 +208,14 @@ class Endpoint:
         limits: Limits = LIMITS,
         tracer: "Tracer | None" = None,
         passing: Passing | None = None,
+        shadow: Shadow | None = None,
     ) -> None:
         """Serve calls with these parts; `recorder` is told of every call that has ended.
 
-        What `passing` takes is answered by v1; None: nothing is.
+        What `passing` takes is answered by v1; None: nothing is. Of what v1 or the bridge answers,
+        `shadow` asks the other one, too; None: of nothing.
         """
+        self._shadow = shadow
         self._passing = passing
         self._page_limit = limits.page_limit
         self._gateway = gateway
@@ -312,6 +319,8 @@ class Endpoint:
                 event = self._recorder.ended(record, call.tape)
                 if trace is not None:
                     trace.ended(event)
+                if call.look is not None and self._shadow is not None:
+                    self._shadow.begin(call.look, event)
         assert response is not None  # noqa: S101 - it was sent
         return response
 
@@ -322,7 +331,9 @@ class Endpoint:
         for repair in call.connection.repairs:
             call.record.notes.add(repair, "head")
         match, is_somebodys = self._find(call)
-        if self._passing is not None and self._is_v1s(self._passing, call, match, asked):
+        if self._passing is not None and self._is_v1s(
+            self._passing, call, match, host, asked
+        ):
             self._turn_away_if_asked(call)
             try:
                 with self.calls.place(call.shares):
@@ -348,13 +359,11 @@ class Endpoint:
         # Not sooner: it tells that there is something.
         record.successor = match.resource.successor.format_map(match.ids)
         record.dialect = caller.dialect or record.dialect
-        xml, match = match, _in_format(match, list_field(request.headers, "Accept"))
+        xml, match = match, in_format(match, list_field(request.headers, "Accept"))
         if match is not xml:
             record.format = "json"
         if match.call.tells_host:
-            peer, proxies = request.remote or "", self._settings.trusted_proxies
-            lines = request.headers.getall("X-Forwarded-Proto", ())
-            call.base_uri = f"{scheme(peer, request.scheme, lines, proxies)}://{host}"
+            call.base_uri = self._base_uri(request, host)
         if not match.call.asks_v2:
             await self._tell(call, match, caller)
             return
@@ -384,7 +393,12 @@ class Endpoint:
         return host, asked
 
     def _is_v1s(
-        self, passing: Passing, call: Call, match: Match | LegacyCallError, asked: str | None
+        self,
+        passing: Passing,
+        call: Call,
+        match: Match | LegacyCallError,
+        host: str,
+        asked: str | None,
     ) -> bool:
         """Decide who answers a call, and note who makes it: nobody has been judged yet."""
         request = call.request
@@ -393,14 +407,45 @@ class Endpoint:
             # credentials (section 9.3.8).
             return False
         policy = self._policy(passing.policies, call, asked)
-        call.is_v1s = (
-            passing.takes_all
-            or policy.answered_by is Side.V1
-            or not _is_served(match, list_field(request.headers, "Accept"))
-        )
+        is_served = _is_served(match, list_field(request.headers, "Accept"))
+        call.is_v1s = passing.takes_all or policy.answered_by is Side.V1 or not is_served
         if call.is_v1s:
             passing.admit(call, asked)
+        if policy.shadow_percent and is_served and self._shadow is not None:
+            call.look = self._look(self._shadow, passing, call, policy.shadow_percent, host, asked)
         return call.is_v1s
+
+    def _look(  # noqa: PLR0913, PLR0917 - likewise
+        self,
+        shadow: Shadow,
+        passing: Passing,
+        call: Call,
+        percent: int,
+        host: str,
+        subdomain: str | None,
+    ) -> Look | None:
+        """Return what is to overhear the answer, if the other side is to be asked as well."""
+        request = call.request
+        if request.method != "GET" or not shadow.takes(percent):
+            return None
+        asked = Asked(
+            path=request.rel_url.raw_path,
+            target=request.rel_url.raw_path_qs,
+            query=request.query if request.rel_url.raw_query_string else _NO_QUERY,
+            authorization=request.headers.get("Authorization"),
+            accept=list_field(request.headers, "Accept"),
+            subdomain=subdomain,
+            network=call.network,
+            base_uri=self._base_uri(request, host),
+            fields=passing.fields(call),
+            secrets=_secrets(call),
+        )
+        return shadow.look(asked, by_v1=call.is_v1s)
+
+    def _base_uri(self, request: web.BaseRequest, host: str) -> str:
+        peer, proxies = request.remote or "", self._settings.trusted_proxies
+        lines = request.headers.getall("X-Forwarded-Proto", ())
+        return f"{scheme(peer, request.scheme, lines, proxies)}://{host}"
 
     def _policy(self, policies: Policies, call: Call, asked: str | None) -> Policy:
         """Return what an operator has decided of whoever says that they call, and note who."""
@@ -719,6 +764,9 @@ class Endpoint:
             call.tape.answered(
                 response.headers, () if call.request.method == "HEAD" else answer.body
             )
+        if call.look is not None and not call.is_v1s:
+            content_type = response.headers.get("Content-Type")
+            call.look.overheard.answered(answer.status, content_type, answer.body)
         record.outlived_client = call.is_write and call.client_is_gone
         if call.client_is_gone:
             return False
@@ -771,24 +819,10 @@ def _is_served(match: Match | LegacyCallError, accept: str | None) -> bool:
     if isinstance(match, LegacyCallError):
         return False
     try:
-        _in_format(match, accept)
+        in_format(match, accept)
     except NotAcceptable:
         return False
     return True
-
-
-def _in_format(match: Match, accept: str | None) -> Match:
-    """Return what serves a call in the format that its path asks for, or one `accept` admits.
-
-    Raises:
-        NotAcceptable: nothing does.
-    """
-    if not match.wants_json and admits_xml(accept):
-        return match
-    if match.call.json_flow is None or not (match.wants_json or admits_json(accept)):
-        how = "call the path without .json" if match.wants_json else "send Accept: application/xml"
-        raise NotAcceptable(f"Only XML is spoken here: {how}.")
-    return match._replace(call=replace(match.call, flow=match.call.json_flow))
 
 
 _NO_QUERY: Mapping[str, str] = {}

@@ -7,7 +7,7 @@ import asyncio
 import resource
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -15,7 +15,9 @@ from aiohttp import HttpVersion11, web
 from aiohttp.http_exceptions import PayloadEncodingError
 
 from bridge.server.negotiation import expects_continue
+from bridge.server.shadow.asked import ShadowLimits
 from bridge.upstream.gateway import Policy
+from bridge.upstream.spare import SparePolicy
 from bridge.v1.errors import BodyTooLarge, InvalidRequest, Overloaded, RequestTimeout
 from bridge.v1.problems import Problem
 from bridge.v1.wire import PAGE_LIMIT
@@ -166,6 +168,10 @@ class Limits(ConnectionLimits):
     be is let pass."""
     passed_through: int = 200
     """Calls at v1's origin at once: each holds two connections, for as long as its bodies take."""
+    shadow: ShadowLimits = field(default_factory=ShadowLimits)
+    """What comparing v1's answers with the bridge's may take."""
+    spare: SparePolicy = field(default_factory=SparePolicy)
+    """Calls to v2 that are made for that."""
     # The reasons for these are told where they are used.
     body_timeout: float = BodyLimits().seconds
     page_limit: int = PAGE_LIMIT

@@ -1,8 +1,12 @@
 """What fields of a head say that are lists, and which formats Accept admits (RFC 9110)."""
 
 import re
+from dataclasses import replace
 
 from multidict import MultiMapping
+
+from bridge.resources.routes import Match
+from bridge.v1.errors import NotAcceptable
 
 _XML = re.compile(r"\*/\*|(?:application|text)/(?:\*|xml)|[^/]+/(?:[^/]+\+)?xml")
 _JSON = re.compile(r"\*/\*|application/\*|[^/]+/(?:[^/]+\+)?json")
@@ -32,6 +36,20 @@ def admits_xml(accept: str | None) -> bool:
 def admits_json(accept: str | None) -> bool:
     """Tell the same of JSON."""
     return _admits(accept, _JSON)
+
+
+def in_format(match: Match, accept: str | None) -> Match:
+    """Return what serves a call in the format that its path asks for, or one `accept` admits.
+
+    Raises:
+        NotAcceptable: nothing does.
+    """
+    if not match.wants_json and admits_xml(accept):
+        return match
+    if match.call.json_flow is None or not (match.wants_json or admits_json(accept)):
+        how = "call the path without .json" if match.wants_json else "send Accept: application/xml"
+        raise NotAcceptable(f"Only XML is spoken here: {how}.")
+    return match._replace(call=replace(match.call, flow=match.call.json_flow))
 
 
 def _admits(accept: str | None, ranges: re.Pattern[str]) -> bool:

@@ -27,6 +27,7 @@ from bridge.server.leaving import Departure
 from bridge.server.limits import BodyLimits, Budget, Limits, Share
 from bridge.server.negotiation import expects_continue
 from bridge.server.relayed import Relayed
+from bridge.server.shadow.v1_side import V1Side
 from bridge.settings import Mode, Settings
 from bridge.upstream.acquaintances import Acquaintances
 from bridge.upstream.breaker import State
@@ -158,24 +159,32 @@ class Passing:
             finally:
                 origin.breaker.ended(failed, probe=probe)
 
+    def fields(self, call: "Call") -> list[tuple[str, str]]:
+        """Return the fields of a call's head as they go on to v1."""
+        request, proxies = call.request, self._settings.trusted_proxies
+        return to_origin(
+            request.raw_headers,
+            self._via,
+            call.record.http or "1.1",
+            came_by_proxy=bool(proxies) and is_trusted(request.remote or "", proxies),
+        )
+
+    def side(self) -> V1Side:
+        """Return what asks v1 for the comparison alone."""
+        return V1Side(self._client, self._template, self._origins, self._settings.call_timeout)
+
     def _loops(self, call: "Call") -> OriginLoops:
         _log.error("legacy_origin_loops", origin=str(self._template), host=call.record.host)
         return OriginLoops("legacy_origin leads back to the bridge itself: tell its operator.")
 
     async def _ask(self, call: "Call", place: Place, origin: Origin) -> aiohttp.ClientResponse:
         request = call.request
-        proxies = self._settings.trusted_proxies
         patience = asyncio.timeout(None)
         upload = _Upload(call, patience, self._settings.call_timeout)
         outgoing = Outgoing(
             request.method,
             request.rel_url.raw_path_qs,
-            to_origin(
-                request.raw_headers,
-                self._via,
-                call.record.http or "1.1",
-                came_by_proxy=bool(proxies) and is_trusted(request.remote or "", proxies),
-            ),
+            self.fields(call),
             upload.body,
         )
         changes = request.method not in SAFE
@@ -243,6 +252,9 @@ class Passing:
         record.status, record.passed_through = response.status, True
         if call.tape is not None:
             call.tape.answered(response.headers, ())
+        overheard = None if call.look is None else call.look.overheard
+        if overheard is not None:
+            overheard.began(response.status, *map(response.headers.get, _OVERHEARD))
         call.response = relayed = Relayed(response.status, octets, framed, keep_alive=keeps)
         if call.client_is_gone:
             record.outlived_client = call.is_write
@@ -255,8 +267,12 @@ class Passing:
                         record.bytes_out += len(piece)
                         if call.tape is not None:
                             call.tape.answers_on(piece)
+                        if overheard is not None:
+                            overheard.heard(piece)
                         await relayed.write(piece)
             await relayed.write_eof()
+            if overheard is not None:
+                overheard.ended()
         except ConnectionError:
             relayed.broke_off()
             record.outlived_client = call.is_write
@@ -350,6 +366,9 @@ class _Upload:
             else:
                 self._wait(self._seconds)
             yield piece
+
+
+_OVERHEARD = ("Content-Type", "Content-Encoding")
 
 
 def _standing(route: str) -> str | None:

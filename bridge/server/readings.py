@@ -5,7 +5,7 @@ Nothing here takes a lock, a file or the network: a part that is in trouble can 
 
 import platform
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from bridge import __version__
 from bridge.origin.health import Origins
@@ -16,6 +16,7 @@ from bridge.server.endpoint import Endpoint
 from bridge.server.front import Front
 from bridge.server.metrics import Reading, Value
 from bridge.server.passing import Passing
+from bridge.server.shadow.running import Shadow
 from bridge.server.tls import CertificateReloader
 from bridge.upstream.breaker import State
 from bridge.upstream.gateway import Gateway
@@ -42,6 +43,42 @@ def of_what_is_kept(
 def of_the_legacy_side(endpoint: Endpoint, front: Front) -> Sequence[Reading]:
     """Return what there is to read of calls under way, and of connections."""
     return [*_of_endpoint(endpoint), *_of_front(front)]
+
+
+def of_shadow(shadow: Shadow) -> Sequence[Reading]:
+    """Return what there is to read of comparing v1's answers with the bridge's."""
+
+    def counted(counts: Mapping[str, int]) -> Callable[[], Iterable[Value]]:
+        return lambda: [((name,), count) for name, count in counts.items()]
+
+    return [
+        Reading(
+            "counter",
+            "comparisons",
+            "Answers of v1 that were compared with the bridge's.",
+            counted(shadow.results),
+            ("result",),
+        ),
+        Reading(
+            "counter",
+            "comparisons_skipped",
+            "Calls whose turn it was, and whose answers were not compared, by why.",
+            counted(shadow.skipped),
+            ("reason",),
+        ),
+        Reading(
+            "counter",
+            "comparison_v2_calls",
+            "v2 calls that were made for no client, but to compare.",
+            _always(lambda: shadow.bridge.v2_calls),
+        ),
+        Reading(
+            "gauge",
+            "comparisons_in_progress",
+            "Comparisons that are under way, or wait.",
+            _always(lambda: shadow.under_way),
+        ),
+    ]
 
 
 def of_v1(passing: Passing, origins: Origins) -> Sequence[Reading]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import aiohttp
 import structlog
 
+from bridge.identity.book import Book
 from bridge.identity.book_keeper import BookKeeper
 from bridge.identity.digests import Digests
 from bridge.origin.client import OriginClient
@@ -48,6 +49,8 @@ from bridge.server.records import Recorder
 from bridge.server.service_manager import Handed
 from bridge.server.serving import Stop, told_if_taken
 from bridge.server.settings_keeper import SettingsKeeper
+from bridge.server.shadow.opening import running_shadow
+from bridge.server.shadow.running import Shadow
 from bridge.server.tls import CertificateReloader
 from bridge.server.withdrawal import Withdrawal
 from bridge.settings import Mode, Settings, Traces, where
@@ -273,9 +276,9 @@ async def _open_parts(
 
 
 def _by_default(settings: Settings) -> IntegrationPolicy:
-    """Return who answers where no command has decided."""
+    """Return what holds where no command has decided."""
     side = Side.V1 if settings.mode is Mode.OBSERVE else Side.BRIDGE
-    return IntegrationPolicy(answered_by=side)
+    return IntegrationPolicy(answered_by=side, shadow_percent=settings.shadow_percent)
 
 
 def _brownouts(settings: Settings, keeper: SettingsKeeper) -> Brownouts:
@@ -296,7 +299,8 @@ async def _open_gateway(
         settings.upstream_client(),
         connect_timeout=limits.connect_timeout,
         body_limit=limits.upstream_body_limit,
-        connections=limits.upstream_connections,
+        # Besides, one for each look of shadow, so that it takes none of those of clients.
+        connections=limits.upstream_connections + limits.shadow.at_once,
     )
     client = V2Client(upstream, clock)
     stack.push_async_callback(client.close)
@@ -304,6 +308,7 @@ async def _open_gateway(
         throttle_wait=settings.throttle_wait,
         calls=limits.upstream_connections,
         calls_per_account=limits.upstream_calls_per_account,
+        spare=limits.spare,
     )
     if not journal.is_shared:
         return Gateway(client, policy, _acquaintances(journal))
@@ -371,22 +376,25 @@ async def _listen_to_clients(
     settings: Settings, limits: Limits, parts: _Parts, departure: Departure, stack: AsyncExitStack
 ) -> int:
     """Serve the legacy side, and return its port."""
-    book, tls = parts.files.book, parts.files.tls
+    keeper, tls = parts.files.book, parts.files.tls
+    book = (lambda: NO_BOOK) if keeper is None else lambda: keeper.book
     sinks = (logs.call_log(), parts.log.ended, parts.counts.ended)
     digests = Digests(parts.log.key)
     own = Own(settings.host, settings.port)
     passing = await _pass_through(settings, limits, parts, departure, digests, own, stack)
+    shadow = await _shadow(settings, limits, parts, passing, book, digests, stack)
     endpoint = Endpoint(
         settings,
         parts.gateway,
         parts.journal,
         departure=departure,
-        book=(lambda: NO_BOOK) if book is None else lambda: book.book,
+        book=book,
         recorder=Recorder(sinks, digests, parts.told.capture),
         withdrawal=Withdrawal(parts.told.brownouts, parts.told.policies, settings),
         limits=limits,
         tracer=await _trace(settings, stack),
         passing=passing,
+        shadow=shadow,
     )
     if passing is not None:
         parts.files.settings.tell(passing.go_by)
@@ -412,6 +420,8 @@ async def _listen_to_clients(
     own.port = port
     leaving = partial(_leave, front, stop_listening, departure, endpoint, parts.files.settings)
     stack.push_async_callback(leaving)
+    if shadow is not None:
+        stack.push_async_callback(shadow.close)  # before anybody is waited for
     return port
 
 
@@ -455,6 +465,34 @@ async def _leads_back(settings: Settings, parts: _Parts, own: Own) -> str | None
         if said := await loop_of(place, own):
             return said
     return None
+
+
+async def _shadow(  # noqa: PLR0913, PLR0917 - likewise
+    settings: Settings,
+    limits: Limits,
+    parts: _Parts,
+    passing: Passing | None,
+    book: Callable[[], Book],
+    digests: Digests,
+    stack: AsyncExitStack,
+) -> Shadow | None:
+    """Return what compares v1's answers with the bridge's; None: nothing does."""
+    if passing is None or passing.takes_all:
+        return None
+    opening = running_shadow(
+        settings,
+        limits,
+        parts.gateway,
+        book=book,
+        digests=digests,
+        capture=parts.told.capture,
+        ask_v1=passing.side().answer,
+        tell=parts.log.compared,
+    )
+    shadow = await stack.enter_async_context(opening)
+    parts.files.settings.tell(shadow.go_by)
+    parts.metrics.read(readings.of_shadow(shadow))
+    return shadow
 
 
 async def _say_what_is_wrong(readiness: Readiness) -> None:

@@ -31,6 +31,7 @@ from bridge.upstream.retries import (
     worth_another_try,
 )
 from bridge.upstream.sharing import Abandoned, Sharing, Worker
+from bridge.upstream.spare import NoneToSpare, Spare, SparePolicy
 from bridge.upstream.throttle import Throttle
 from bridge.v2.client import V2Client
 from bridge.v2.errors import (
@@ -91,6 +92,8 @@ class Policy:
     those can no longer say whether v2 was asked."""
     calls_per_account: int = 25
     """The most v2 calls of one account at once, so that none can take all of the connections."""
+    spare: SparePolicy = field(default_factory=SparePolicy)
+    """What calls may be made that no client waits for."""
 
 
 @dataclass(slots=True)
@@ -174,6 +177,7 @@ class Gateway:
         self._throttle = Throttle(self._clock)
         self._tell_throttled = tell_throttled
         self._recent = RecentCalls(self._clock, WINDOW)
+        self._spare = Spare(self._clock, policy.spare)
         self._reach = {known: self._breaker("upstream", known) for known in (True, False)}
         self._lanes: dict[tuple[int, bool], _Lane] = {}
         self._writes: Counter[int] = Counter()
@@ -272,6 +276,52 @@ class Gateway:
         finally:
             errand.spent += perf_counter() - began
 
+    async def send_spare(
+        self, request: V2Request, errand: Errand, *, share: float = 1.0
+    ) -> V2Response:
+        """Make a call that no client waits for, with what they leave of their token's limit.
+
+        It takes none of their places, is shared with nobody and made once. It does not ask where a
+        breaker is not closed, and moves none. What v2 says of the limit counts for all.
+
+        Args:
+            request: what to ask.
+            errand: for what.
+            share: of the calls to spare, how many are for such a one.
+
+        Raises:
+            NoneToSpare: v2 was not asked, for the sake of clients.
+            UpstreamError: there is no answer.
+        """
+        credential = errand.credential
+        key = credential.key
+        known = self.knows(credential)
+        lane = self._lanes.get((credential.account_id, known))
+        breakers = [self._reach[known], *(() if lane is None else (lane.breaker,))]
+        if any(each.state is not State.CLOSED for each in breakers):
+            raise NoneToSpare("v2 is in trouble", 1)
+        if wait := self._throttle.left(key):
+            raise NoneToSpare("v2 has told this token to wait", whole_seconds(wait))
+        seconds = errand.deadline - self._clock()
+        if seconds <= 0:
+            raise _time_is_up()
+        self._spare.spend(key, self._recent.of(key), share)
+        self._recent.add(key)
+        call = UpstreamCall(request.method, request.path, query=request.query)
+        errand.calls.append(call)
+        try:
+            response = await self._client.send(
+                request, account_id=credential.account_id, token=credential.token, seconds=seconds
+            )
+        except BaseException as error:
+            call.ended(error=type(error).__name__)
+            raise
+        call.ended(status=response.status)
+        if response.status == 429:
+            self._told_to_wait(key, response)
+            raise NoneToSpare("v2 has told this token to wait", 1)
+        return response
+
     async def _follow(
         self, key: Hashable, request: V2Request, errand: Errand, deadline: float
     ) -> V2Response | None:
@@ -369,11 +419,16 @@ class Gateway:
                 lane.places.give_back()
             if response.status != 429:
                 return response
-            wait = wait_after_429(response.retry_after)
-            self._throttle.told(key, wait)
-            self._tell_throttled(key, wait)
+            wait = self._told_to_wait(key, response)
             if not self._may_wait(wait, leave_by):
                 return response
+
+    def _told_to_wait(self, key: Key, response: V2Response) -> float:
+        """Note a 429, and return for how many seconds the token is to wait."""
+        wait = wait_after_429(response.retry_after)
+        self._throttle.told(key, wait)
+        self._tell_throttled(key, wait)
+        return wait
 
     async def _ask(
         self,

@@ -61,7 +61,7 @@ def decode(data: bytes | msgspec.Raw, type_: type[T]) -> T:
     except msgspec.ValidationError as error:
         raise UpstreamFault(f"v2 sent JSON of the wrong shape: {error}") from None
     except msgspec.DecodeError as error:
-        if (repaired := _replace_lone_surrogates(octets)) is not octets:
+        if (repaired := replace_lone_surrogates(octets)) is not octets:
             return decode(repaired, type_)
         raise UpstreamFault(f"v2 sent no JSON: {error}") from None
     except (ValueError, RecursionError) as error:
@@ -87,7 +87,7 @@ def _decoder(type_: Any) -> "msgspec.json.Decoder[Any]":  # noqa: ANN401 - whate
     return msgspec.json.Decoder(type_)
 
 
-def _replace_lone_surrogates(data: bytes) -> bytes:
+def replace_lone_surrogates(data: bytes) -> bytes:
     r"""Replace `\ud800` and its like by U+FFFE.
 
     RFC 8259, section 8.2, lets JSON carry lone surrogates; msgspec does not. U+FFFE is as foreign

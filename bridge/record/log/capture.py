@@ -14,7 +14,7 @@ from sqlalchemy import Connection, delete, insert, select, update
 
 from bridge.record.log.database import LogError
 from bridge.record.log.events import CallEvent, is_well
-from bridge.record.log.overheard import Overheard
+from bridge.record.log.overheard import Overheard, OverheardOther
 from bridge.record.log.redaction import stand_in, without_addresses
 from bridge.record.log.tables import CAPTURE_RULES, CAPTURES
 from bridge.record.log.times import DAY, spelled
@@ -123,6 +123,14 @@ def keep(connection: Connection, id_: int, overheard: Overheard) -> None:
     """Write what was overheard of the call with this id, within the connection's transaction."""
     if (kept := overheard.packed()) is not None:
         connection.execute(insert(CAPTURES).values(id=id_, exchange=kept))
+
+
+def keep_other(connection: Connection, id_: int, other: OverheardOther) -> None:
+    """Write what the other side answered beside what is kept of the call, if anything is."""
+    of_call = CAPTURES.c.id == id_
+    kept = connection.execute(select(CAPTURES.c.exchange).where(of_call)).scalar()
+    if kept is not None and (with_other := other.added_to(kept)) is not None:
+        connection.execute(update(CAPTURES).where(of_call).values(exchange=with_other))
 
 
 _SPAN = re.compile(r"([0-9]{1,6})([smhd])")

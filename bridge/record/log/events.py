@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from bridge.record.log.overheard import Overheard
+from bridge.record.log.overheard import Overheard, OverheardOther
 
 
 class Outcome(StrEnum):
@@ -190,6 +190,32 @@ class ConnectionEvent(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     detail: str | None = None
     """What else is known of the latest one, on one line."""
     count: int = 1
+
+
+class ComparisonEvent(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, kw_only=True):
+    """What comparing v1's answer to a call with the bridge's came to (docs/shadow.md)."""
+
+    id: int
+    """That of the call, as are the next three."""
+    request_id: str
+    integration: str
+    route: str
+    result: str
+    """`equal`, `different` or `incomparable`."""
+    differences: dict[str, int] = {}
+    """How often each place is different; of what is incomparable, why it is."""
+    known: dict[str, int] = {}
+    """How often each known difference was met, by its name."""
+    v1_milliseconds: float | None = None
+    bridge_milliseconds: float | None = None
+
+
+class Compared(NamedTuple):
+    """A comparison, as the log's writer is told of it."""
+
+    comparison: ComparisonEvent
+    other: OverheardOther | None = None
+    """What the client was not answered, where it is to be kept."""
 
 
 class Ended(NamedTuple):

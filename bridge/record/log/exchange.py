@@ -42,6 +42,15 @@ class UpstreamExchange(msgspec.Struct, omit_defaults=True):
     """Whether it was made for another legacy call, which asked the same at the same time."""
 
 
+class OtherAnswer(msgspec.Struct, omit_defaults=True):
+    """What the side has answered that the client was not given the answer of."""
+
+    side: str
+    """`v1` or `bridge`."""
+    status: int
+    answer: Message
+
+
 class Exchange(msgspec.Struct, omit_defaults=True):
     """A legacy call with the v2 calls that were made for it."""
 
@@ -60,6 +69,8 @@ class Exchange(msgspec.Struct, omit_defaults=True):
     """The request id of the call whose answer this one got, too; v2 was asked for that one."""
     raw: bool = False
     """Whether addresses, names and texts are as they were; else stand-ins have their places."""
+    other: OtherAnswer | None = None
+    """What it was compared with; None: it was not, or not yet."""
 
 
 def pack(exchange: Exchange) -> bytes:

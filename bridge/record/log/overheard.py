@@ -5,9 +5,17 @@ Made by the writer's thread: to take secrets and people out of texts may take a 
 
 import structlog
 
-from bridge.record.log.exchange import Exchange, Message, UpstreamExchange, pack
+from bridge.record.log.exchange import (
+    Exchange,
+    Message,
+    OtherAnswer,
+    UpstreamExchange,
+    pack,
+    unpack,
+)
 from bridge.record.log.redaction import Redaction
-from bridge.tape import CUT, Heard, Take, Tape
+from bridge.secret import Secret
+from bridge.tape import BODY_KEPT, CUT, Heard, Take, Tape
 
 UNREADABLE = "unreadable"
 """The body is nothing that could be redacted, so nothing of it is kept."""
@@ -94,6 +102,51 @@ class Overheard:
         path, mark, query = tape.target.partition("?")
         known = f"{tape.scheme}://{self.host or 'unknown'}{self.path or path}"
         return redaction.url(f"{known}{mark}{query}")
+
+
+class OverheardOther:
+    """What the other side has answered to a call that is kept. It may hold secrets."""
+
+    __slots__ = ("_body", "_content_type", "_raw", "_secrets", "_side", "_status", "size")
+
+    def __init__(  # noqa: PLR0913, PLR0917 - what an answer is made of, and how it is kept
+        self,
+        side: str,
+        status: int,
+        content_type: str | None,
+        body: bytes,
+        secrets: tuple[Secret, ...],
+        raw: bool,
+    ) -> None:
+        self._side = side
+        self._status = status
+        self._content_type = content_type
+        self._body = body[:BODY_KEPT]
+        self._secrets = secrets
+        self._raw = raw
+        self.size = len(body)
+        """Bytes of the whole body."""
+
+    def added_to(self, kept: bytes) -> bytes | None:
+        """Return an exchange as it is kept, with this; None: a defect has left nothing of it."""
+        try:
+            exchange = unpack(kept)
+            exchange.other = self._other()
+            return pack(exchange)
+        except Exception as error:  # noqa: BLE001 - whose words may be those of the call
+            _log.error("not_captured", cause=type(error).__name__)
+            return None
+
+    def _other(self) -> OtherAnswer:
+        redaction = Redaction((each.reveal() for each in self._secrets), raw=self._raw)
+        is_cut = self.size > len(self._body)
+        content_type = self._content_type or ""
+        body = redaction.body(self._body, content_type, cut=is_cut)
+        left_out = UNREADABLE if body is None else CUT if is_cut else None
+        headers = redaction.headers({"Content-Type": content_type} if content_type else {})
+        return OtherAnswer(
+            self._side, self._status, Message(headers, body or b"", self.size, left_out)
+        )
 
 
 def _upstream(redaction: Redaction, tape: Tape, take: Take) -> UpstreamExchange:

@@ -28,8 +28,9 @@ from sqlalchemy import (
     update,
 )
 
-from bridge.record.log import capture, finding, policies
+from bridge.record.log import capture, comparisons, finding, policies
 from bridge.record.log.capture import Rule
+from bridge.record.log.comparisons import Score
 from bridge.record.log.database import LogError, open_existing, reported, writing
 from bridge.record.log.events import OTHERS, Outcome
 from bridge.record.log.finding import Filter
@@ -459,6 +460,21 @@ class Log:
         with reported(self._database), writing(self._engine) as connection:
             capture.put(connection, rule)
 
+    def scores(self, *, since: int | None = None) -> dict[str, Score]:
+        """Return how v1 and the bridge compare, by the integrations of which that is known."""
+        with self._asking() as connection:
+            return comparisons.scores(connection, since)
+
+    def score(self, integration: str, *, since: int | None = None) -> Score:
+        """Return how v1 and the bridge compare for an integration, and where they differ."""
+        with self._asking() as connection:
+            return comparisons.score(connection, integration, since)
+
+    def comparison(self, id_: int) -> tuple[str, dict[str, int]] | None:
+        """Return what comparing a call came to, and what differs; None: it was not compared."""
+        with self._asking() as connection:
+            return comparisons.comparison(connection, id_)
+
     def policies(self) -> list[Policy]:
         """Return what was decided; what is so for all comes first."""
         with self._asking() as connection:
@@ -469,12 +485,21 @@ class Log:
 
         Bridges read it soon.
         """
+        self._decide(integration, answered_by=side)
+
+    def shadow(self, integration: str, percent: int | None) -> None:
+        """Have so many per cent of an integration's GETs, or `ALL`, compared; None: as decided for
+        all, or by the settings. Bridges read it soon.
+        """
+        self._decide(integration, shadow_percent=percent)
+
+    def _decide(self, integration: str, **decision: object) -> None:
+        """Change what is decided of an integration, and leave the rest of it."""
         with reported(self._database), writing(self._engine) as connection:
             known = {each.integration: each for each in policies.policies(connection)}
             decided = known.get(integration, Policy(integration=integration))
-            policies.put(
-                connection, msgspec.structs.replace(decided, answered_by=side, changed=_now())
-            )
+            changed = msgspec.structs.replace(decided, **decision, changed=_now())
+            policies.put(connection, changed)
 
     def exchange(self, id_: int) -> bytes | None:
         """Return what was captured of a call, for `exchange.unpack`; None: nothing was."""

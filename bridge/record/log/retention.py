@@ -1,9 +1,9 @@
 """What the translation log keeps for how long, and how what is too old makes room, bit by bit.
 
-Single calls and their captures go by age, and the oldest ones where the database takes too many
-bytes: captures before any call, and where calls that were not served take more than half, these
-before others, for strangers make as many as they like. Counts by hours are kept for 90 days; counts
-by days, and who has called, for ever.
+Single calls, and what was captured and compared of them, go by age, and the oldest ones where the
+database takes too many bytes: captures before any call, and where calls that were not served take
+more than half, these before others, for strangers make as many as they like. Counts by hours are
+kept for 90 days; counts by days, and who has called, for ever.
 """
 
 import time
@@ -14,7 +14,7 @@ from sqlalchemy import Connection, Engine, Table, and_, delete, func, select, te
 
 from bridge.record.log.database import ADVISORY_LOCK, writing
 from bridge.record.log.ids import TIME_SHIFT
-from bridge.record.log.tables import CALLS, CAPTURES, CONNECTIONS, DAYS, HOURS
+from bridge.record.log.tables import CALLS, CAPTURES, COMPARISONS, CONNECTIONS, DAYS, HOURS
 from bridge.record.log.times import DAY, HOUR
 
 HOURS_KEPT = 90 * 24
@@ -154,16 +154,20 @@ def _is_ours(connection: Connection) -> bool:
     return bool(connection.execute(ours, {"id": ADVISORY_LOCK + 1}).scalar())
 
 
+_OF_CALLS = (CALLS, CAPTURES, COMPARISONS)
+"""Tables with at most one row a call, by its id."""
+
+
 def _remove_calls(connection: Connection, most: int, below: int | None = None) -> bool:
-    """Remove the oldest calls, with what was captured of them; tell whether there were any."""
+    """Remove the oldest calls, with all that is kept of them; tell whether there were any."""
     oldest = select(CALLS.c.id).order_by(CALLS.c.id).limit(most)
     if below is not None:
         oldest = oldest.where(CALLS.c.id < below)
     last = connection.execute(select(func.max(oldest.subquery().c.id))).scalar()
     if last is None:
         return False
-    connection.execute(delete(CALLS).where(CALLS.c.id <= last))
-    connection.execute(delete(CAPTURES).where(CAPTURES.c.id <= last))
+    for table in _OF_CALLS:
+        connection.execute(delete(table).where(table.c.id <= last))
     return True
 
 
@@ -187,8 +191,8 @@ def _remove_of_outcome(connection: Connection, most: int, outcome: str) -> bool:
     of_it = and_(CALLS.c.outcome == outcome, CALLS.c.outcome != "served")
     oldest = select(CALLS.c.id).where(of_it).order_by(CALLS.c.id).limit(most)
     ids = list(connection.execute(oldest).scalars())
-    connection.execute(delete(CALLS).where(CALLS.c.id.in_(ids)))
-    connection.execute(delete(CAPTURES).where(CAPTURES.c.id.in_(ids)))
+    for table in _OF_CALLS:
+        connection.execute(delete(table).where(table.c.id.in_(ids)))
     return bool(ids)
 
 
@@ -224,9 +228,25 @@ def _surplus(connection: Connection, size: int) -> tuple[int, int]:
     of_call = _ROW_OVERHEAD + _bytes_of_one(connection, "calls", "pg_column_size(t.*)")
     captures = connection.execute(select(func.count()).select_from(CAPTURES)).scalar_one()
     of_capture = _bytes_of_one(connection, "captures", "pg_column_size(t.exchange)")
+    if calls:
+        compared = connection.execute(select(func.count()).select_from(COMPARISONS)).scalar_one()
+        of_call += (
+            compared
+            / calls
+            * (_ROW_OVERHEAD + _bytes_of_one(connection, "comparisons", "pg_column_size(t.*)"))
+        )
     counted = connection.execute(
         text("SELECT sum(pg_total_relation_size(oid)) FROM unnest(:names ::regclass[]) AS oid"),
-        {"names": ["call_hours", "call_days", "note_days", "integrations", "failed_connections"]},
+        {
+            "names": [
+                "call_hours",
+                "call_days",
+                "note_days",
+                "comparison_days",
+                "integrations",
+                "failed_connections",
+            ]
+        },
     ).scalar()
     taken = calls * of_call + captures * of_capture + int(counted or 0)
     over = max(0.0, taken - size)

@@ -212,7 +212,12 @@ COMPARISONS = Table(
     Column("result", Text, nullable=False),
     Column("differences", Text),  # JSON; NULL: none
 )
-Index("comparisons_of_integration", COMPARISONS.c.integration, COMPARISONS.c.id)
+Index(
+    "comparisons_of_integration",
+    COMPARISONS.c.integration,
+    COMPARISONS.c.result,
+    COMPARISONS.c.id,
+)
 
 COMPARISON_DAYS = Table(
     "comparison_days",

@@ -17,6 +17,7 @@ import structlog
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import SQLAlchemyError
 
+from bridge.record.log.comparisons import ingest_comparisons
 from bridge.record.log.database import (
     LogError,
     UnreachableLog,
@@ -28,7 +29,7 @@ from bridge.record.log.database import (
     shown,
     writing,
 )
-from bridge.record.log.events import ConnectionEvent, Ended
+from bridge.record.log.events import Compared, ConnectionEvent, Ended
 from bridge.record.log.ids import TIME_SHIFT
 from bridge.record.log.ingest import (
     cleaned,
@@ -64,6 +65,15 @@ MOST_WAITING_BYTES = 64 * 1024 * 1024
 
 MOST_CONNECTIONS = 5_000
 """Failed connections that wait; they are counted together before they come here."""
+
+MOST_COMPARISONS = 5_000
+"""Comparisons that wait."""
+
+MOST_OTHERS_BYTES = 16 * 1024 * 1024
+"""Bytes of answers that wait with them; beyond that, a comparison is kept without."""
+
+COMPARED_AT_ONCE = 500
+"""Comparisons of one transaction."""
 
 LONGEST_PAUSE = 15.0
 """Seconds until a database that has failed is tried again, at the most."""
@@ -132,12 +142,15 @@ class LogWriter:
         self._stop = threading.Event()
         self._calls: deque[Ended] = deque()
         self._connections: deque[ConnectionEvent] = deque()
+        self._comparisons: deque[Compared] = deque()
         # The event loop's counters.
         self._bytes_taken = 0
+        self._others_taken = 0
         self._dropped = 0
         self._dropped_at = 0.0
         # The thread's own.
         self._bytes_done = 0
+        self._others_done = 0
         self._written = 0
         self._refused = 0
         """Calls that the database does not take at all."""
@@ -178,6 +191,17 @@ class LogWriter:
         """Take connections that have failed."""
         if len(self._connections) < MOST_CONNECTIONS:
             self._connections.append(event)
+
+    def compared(self, compared: Compared) -> bool:
+        """Take a comparison; tell whether there was room."""
+        if len(self._comparisons) >= MOST_COMPARISONS:
+            return False
+        size = _size_of_other(compared)
+        if size and self._others_taken - self._others_done + size > MOST_OTHERS_BYTES:
+            compared, size = compared._replace(other=None), 0
+        self._others_taken += size
+        self._comparisons.append(compared)
+        return True
 
     # What others want of it.
 
@@ -282,7 +306,8 @@ class LogWriter:
             self._attempt(self._probe)
 
     def _has_work(self) -> bool:
-        return bool(self._calls or self._batch or self._connections or self._untold())
+        waits = self._calls or self._batch or self._connections or self._comparisons
+        return bool(waits or self._untold())
 
     def _do_hooks(self) -> None:
         for hook in self._hooks:
@@ -384,7 +409,10 @@ class LogWriter:
         return self._dropped + self._refused - self._gaps
 
     def _write_some(self) -> bool:
+        compared = 0
         if not self._batch:
+            # Their calls have come before them, and are written before them.
+            compared = len(self._comparisons) if len(self._calls) <= AT_ONCE else 0
             for _ in range(min(len(self._calls), AT_ONCE)):
                 ended = self._calls.popleft()
                 if ended.exchange is not None:
@@ -394,6 +422,7 @@ class LogWriter:
             self._write_connections()
         if self._batch:
             self._write_first(self._tried or len(self._batch))
+        self._write_comparisons(compared)
         if untold := self._untold():
             self._write_gap(untold)
         return True
@@ -453,6 +482,22 @@ class LogWriter:
         for _ in events:
             self._connections.popleft()
 
+    def _write_comparisons(self, count: int) -> None:
+        while count > 0:
+            # One by one: to go through a deque while the event loop appends is an error.
+            some = [self._comparisons[at] for at in range(min(count, COMPARED_AT_ONCE))]
+            try:
+                with self._transaction() as connection:
+                    ingest_comparisons(connection, some)
+            except (SQLAlchemyError, UnicodeError) as error:
+                if not is_of_data(error):
+                    raise
+                _log.error("comparisons_not_recorded", count=len(some), cause=type(error).__name__)
+            for each in some:
+                self._comparisons.popleft()
+                self._others_done += _size_of_other(each)
+            count -= len(some)
+
     def _write_gap(self, calls: int) -> None:
         now = int(time.time() * 1000)
         since = now if self._failing_since is None else int(self._failing_since * 1000)
@@ -500,6 +545,10 @@ def _size(ended: Ended) -> int:
     if ended.exchange is not None:
         size += ended.exchange.size
     return size
+
+
+def _size_of_other(compared: Compared) -> int:
+    return 0 if compared.other is None else compared.other.size
 
 
 def _identity(database: str) -> object:

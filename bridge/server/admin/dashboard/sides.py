@@ -75,6 +75,14 @@ class Upstream(msgspec.Struct):
     answer: Half | None
 
 
+class Other(msgspec.Struct):
+    """What the side has answered that the client was not given the answer of."""
+
+    side: str
+    status: int
+    answer: Half
+
+
 class Sides(msgspec.Struct):
     """A legacy call, and the v2 calls that were made for it."""
 
@@ -87,6 +95,13 @@ class Sides(msgspec.Struct):
     request: Half | None
     answer: Half | None
     upstream: list[Upstream]
+    other: Other | None = None
+    """What the answer was compared with, where it differs."""
+
+
+def _other(exchange: Exchange) -> Other | None:
+    other, half = exchange.other, None if exchange.other is None else _half(exchange.other.answer)
+    return None if other is None or half is None else Other(other.side, other.status, half)
 
 
 def set_out(exchange: Exchange, route: str | None) -> Sides:
@@ -112,6 +127,7 @@ def set_out(exchange: Exchange, route: str | None) -> Sides:
             )
             for each in exchange.upstream
         ],
+        _other(exchange),
     )
     method = "GET" if exchange.method == "HEAD" else exchange.method
     found = next(

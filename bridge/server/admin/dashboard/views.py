@@ -12,6 +12,7 @@ import msgspec
 
 from bridge.guide.plan import Plan, plan
 from bridge.record.log.capture import ALL, Mode, Rule
+from bridge.record.log.comparisons import Score
 from bridge.record.log.events import Outcome
 from bridge.record.log.exchange import unpack
 from bridge.record.log.finding import Filter
@@ -116,6 +117,8 @@ class Overview(msgspec.Struct, frozen=True):
     """Integrations that called in these days."""
     sparks: dict[str, list[int]]
     """By integration, the calls of each of the last `RECENT_DAYS` days."""
+    scores: dict[str, Score]
+    """Of those in which any answer of v1 was compared with the bridge's, in these days."""
     attention: Attention
 
 
@@ -128,6 +131,8 @@ class Integrations(msgspec.Struct, frozen=True):
     integrations: list[Integration]
     in_all: int
     sparks: dict[str, list[int]]
+    scores: dict[str, Score]
+    """As on the first page."""
 
 
 class OneIntegration(msgspec.Struct, frozen=True):
@@ -140,6 +145,9 @@ class OneIntegration(msgspec.Struct, frozen=True):
     routes: list[Route]
     plan: Plan
     latest: list[CallRow]
+    score: Score
+    shadow_percent: int | None
+    """Of its GETs that are compared, as was decided for it or all; None: as the settings say."""
     capture: Rule | None
     """In force for it: its own, or the one for all."""
 
@@ -154,11 +162,20 @@ class Calls(msgspec.Struct, frozen=True):
     """Of all integrations, by id."""
 
 
+class Compared(msgspec.Struct, frozen=True):
+    """What comparing v1's answer with the bridge's came to."""
+
+    result: str
+    differences: dict[str, int]
+    """How often each place is different; of what is incomparable, why it is."""
+
+
 class OneCall(msgspec.Struct, frozen=True):
     """A call, with both sides if it was captured."""
 
     now: int
     call: CallRow
+    compared: Compared | None
     sides: Sides | None
     capture: Rule | None
     """In force for its integration."""
@@ -218,19 +235,22 @@ def overview(log: Log, now: int, days: int, facts: Facts) -> Overview:
         integrations=listed,
         in_all=len(called),
         sparks=_sparks(log, now, listed, by_integration if step == DAY else None),
+        scores=log.scores(since=_span(now, RECENT_DAYS)[0]),
         attention=_attention(log, _span(now, min(days, RECENT_DAYS))[0], facts),
     )
 
 
 def integrations(log: Log, now: int, state: State | None, search: str) -> Integrations:
     """Gather all integrations: those in a state, and with a text in what is known of them."""
-    known = _told_apart(log.integrations(since=_span(now, RECENT_DAYS)[0]))
+    recently = _span(now, RECENT_DAYS)[0]
+    known = _told_apart(log.integrations(since=recently))
     wanted = [
         each
         for each in known
         if (state is None or each.state == state) and search.casefold() in _text(each)
     ]
-    return Integrations(now, state, search, wanted, len(known), _sparks(log, now, wanted))
+    sparks, scores = _sparks(log, now, wanted), log.scores(since=recently)
+    return Integrations(now, state, search, wanted, len(known), sparks, scores)
 
 
 def integration(log: Log, now: int, id_: str, days: int) -> OneIntegration | None:
@@ -249,6 +269,8 @@ def integration(log: Log, now: int, id_: str, days: int) -> OneIntegration | Non
         routes=routes,
         plan=plan(found, routes, log.notes(found.id, since=since)),
         latest=log.calls(Filter(integration=found.id), limit=MOST_LISTED).rows,
+        score=log.score(found.id, since=since),
+        shadow_percent=_shadow_percent(log, found.id),
         capture=_rule(log, found.id),
     )
 
@@ -273,7 +295,14 @@ def call(log: Log, now: int, id_: str) -> OneCall | None:
         return None
     kept = log.exchange(found.id) if found.captured else None
     sides = None if kept is None else set_out(unpack(kept), found.route)
-    return OneCall(now, found, sides, _rule(log, found.integration))
+    compared = log.comparison(found.id)
+    return OneCall(
+        now,
+        found,
+        None if compared is None else Compared(*compared),
+        sides,
+        _rule(log, found.integration),
+    )
 
 
 def captured(log: Log) -> list[Captured]:
@@ -289,6 +318,12 @@ def captured(log: Log) -> list[Captured]:
 def _rule(log: Log, integration: str) -> Rule | None:
     rules = {rule.integration: rule for rule in log.capture_rules()}
     return rules.get(integration) or rules.get(ALL)
+
+
+def _shadow_percent(log: Log, integration: str) -> int | None:
+    decided = {each.integration: each.shadow_percent for each in log.policies()}
+    own = decided.get(integration)
+    return decided.get(ALL) if own is None else own
 
 
 def switch_off(log: Log, now: int, quiet: int) -> SwitchOff:

@@ -62,7 +62,7 @@ def upgrade() -> None:
         *needed("integration", "result"),
         *texts("differences"),
     )
-    op.create_index("comparisons_of_integration", "comparisons", ["integration", "id"])
+    op.create_index("comparisons_of_integration", "comparisons", ["integration", "result", "id"])
     op.create_table(
         "comparison_days",
         *key("day"),

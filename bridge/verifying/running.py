@@ -1,0 +1,88 @@
+"""Verifying, call by call: the bridge's answer is had in one of two ways, and compared with v1's.
+
+What is to be verified is planned in `reads`; what it comes to is summed up in `outcome`.
+"""
+
+import time
+from collections.abc import AsyncIterator, Iterable, Iterator
+from typing import NamedTuple
+
+from bridge.comparing import Answer, Comparison, Paths, compare
+from bridge.record.log.redaction import Redaction
+from bridge.v1.dialects import Dialect
+from bridge.verifying.asking import Asking, Unreachable
+from bridge.verifying.core import NotRecorded, RecordedV2, translate
+from bridge.verifying.outcome import Outcome
+from bridge.verifying.reads import Read, Skipped
+
+
+class Left(NamedTuple):
+    """A call that turned out not to be comparable before it was compared."""
+
+    read: Read
+    reason: Skipped
+    detail: str = ""
+
+
+class Judging(NamedTuple):
+    """How answers are compared."""
+
+    ignored: Paths
+    wants_values: bool
+
+    def judge(self, read: Read, v1: Answer, bridge: Answer) -> Comparison:
+        """Compare the bridge's answer with v1's, with stand-ins where the recording has them."""
+        if read.has_stand_ins:
+            shaped = Redaction().body(bridge.body, bridge.content_type or "")
+            bridge = bridge._replace(body=shaped or b"")
+        return compare(v1, bridge, self.ignored, wants_values=self.wants_values)
+
+
+def from_recording(
+    reads: Iterable[Read], v2: RecordedV2, judging: Judging, dialect: Dialect | None = None
+) -> Iterator[Outcome | Left]:
+    """Yield what each call comes to if v2 answers as recorded, in `dialect` if one is given."""
+    for read in reads:
+        began = time.perf_counter()
+        try:
+            bridge = translate(read, v2, dialect)
+        except NotRecorded as missing:
+            yield Left(read, Skipped.NO_V2, str(missing))
+            continue
+        yield _outcome(read, bridge, judging, began)
+
+
+async def from_bridge(
+    reads: Iterable[Read], asking: Asking, judging: Judging
+) -> AsyncIterator[Outcome | Left]:
+    """Yield what each call comes to at a running bridge.
+
+    Raises:
+        Unreachable: it did not even answer the first.
+    """
+    has_answered = False
+    for read in reads:
+        if not asking.can_ask(read):
+            yield Left(read, Skipped.NO_CREDENTIAL)
+            continue
+        began = time.perf_counter()
+        try:
+            told = await asking.ask(read)
+        except Unreachable as error:
+            if not has_answered:
+                raise
+            yield Outcome(read, time.perf_counter() - began, failure=str(error))
+            continue
+        has_answered = True
+        outcome = _outcome(read, told.answer, judging, began)
+        yield outcome._replace(request_id=told.request_id)
+
+
+def _outcome(read: Read, bridge: Answer, judging: Judging, began: float) -> Outcome:
+    v1 = read.v1
+    return Outcome(
+        read,
+        time.perf_counter() - began,
+        judging.judge(read, v1, bridge),
+        statuses=(v1.status, bridge.status),
+    )
