@@ -1,4 +1,4 @@
-"""schemas/README.md and docs/log.md are true: their tables are the code's, and citations lead on."""
+"""schemas/README.md and some pages of docs are true: their tables are the code's, citations lead on."""
 
 import re
 from enum import StrEnum
@@ -9,6 +9,7 @@ from types import ModuleType
 import pytest
 from lxml import etree
 
+from bridge.comparing import Kind
 from bridge.identity.callers import Refusal
 from bridge.record.log.events import (
     CALL_EVENTS,
@@ -31,12 +32,15 @@ from bridge.v1.dialects import Dialect
 from bridge.v1.notes import NoteCode
 from bridge.v1.problems import Problem
 from bridge.v1.recipients import RecipientNote
+from bridge.verifying.outcome import KNOWN_REASONS
+from bridge.verifying.reads import MEANINGS
 from tests.support.logged import events
 
 REPOSITORY = Path(__file__).parent.parent
 CONTRACT = (REPOSITORY / "schemas" / "README.md").read_text()
 README = (REPOSITORY / "README.md").read_text()
 LOG = (REPOSITORY / "docs" / "log.md").read_text()
+VERIFY = (REPOSITORY / "docs" / "verify.md").read_text()
 SOURCES = sorted([*REPOSITORY.glob("bridge/**/*.py"), *REPOSITORY.glob("tests/**/*.py")])
 
 
@@ -285,3 +289,14 @@ def test_every_test_that_a_promise_names_is_there(page: str) -> None:
 
     assert named
     assert [path for path in sorted(named) if not (REPOSITORY / path).is_file()] == []
+
+
+def test_the_tables_of_what_verifying_finds() -> None:
+    assert rows("known difference", "why", within=VERIFY) == [
+        [name, reason] for name, reason in KNOWN_REASONS.items()
+    ]
+    assert rows("`--json`", "because", within=VERIFY) == [
+        [reason, meaning] for reason, meaning in MEANINGS.items()
+    ]
+    told = [cells[0] for cells in rows("what differs", "meaning", within=VERIFY)]
+    assert [kind.strip("` ") for each in told for kind in each.split(",")] == list(Kind)

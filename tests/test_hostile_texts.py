@@ -122,6 +122,10 @@ USED = {
     "v2.decoding._SURROGATE": "search",
     "v2.paging._PLAIN": "fullmatch",
     "v2.retry_after._SECONDS": "fullmatch",
+    "verifying.har._PLAIN": "match",
+    "verifying.junit._NO_XML": "finditer",
+    "verifying.reads._URL": "fullmatch",
+    "verifying.reads._V2": "match",
 }
 """How each expression is used that meets a text of a client's, or of v2's."""
 

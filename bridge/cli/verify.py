@@ -7,8 +7,8 @@ What a recording is, and how it is verified, is in `bridge.verifying`; how answe
 import asyncio
 import json as json_module
 import os
-from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import urlsplit
@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 import typer
 
 from bridge.cli.terminal import JSON, fail, failing_at, print_table, printable, to_json
-from bridge.comparing import KNOWN, Difference, Kind, Paths, Result, WrongPath
+from bridge.comparing import Difference, Kind, Paths, Result, WrongPath
 from bridge.private_file import UnusableFile, read_private
 from bridge.secret import Secret
 from bridge.v1.dialects import Dialect
@@ -24,7 +24,7 @@ from bridge.verifying.asking import PACE, Asking, Pace, Unreachable
 from bridge.verifying.core import RecordedV2
 from bridge.verifying.har import Recording, UnusableRecording
 from bridge.verifying.junit import Report
-from bridge.verifying.outcome import Outcome, Totals
+from bridge.verifying.outcome import KNOWN_REASONS, Outcome, Totals
 from bridge.verifying.reads import MEANINGS, Plan, plan
 from bridge.verifying.running import Judging, Left, from_bridge, from_recording
 
@@ -38,7 +38,9 @@ LONGEST_CREDENTIAL = 4096
 def verify(
     files: Annotated[
         list[Path],
-        typer.Argument(help="Recordings of v1: HAR 1.2, as browsers and proxies write it, and export."),
+        typer.Argument(
+            help="Recordings of v1: HAR 1.2, as browsers and proxies write it, and export."
+        ),
     ],
     against: Annotated[
         str | None, typer.Option(help="The running bridge to ask, such as http://127.0.0.1:8080.")
@@ -52,9 +54,7 @@ def verify(
     ] = None,
     ignore: Annotated[
         list[str] | None,
-        typer.Option(
-            help="A path that may differ, such as /payments/payment/notes or //@type."
-        ),
+        typer.Option(help="A path that may differ, such as /payments/payment/notes or //@type."),
     ] = None,
     credential: Annotated[
         str | None,
@@ -119,8 +119,8 @@ async def _ask(
         typer.echo(f"The bridge asks to wait for {seconds:.0f} seconds.", err=True)
 
     count = len(planned.reads)
-    minutes = count / per_second / 60
-    typer.echo(f"Asking {base_url} for {count:,} calls: {minutes:,.0f} minutes or more.", err=True)
+    span = timedelta(seconds=round(count / per_second))
+    typer.echo(f"Asking {base_url}, calls: {count:,}. It takes {span} or more.", err=True)
     pace = Pace(per_second, asyncio.get_running_loop().time)
     async with Asking(base_url, pace, credential, waits) as asking:
         async for each in from_bridge(planned.reads, asking, judging):
@@ -232,14 +232,14 @@ class _Telling:
             print_table(("what differs", "where", "calls"), rows)
             typer.echo()
         if totals.known:
-            rows = ((name, str(times), _REASONS[name]) for name, times in totals.known.items())
+            rows = ((name, str(times), KNOWN_REASONS[name]) for name, times in totals.known.items())
             print_table(("known difference", "times", "why"), rows)
             typer.echo()
         if totals.skipped:
             skipped = sorted(totals.skipped.items())
             print_table(
                 ("not compared", "calls", "because"),
-                ((call, str(count), MEANINGS[why]) for (why, call), count in skipped),
+                ((call or "others", str(count), MEANINGS[why]) for (why, call), count in skipped),
             )
             typer.echo()
         for missing in self._missing:
@@ -249,8 +249,6 @@ class _Telling:
 
 MOST_MISSING = 20
 """Calls to v2 that are named where a recording lacks them."""
-
-_REASONS: Mapping[str, str] = {each.name: each.reason for each in KNOWN}
 
 
 def _verb(outcome: Outcome) -> str:
@@ -268,13 +266,9 @@ def _title(outcome: Outcome) -> str:
 
 
 def _sides(difference: Difference) -> Iterator[tuple[str, str | None]]:
-    kind = difference.spot.kind
-    if kind is Kind.ORDER:
-        return
-    if kind is not Kind.ADDED:
-        yield "v1", difference.v1
-    if kind is not Kind.MISSING:
-        yield "bridge", difference.bridge
+    told = {"v1": difference.v1, "bridge": difference.bridge}
+    is_of_both = difference.spot.kind not in {Kind.ORDER, Kind.MISSING, Kind.ADDED}
+    yield from ((side, value) for side, value in told.items() if is_of_both or value is not None)
 
 
 def _spelled(value: str | None) -> str:

@@ -130,12 +130,12 @@ _TIMES = frozenset({"datetime", "dateTime"})
 KNOWN = (
     Known(
         "time-type", Kind.TYPE, _ANY_TYPE, _times,
-        "v1 said `datetime` until about 2014 and `dateTime` since; the dialect decides.",
+        "v1 wrote `datetime`, and by 2015 `dateTime`; the dialect decides.",
     ),
     Known(
         "time-spelling", Kind.VALUE, None, _same_second,
-        "v1 had zones and fractions of a second at times; the bridge has UTC, with `Z` and whole "
-        "seconds.",
+        "v1 was recorded with `+00:00` for `Z`; the bridge converts offsets, and cuts the "
+        "fractions of seconds that v2 has.",
         _TIMES,
     ),
     Known(
@@ -144,13 +144,13 @@ KNOWN = (
     ),
     Known(
         "number-spelling", Kind.VALUE, None, _same_number,
-        "v1 wrote as many decimals as its database had; the bridge as many as v2 has, and one at "
-        "least.",
+        "v1 wrote `10700.0`, and v2 has a number; the bridge writes every digit that v2 has, and "
+        "one behind the point at least.",
         frozenset({"decimal", "float"}),
     ),
     Known(
         "recipients-spelling", Kind.VALUE, Paths(["//full-recipient-list"]), _same_recipients,
-        "v1 quoted names or not, and put a blank after a comma or not, by its year; the dialect "
+        "By its year, v1 quoted names or not, and put a blank behind a comma or not; the dialect "
         "decides.",
     ),
     Known(

@@ -4,13 +4,14 @@ What is asked, and what its answer is compared with, is not known here.
 """
 
 import asyncio
+from base64 import b64encode
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import NamedTuple, Self
 from urllib.parse import urlsplit
 
-from aiohttp import BasicAuth, ClientError, ClientResponse, ClientSession, ClientTimeout
+from aiohttp import ClientError, ClientResponse, ClientSession, ClientTimeout
 from yarl import URL
 
 from bridge import __version__
@@ -161,8 +162,7 @@ class Asking:
         if self._credential is None:
             return None if read.authorization is None else read.authorization.reveal()
         text = self._credential.reveal()
-        login, colon, password = text.partition(":")
-        return BasicAuth(login, password, "utf-8").encode() if colon else f"Bearer {text}"
+        return f"Basic {b64encode(text.encode()).decode()}" if ":" in text else f"Bearer {text}"
 
 
 def _wait(response: ClientResponse) -> float | None:

@@ -16,7 +16,7 @@ from bridge.v1.wire import V1Request, V1Response
 from bridge.v2.rate_limit import Rate
 from bridge.v2.wire import V2Request, V2Response
 from bridge.verifying.har import Entry, Recording, entries
-from bridge.verifying.reads import V2, Read, wants_json
+from bridge.verifying.reads import Read, path_of_v2, wants_json
 
 XML = "application/xml; charset=utf-8"
 
@@ -70,10 +70,8 @@ def _key(entry: Entry) -> Key | None:
         url = urlsplit(entry.url)
     except ValueError:
         return None
-    below = V2.match(url.path)
-    if below is None:
-        return None
-    return entry.method, url.path[below.end() - 1 :], _parameters(url.query)
+    path = path_of_v2(url.path)
+    return None if path is None else (entry.method, path, _parameters(url.query))
 
 
 def _parameters(query: str) -> tuple[tuple[str, str], ...]:

@@ -225,9 +225,11 @@ def _inflated(body: bytes) -> bytes | None:
         return body
     for window in (_GZIP_OR_ZLIB, _DEFLATE):
         try:
-            return zlib.decompressobj(window).decompress(body, LONGEST + 1)
+            inflated = zlib.decompressobj(window).decompress(body, LONGEST + 1)
         except zlib.error:
             continue
+        if _PLAIN.match(inflated):  # else it was not encoded so, and anything can come of it
+            return inflated
     return None
 
 

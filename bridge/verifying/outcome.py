@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from bridge.comparing import Comparison, Reason, Result, Side, Spot, score
+from bridge.comparing import KNOWN, Comparison, Reason, Result, Side, Spot, score
 from bridge.verifying.reads import Read, Skipped, call_of
 
 REASONS: Mapping[Reason, str] = {
@@ -14,6 +14,16 @@ REASONS: Mapping[Reason, str] = {
     Reason.TOO_LARGE: "is too large",
     Reason.TOO_MUCH: "has too many elements, attributes or levels",
 }
+
+STAND_INS = "stand-ins"
+"""The known difference of a value that is made of stand-ins."""
+
+KNOWN_REASONS: Mapping[str, str] = {
+    **{each.name: each.reason for each in KNOWN},
+    STAND_INS: "The recording of v2 has stand-ins, and what is derived of a text, such as a role "
+    "or a zone, cannot be of its stand-in.",
+}
+"""By the name of each known difference, why it is one."""
 
 
 class Outcome(NamedTuple):

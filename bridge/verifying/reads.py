@@ -136,10 +136,12 @@ def _read(
     recording: Recording, number: int, entry: Entry | None
 ) -> Read | tuple[Skipped, str] | None:
     """Return a call to be compared, or why it is not; None: it is the bridge's own, to v2."""
-    url = None if entry is None else _URL.fullmatch(entry.url)
-    if entry is None or url is None:
+    if entry is None:
         return Skipped.UNREADABLE, ""
-    if entry.is_v2s or V2.match(url["path"]):
+    url = _URL.fullmatch(entry.url)
+    if url is None:  # such as `data:`
+        return Skipped.NOT_V1, ""
+    if entry.is_v2s or path_of_v2(url["path"]) is not None:
         return None
     path = _encoded(url["path"] or "/")
     if not is_v1s(path):
@@ -172,8 +174,15 @@ _URL = re.compile(
     re.IGNORECASE | re.DOTALL,
 )
 
-V2 = re.compile(r"(?:/api)?/v2/")
+_V2 = re.compile(r"(?:/api)?/v2(?=/)")
 """How the paths of v2's calls begin: v1 had none like it."""
+
+
+def path_of_v2(path: str) -> str | None:
+    """Return a path as v2 documents it, without `/v2`; None: it is none of v2's."""
+    found = _V2.match(path)
+    return None if found is None else path[found.end() :]
+
 
 _PLAIN = "".join(map(chr, range(0x21, 0x7F)))
 

@@ -7,12 +7,12 @@ import time
 from collections.abc import AsyncIterator, Iterable, Iterator
 from typing import NamedTuple
 
-from bridge.comparing import Answer, Comparison, Paths, compare
+from bridge.comparing import Answer, Comparison, Kind, Paths, Result, compare
 from bridge.record.log.redaction import Redaction
 from bridge.v1.dialects import Dialect
 from bridge.verifying.asking import Asking, Unreachable
 from bridge.verifying.core import NotRecorded, RecordedV2, translate
-from bridge.verifying.outcome import Outcome
+from bridge.verifying.outcome import STAND_INS, Outcome
 from bridge.verifying.reads import Read, Skipped
 
 
@@ -38,6 +38,20 @@ class Judging(NamedTuple):
         return compare(v1, bridge, self.ignored, wants_values=self.wants_values)
 
 
+def _structure(comparison: Comparison) -> Comparison:
+    """Return the comparison without values: what is made of a stand-in says nothing."""
+    values = {spot: n for spot, n in comparison.counted.items() if spot.kind is Kind.VALUE}
+    if not values:
+        return comparison
+    counted = {spot: n for spot, n in comparison.counted.items() if spot not in values}
+    return comparison._replace(
+        result=Result.DIFFERENT if counted else Result.EQUAL,
+        differences=tuple(each for each in comparison.differences if each.spot in counted),
+        counted=counted,
+        known={**comparison.known, STAND_INS: sum(values.values())},
+    )
+
+
 def from_recording(
     reads: Iterable[Read], v2: RecordedV2, judging: Judging, dialect: Dialect | None = None
 ) -> Iterator[Outcome | Left]:
@@ -49,7 +63,10 @@ def from_recording(
         except NotRecorded as missing:
             yield Left(read, Skipped.NO_V2, str(missing))
             continue
-        yield _outcome(read, bridge, judging, began)
+        outcome = _outcome(read, bridge, judging, began)
+        if read.has_stand_ins and outcome.comparison is not None:
+            outcome = outcome._replace(comparison=_structure(outcome.comparison))
+        yield outcome
 
 
 async def from_bridge(

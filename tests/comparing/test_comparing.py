@@ -45,6 +45,12 @@ def test_white_space_within_a_text_is_a_difference() -> None:
     ]
 
 
+def test_white_space_in_an_empty_list_is_no_difference() -> None:
+    bridge = answer('<payments type="array">\n</payments>')
+
+    assert compare(answer('<payments type="array"/>'), bridge) == Comparison(Result.EQUAL)
+
+
 def test_a_comment_and_a_section_of_text_are_no_difference() -> None:
     v1 = answer("<a><!-- one --><b>x &amp; <!-- two -->y</b></a>")
 

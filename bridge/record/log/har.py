@@ -165,7 +165,8 @@ def _left_out(message: Message) -> Mapping[str, str]:
     if message.left_out is None:
         return {}
     kept = len(message.body)
-    return {"comment": f"{kept} of {message.size} bytes are kept: {message.left_out}"}
+    told = f"{kept} of {message.size} bytes are kept: {message.left_out}"
+    return {"comment": told, "_left_out": message.left_out}
 
 
 def _phrase(status: int) -> str:
