@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from bridge import __version__
 from bridge.origin.health import Origins
 from bridge.record.journal import Journal
+from bridge.record.log.brownouts import Brownouts
 from bridge.record.log.writer import LogWriter
 from bridge.server.admin.health import OK, Readiness
 from bridge.server.endpoint import Endpoint
@@ -109,6 +110,18 @@ def of_v1(passing: Passing, origins: Origins) -> Sequence[Reading]:
             "Origins of those called of late where v1 is no more.",
             _always(lambda: len(origins.gone())),
         ),
+    ]
+
+
+def of_brownouts(brownouts: Brownouts) -> Sequence[Reading]:
+    """Return what is on."""
+    return [
+        Reading(
+            "gauge",
+            "brownouts_on",
+            "Brownouts that are on: calls are turned away on purpose.",
+            _always(lambda: len(brownouts.in_force())),
+        )
     ]
 
 

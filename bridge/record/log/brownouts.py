@@ -50,7 +50,7 @@ class UnusableBrownout(LogError):
 
 # Which calls.
 
-_SAFE = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
+SAFE = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 """The methods that read (RFC 9110, section 9.2.1)."""
 
 _NONE = "none"
@@ -93,8 +93,8 @@ class Chosen:
 
 _GROUPS: dict[str, Callable[[str], bool]] = {
     "all": lambda _method: True,
-    "reads": lambda method: method in _SAFE,
-    "writes": lambda method: method not in _SAFE,
+    "reads": lambda method: method in SAFE,
+    "writes": lambda method: method not in SAFE,
 }
 
 
@@ -328,6 +328,10 @@ class Brownouts:
         """Take what the settings say, a schedule that can be read."""
         self._setting = of_setting(schedule, time_zone)
         self._gather()
+
+    def of_settings(self) -> Sequence[Brownout]:
+        """Return those that the settings decide."""
+        return self._setting
 
     def turns_away(self, integration: str, method: str, route: str) -> Planned | None:
         """Return the brownout in which a call is not answered just now; None: there is none.
