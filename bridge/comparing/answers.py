@@ -105,7 +105,7 @@ def _compare_refusals(v1: Answer, bridge: Answer, at: At, findings: Findings) ->
     if roots is not None and all(map(_is_ours, roots)):
         find(*roots, at.place, findings)
     elif v1.body.strip() != bridge.body.strip():
-        findings.note(Kind.FORMAT, at, None, None, ERROR)
+        findings.note(Kind.FORMAT, at, None, None, frozenset({ERROR}))
 
 
 def _is_ours(root: etree._Element) -> bool:

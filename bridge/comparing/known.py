@@ -27,7 +27,7 @@ class Known(NamedTuple):
     """Whether these two values differ by it only; they may come in either order."""
     reason: str
     types: frozenset[str] = frozenset()
-    """What the elements say in `type`, on either side; none: whatever."""
+    """What the elements may say in `type`, on either side; none: anything."""
 
 
 def known_at(kind: Kind, place: Steps) -> tuple[Known, ...]:
@@ -39,16 +39,24 @@ def known_at(kind: Kind, place: Steps) -> tuple[Known, ...]:
     )
 
 
-def name_of(candidates: Iterable[Known], type_: str, one: Value, other: Value) -> str | None:
+def name_of(
+    candidates: Iterable[Known], types: frozenset[str], one: Value, other: Value
+) -> str | None:
     """Return the name of the one by which two values differ; None: by none of them."""
     for each in candidates:
-        if (not each.types or type_ in each.types) and each.holds(one, other):
+        if (not each.types or types <= each.types) and each.holds(one, other):
             return each.name
     return None
 
 
 ERROR = "error"
-"""What stands for the type of an element where it is an error that is compared."""
+"""Stands for the type of an element where it is an error that is compared."""
+
+NULL = "nil"
+"""Stands for the type of an element that is null on both sides."""
+
+UNTYPED = frozenset({""})
+"""The types of an element that has none on either side."""
 
 LONGEST_NUMBER = 64
 """Characters of a number: twice as many as any that the bridge writes."""
@@ -112,6 +120,10 @@ def _times(one: Value, other: Value) -> bool:
     return {one, other} == {"datetime", "dateTime"}
 
 
+def _one_only(one: Value, other: Value) -> bool:
+    return one is None or other is None
+
+
 def _both_4xx_or_5xx(one: Value, other: Value) -> bool:
     return one is not None and other is not None and one[0] == other[0] and one[0] in "45"
 
@@ -131,6 +143,11 @@ KNOWN = (
     Known(
         "time-type", Kind.TYPE, _ANY_TYPE, _times,
         "v1 wrote `datetime`, and by 2015 `dateTime`; the dialect decides.",
+    ),
+    Known(
+        "null-type", Kind.TYPE, _ANY_TYPE, _one_only,
+        "v1 wrote a null with its `type` or without; the bridge always with it.",
+        frozenset({NULL}),
     ),
     Known(
         "time-spelling", Kind.VALUE, None, _same_second,
@@ -162,7 +179,7 @@ KNOWN = (
         "empty-or-null", Kind.VALUE, None, _no_text,
         "Where v1 had an empty text, v2 may have null, and the other way round; Rails reads both "
         "as nil.",
-        frozenset({""}),
+        UNTYPED,
     ),
     Known(
         "pay-pal-link", Kind.VALUE, Paths(["//include-pay-pal-link"]), _whatever,

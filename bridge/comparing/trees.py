@@ -11,7 +11,7 @@ from typing import NamedTuple
 from lxml import etree
 
 from bridge.comparing.findings import Difference, Kind, Spot
-from bridge.comparing.known import Known, Value, known_at, name_of
+from bridge.comparing.known import NULL, UNTYPED, Known, Value, known_at, name_of
 from bridge.comparing.paths import COUNT, ORDER, Paths, Steps, spelled, told
 
 MOST_TOLD = 100
@@ -78,12 +78,14 @@ class Findings:
         self.known: Counter[str] = Counter()
         self._wants_values = wants_values
 
-    def note(self, kind: Kind, at: At, one: Value, other: Value, type_: str = "") -> None:
+    def note(
+        self, kind: Kind, at: At, one: Value, other: Value, types: frozenset[str] = UNTYPED
+    ) -> None:
         """Note a difference, or that it is a known one, or nothing where it is ignored."""
         place = at.place
         if place.is_ignored:
             return
-        if (name := name_of(place.known(kind), type_, one, other)) is not None:
+        if (name := name_of(place.known(kind), types, one, other)) is not None:
             self.known[name] += 1
             return
         spot = Spot(kind, place.path)
@@ -129,7 +131,9 @@ def _compare(one: etree._Element, other: etree._Element, at: At, findings: Findi
     is_inner = len(one) > 0 or len(other) > 0 or _is_list(one) or _is_list(other)
     values = _value(one, is_inner), _value(other, is_inner)
     if values[0] != values[1]:
-        findings.note(Kind.VALUE, at, *values, str(one.get("type") or other.get("type") or ""))
+        types = frozenset(str(each.get("type") or "") for each in (one, other))
+        # One that says nothing may be anything.
+        findings.note(Kind.VALUE, at, *values, types if len(types) == 1 else types - {""})
     if is_inner:
         _compare_children(one, other, at, findings)
 
@@ -146,17 +150,25 @@ def _compare_attributes(
         left, right = (str(each[key]) if key in each else None for each in by_name)
         if left != right and name != "nil":  # which is told as a value
             kind = Kind.TYPE if name == "type" else Kind.ATTRIBUTE
-            findings.note(kind, at.below(f"@{name}"), left, right)
+            types = _OF_NULL if _is_null(one) and _is_null(other) else UNTYPED
+            findings.note(kind, at.below(f"@{name}"), left, right, types)
 
 
 def _value(element: etree._Element, is_inner: bool) -> Value:
     """Return the text of an element, None if it is null; between elements, blanks are none."""
-    if element.get("nil") in {"true", "1"}:
+    if _is_null(element):
         return None
     text = element.text or ""
     if not is_inner:
         return text
     return " ".join(filter(None, [text.strip(), *((each.tail or "").strip() for each in element)]))
+
+
+_OF_NULL = frozenset({NULL})
+
+
+def _is_null(element: etree._Element) -> bool:
+    return element.get("nil") in {"true", "1"}
 
 
 def _is_list(element: etree._Element) -> bool:

@@ -36,6 +36,14 @@ def serialized(root: etree._Element) -> Answer:
 _NAMES = st.sampled_from(["body", "subject", "notes", "amount", "sent-by", "company", "user"])
 _TEXTS = st.text(" ab<&'\"é\n", max_size=6)
 _ATTRIBUTES = st.dictionaries(st.sampled_from(["unit", "lang", "kind"]), _TEXTS, max_size=2)
+_TYPED = st.sampled_from(
+    [
+        ({"type": type_}, text)
+        for type_ in ("decimal", "integer", "datetime", "dateTime")
+        for text in ("1", "1.0", "2026-01-01T00:00:00Z", "2026-01-01 00:00", "")
+    ]
+    + [({"type": "date", "nil": "true"}, ""), ({"nil": "true"}, ""), ({"nil": "true"}, "x")]
+)
 
 
 def _element(name: str, text: str, attributes: dict[str, str]) -> etree._Element:
@@ -52,7 +60,10 @@ def _inner(name: str, children: Iterable[etree._Element]) -> etree._Element:
     return element
 
 
-_leaves = st.builds(_element, _NAMES, _TEXTS, _ATTRIBUTES)
+_leaves = st.one_of(
+    st.builds(_element, _NAMES, _TEXTS, _ATTRIBUTES),
+    st.builds(lambda name, typed: _element(name, typed[1], typed[0]), _NAMES, _TYPED),
+)
 _trees = st.recursive(
     _leaves,
     lambda inner: st.builds(_inner, _NAMES, st.lists(inner, min_size=1, max_size=3)),

@@ -20,6 +20,8 @@ def field(name: str, value: str, attributes: str = "") -> Answer:
 CASES = [
     ("time-type", field("created-at", "2015-04-09T20:44:54Z", 'type="datetime"'),
      field("created-at", "2015-04-09T20:44:54Z", DATETIME)),
+    ("null-type", field("send-reminder-on", "", 'type="date" nil="true"'),
+     field("send-reminder-on", "", 'nil="true"')),
     ("time-spelling", field("created-at", "2015-04-09T22:44:54+02:00", DATETIME),
      field("created-at", "2015-04-09T20:44:54Z", DATETIME)),
     ("time-spelling", field("created-at", "2015-04-09 20:44:54.123 UTC", DATETIME),
@@ -76,6 +78,8 @@ def test_every_known_difference_has_a_case() -> None:
          field("paid-at", "2015-04-09T10:00:00Z", DATETIME)),
         (field("amount", "10700", DECIMAL), field("amount", "10700.01", DECIMAL)),
         (field("amount", "1", 'type="integer"'), field("amount", "1.0", 'type="integer"')),
+        (field("amount", "1", DECIMAL), field("amount", "1.0", 'type="integer"')),
+        (field("notes", "x", DECIMAL), field("notes", "x")),
         (field("amount", "NaN", DECIMAL), field("amount", "1", DECIMAL)),
         (field("full-recipient-list", "a@b.org, c@d.org"),
          field("full-recipient-list", "c@d.org, a@b.org")),
