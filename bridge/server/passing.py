@@ -5,7 +5,7 @@ Which calls are passed through is decided in `bridge.server.endpoint`.
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing, suppress
 from secrets import token_bytes
 from typing import TYPE_CHECKING
@@ -26,6 +26,7 @@ from bridge.resources.routes import V1_ROOTS, is_v1s
 from bridge.server.leaving import Departure
 from bridge.server.limits import BodyLimits, Budget, Limits, Share
 from bridge.server.negotiation import expects_continue
+from bridge.server.records import CallRecord
 from bridge.server.relayed import Relayed
 from bridge.server.shadow.v1_side import V1Side
 from bridge.settings import Mode, Settings
@@ -250,11 +251,7 @@ class Passing:
                 raise OutcomeUnknown(f"v1's answer makes no sense: {error}") from None
             raise UpstreamFault(f"v1's answer makes no sense: {error}") from None
         record.status, record.passed_through = response.status, True
-        if call.tape is not None:
-            call.tape.answered(response.headers, ())
-        overheard = None if call.look is None else call.look.overheard
-        if overheard is not None:
-            overheard.began(response.status, *map(response.headers.get, _OVERHEARD))
+        hearers = _hearers(call, response)
         call.response = relayed = Relayed(response.status, octets, framed, keep_alive=keeps)
         if call.client_is_gone:
             record.outlived_client = call.is_write
@@ -263,16 +260,10 @@ class Passing:
             await relayed.prepare(request)
             if framed.has_body:
                 async with aclosing(pieces(response, place)) as body:
-                    async for piece in body:
-                        record.bytes_out += len(piece)
-                        if call.tape is not None:
-                            call.tape.answers_on(piece)
-                        if overheard is not None:
-                            overheard.heard(piece)
-                        await relayed.write(piece)
+                    await _pass_down(body, call.record, hearers, relayed)
             await relayed.write_eof()
-            if overheard is not None:
-                overheard.ended()
+            if call.look is not None:
+                call.look.overheard.ended()
         except ConnectionError:
             relayed.broke_off()
             record.outlived_client = call.is_write
@@ -368,7 +359,31 @@ class _Upload:
             yield piece
 
 
-_OVERHEARD = ("Content-Type", "Content-Encoding")
+async def _pass_down(
+    body: AsyncIterator[bytes],
+    record: CallRecord,
+    hearers: list[Callable[[bytes], None]],
+    relayed: Relayed,
+) -> None:
+    async for piece in body:
+        record.bytes_out += len(piece)
+        for hear in hearers:
+            hear(piece)
+        await relayed.write(piece)
+
+
+def _hearers(call: "Call", response: aiohttp.ClientResponse) -> list[Callable[[bytes], None]]:
+    """Tell who hears what is said of the head of an answer; return what is told each piece."""
+    hearers: list[Callable[[bytes], None]] = []
+    if call.tape is not None:
+        call.tape.answered(response.headers, ())
+        hearers.append(call.tape.answers_on)
+    if call.look is not None:
+        headers = response.headers
+        encoding = headers.get("Content-Encoding")
+        call.look.overheard.began(response.status, headers.get("Content-Type"), encoding)
+        hearers.append(call.look.overheard.heard)
+    return hearers
 
 
 def _standing(route: str) -> str | None:
