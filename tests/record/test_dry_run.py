@@ -67,10 +67,7 @@ def would_be_hit(brownouts: list[Brownout]) -> list[CallEvent]:
         and any(
             each.integration in {ALL, call.integration}
             and each.has(call.method, call.route or call.path or "")
-            and any(
-                stretch.begin <= call.id >> TIME_SHIFT < stretch.end
-                for stretch in on[each]
-            )
+            and any(stretch.begin <= call.id >> TIME_SHIFT < stretch.end for stretch in on[each])
             for each in brownouts
         )
     ]
