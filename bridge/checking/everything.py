@@ -6,10 +6,11 @@ from collections.abc import Iterator
 from bridge.checking.files import check_admin_token, check_book, check_certificate
 from bridge.checking.findings import Finding, ok, warning
 from bridge.checking.machine import check_open_files, check_ports
+from bridge.checking.origin import check_origin
 from bridge.checking.stores import check_database, check_journal
 from bridge.checking.upstream import check_upstream
 from bridge.identity.book import BookError, Row, read_rows
-from bridge.settings import Settings
+from bridge.settings import Mode, Settings
 
 
 def check_everything(settings: Settings, *, offline: bool) -> Iterator[Finding]:
@@ -24,7 +25,9 @@ def check_everything(settings: Settings, *, offline: bool) -> Iterator[Finding]:
     yield check_admin_token(settings)
     yield from check_certificate(settings, rows)
     if not offline:
-        yield from asyncio.run(check_upstream(settings, rows))
+        if settings.mode is not Mode.OBSERVE:  # in which v2 is not asked
+            yield from asyncio.run(check_upstream(settings, rows))
+        yield from asyncio.run(check_origin(settings, rows))
     yield from check_database(settings)
     yield from check_journal(settings)
     yield from check_ports(settings)

@@ -84,8 +84,8 @@ def _caution(untold: list[CallRow]) -> str:
     named = ", ".join(str(row.id) for row in islice(untold, 3))
     more = f" and {len(untold) - 3} more" if len(untold) > 3 else ""
     return printable(
-        f"harvest-bridge: in the last 12 hours, {len(untold)} writes ended without their client "
-        f"knowing what became of them: {named}{more}. If it repeats one of them now, it may be done "
+        f"harvest-bridge: of the writes of the last 12 hours, {len(untold)} ended without their "
+        f"client knowing what became of them: {named}{more}. One that it repeats now may be done "
         "twice: look at them first (harvest-bridge show ID)."
     )
 

@@ -14,12 +14,14 @@ import pytest
 from bridge.identity.callers import Way
 from bridge.record.log.policies import ALL, Side
 from bridge.record.log.reports import Log
+from bridge.tape import BODY_KEPT, CUT
 from tests.support.books import enter, write_token
+from tests.support.captured import capturing, kept
 from tests.support.clocks import until
 from tests.support.held_upstream import HeldUpstream
 from tests.support.legacy import BASIC, Answer, LegacyClient
 from tests.support.logged import Logged
-from tests.support.origins import RawOrigin, running_origin
+from tests.support.origins import OK, RawOrigin, running_origin
 from tests.support.running import empty_log, running_bridge
 from tests.support.writing import caught_up
 
@@ -468,4 +470,76 @@ class TestObserving:
         assert {each["outcome"] for each in passed} == {"passed-through"}
         assert [each.get("route") for each in passed] == [
             "/invoices/{invoice_id}/messages", None, "/account/rate_limit_status",
+        ]  # fmt: skip
+
+
+class TestTheRecord:
+    async def test_both_sides_are_captured_within_bounds(
+        self, held: HeldUpstream, origin: RawOrigin, log: Logged, tmp_path: Path
+    ) -> None:
+        origin.answer = OK.replace(b"Content-Length: 6", b"Content-Length: 300000")
+        origin.answer = origin.answer.replace(b"<v1/>\n", b"<v1>%s</v1>" % (b" " * 299_991))
+        database = tmp_path / "log.sqlite"
+        async with capturing(held.base_url, database, log, raw=True, legacy_origin=origin.url) as (
+            _,
+            client,
+        ):
+            await client.call("POST", "/projects", body=b"<project>a</project>")
+
+        (call,) = kept(database)
+        sent, told = call.exchange.request, call.exchange.answer
+        assert (call.row.outcome, call.exchange.status) == ("passed-through", 200)
+        assert sent.body == b"<project>a</project>"
+        assert told is not None
+        assert (told.size, told.left_out) == (300_000, CUT)
+        assert 200_000 < len(told.body) <= BODY_KEPT
+
+    async def test_no_secret_of_a_call_is_kept(
+        self, held: HeldUpstream, origin: RawOrigin, log: Logged, tmp_path: Path
+    ) -> None:
+        origin.answer = OK.replace(b"200 OK\r\n", b"200 OK\r\nSet-Cookie: s=hidden2; Path=/\r\n")
+        database = tmp_path / "log.sqlite"
+        async with capturing(held.base_url, database, log, raw=True, legacy_origin=origin.url) as (
+            _,
+            client,
+        ):
+            await client.call(
+                "POST", "/login?access_token=hidden3", body=b"email=a%40b.de&password=hidden4",
+                headers={"Cookie": "s=hidden1", "Content-Type": "application/x-www-form-urlencoded"},
+            )  # fmt: skip
+
+        assert b"hidden" not in database.read_bytes()
+        assert "hidden" not in log.getvalue()
+        assert BASIC.partition(" ")[2] not in log.getvalue()
+
+    async def test_only_what_v1_fails_at_counts_as_not_served(
+        self, held: HeldUpstream, origin: RawOrigin, tmp_path: Path
+    ) -> None:
+        database = str(tmp_path / "log.sqlite")
+        async with running_bridge(
+            held.base_url, database=database, legacy_origin=origin.url
+        ) as client:
+            for status in (200, 302, 404, 422, 500):
+                origin.answer = b"HTTP/1.1 %d X\r\nContent-Length: 0\r\n\r\n" % status
+                await client.get("/projects")
+
+        opened = Log.open(database)
+        (found,) = opened.integrations(since=0)
+        opened.close()
+        assert (found.calls, found.not_served) == (5, 1)
+        assert found.outcomes == {"passed-through": 5}
+
+    async def test_a_stranger_whom_v1_lets_look_at_a_public_page_stays_one(
+        self, client: LegacyClient, origin: RawOrigin, log: Logged
+    ) -> None:
+        """Else, whoever makes up logins would be told apart as if they were known."""
+        await client.get("/login")
+        await client.get("/projects")
+        origin.answer = b"HTTP/1.1 401 No\r\nContent-Length: 0\r\n\r\n"
+        await client.get("/projects")
+        await caught_up(client)
+
+        public, api, refused, *_ = log.lines("legacy_call")
+        assert [each.get("is_known", False) for each in (public, api, refused)] == [
+            False, True, False,
         ]  # fmt: skip

@@ -83,10 +83,6 @@ def posting(*fields: str, body: bytes) -> bytes:
             id="a chunk of another length: RFC 9112, 7.1",
         ),
         pytest.param(
-            request("POST /a HTTP/1.0", "Transfer-Encoding: chunked", body=b"0\r\n\r\n" + HIDDEN),
-            id="chunks of HTTP/1.0: RFC 9112, 6.1",
-        ),
-        pytest.param(
             request("GET /a b HTTP/1.1", "Connection: close"), id="a blank in the path: 3.2"
         ),
         pytest.param(request("GET /a\r HTTP/1.1", "Connection: close"), id="a CR in the path: 3.2"),
@@ -97,9 +93,9 @@ async def test_a_request_that_can_be_read_in_two_ways_does_not_reach_v1(
 ) -> None:
     answer = await client.raw(sent)
 
-    assert b"hidden" not in b"".join([*origin.heads, *origin.bodies])
+    assert answer.startswith(b"HTTP/1.1 400")
     assert not any(origin.bodies)
-    assert answer.startswith(b"HTTP/1.1 400") or len(origin.heads) == 1
+    assert b"hidden" not in b"".join(origin.heads)
 
 
 async def test_what_is_encoded_in_a_path_stays_so(client: LegacyClient, origin: RawOrigin) -> None:
@@ -126,8 +122,9 @@ async def test_extensions_of_chunks_and_trailers_end_here(
             id="two lengths: RFC 9112, 6.3",
         ),
         pytest.param(
-            b"HTTP/1.1 200 OK\r\nX-A: b\r\n Set-Cookie: c\r\nContent-Length: 0\r\n\r\n",
-            id="a folded line: RFC 9112, 5.2",
+            b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n"
+            b"3\r\nabc\r\n0\r\n\r\n",
+            id="both lengths: RFC 9112, 6.3",
         ),
         pytest.param(
             b"HTTP/1.1 200 OK\r\nX-A: b\rX-B: c\r\nContent-Length: 0\r\n\r\n",
@@ -146,22 +143,34 @@ async def test_an_answer_that_can_be_read_in_two_ways_is_a_502(
 
     told = await client.get("/projects")
 
-    assert told.status == 502 or "b\rX-B" not in str(told.headers)
-    assert told.status == 502 or told.headers.get("Set-Cookie") is None
+    assert told.status == 502
 
 
-async def test_an_answer_with_both_lengths_is_read_by_its_chunks(
+async def test_a_folded_line_of_an_answer_becomes_one(
     client: LegacyClient, origin: RawOrigin
 ) -> None:
-    """RFC 9112, section 6.3."""
-    origin.answer = (
-        b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\nTransfer-Encoding: chunked\r\n\r\n"
-        b"3\r\nabc\r\n0\r\n\r\n"
-    )
+    """RFC 9112, section 5.2."""
+    origin.answer = b"HTTP/1.1 200 OK\r\nX-A: b\r\n Set-Cookie: c\r\nContent-Length: 0\r\n\r\n"
 
     told = await client.get("/projects")
 
-    assert told.status == 502 or (told.body == b"abc" and "Content-Length" not in told.headers)
+    assert told.headers["X-A"] == "b Set-Cookie: c"
+    assert "Set-Cookie" not in told.headers
+
+
+async def test_chunks_of_an_old_client_hide_no_request(
+    client: LegacyClient, origin: RawOrigin
+) -> None:
+    """RFC 9112, section 6.1: the connection ends behind them."""
+    asked = request(
+        "POST /a HTTP/1.0", "Connection: keep-alive", "Transfer-Encoding: chunked",
+        body=b"3\r\nabc\r\n0\r\n\r\n" + HIDDEN,
+    )  # fmt: skip
+
+    answer = await client.raw(asked)
+
+    assert answer.count(b"HTTP/1.1 ") == 1
+    assert origin.bodies == [b"abc"]
 
 
 async def test_what_comes_behind_an_answer_is_nobodys(
