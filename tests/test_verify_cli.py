@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import shutil
 from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -9,6 +10,7 @@ from typing import Any, NamedTuple
 import aiohttp
 import pytest
 from lxml import etree
+from playwright.async_api import HttpCredentials, async_playwright
 from typer.testing import CliRunner, Result
 
 from bridge.cli import app
@@ -17,6 +19,7 @@ from bridge.sandbox.app import create_sandbox
 from bridge.sandbox.seeds import SANDBOX_TOKEN, USERS, V1_PASSWORDS
 from bridge.sandbox.v1.app import create_v1
 from tests.support.captured import capturing
+from tests.support.dashboards import FLAGS
 from tests.support.logged import Logged, logging
 from tests.support.recordings import Call, chromium, document, mitmproxy, record
 from tests.support.running import LOOPBACK, running_app, running_service
@@ -33,6 +36,7 @@ READS = (
 OTHERS = ("/clients", "/projects", "/favicon.ico")
 HOST = "api-examples.harvestapp.com"
 PACE = ("--pace", "1000", "--credential", "env:VERIFY_AS")
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 HOSTILE = "\x1b[2J<b>\u202e"
 
 
@@ -301,6 +305,17 @@ async def test_what_is_wrong_with_a_command_line_is_one_line(
     assert "s3cret" not in result.stderr
 
 
+async def test_a_credential_can_be_asked_for(stage: Stage, tmp_path: Path) -> None:
+    file = record(tmp_path / "v1.har", await stage.v1.recorded(*READS[:3]), chromium)
+    command = ["verify", str(file), "--against", stage.bridge, "--credential", "ask"]
+
+    result = await asyncio.to_thread(
+        lambda: CliRunner().invoke(app, command, input=f"{SANDBOX_TOKEN}\n")
+    )
+    assert (result.exit_code, last_line(result)) == (0, "3 of 3 equal")
+    assert SANDBOX_TOKEN not in result.stdout + result.stderr
+
+
 async def test_a_file_with_a_credential_is_nobody_else_s_to_read(tmp_path: Path) -> None:
     file = record(tmp_path / "v1.har", [Call("/invoices/1/payments", "<payments/>")])
     secret = tmp_path / "secret"
@@ -310,3 +325,20 @@ async def test_a_file_with_a_credential_is_nobody_else_s_to_read(tmp_path: Path)
     result = await verify(file, "--against", "http://127.0.0.1:1", "--credential", f"file:{secret}")
     assert result.exit_code == 2
     assert "chmod 600" in result.stderr
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium: apt install chromium")
+async def test_a_recording_of_a_real_browser_is_one(stage: Stage, tmp_path: Path) -> None:
+    file = tmp_path / "browser.har"
+    bob = HttpCredentials(username=USERS[SANDBOX_TOKEN].email, password=V1_PASSWORDS[SANDBOX_TOKEN])
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        context = await browser.new_context(record_har_path=file, http_credentials=bob)
+        page = await context.new_page()
+        for target in ("/invoice/1420/messages", "/invoices/1420/payments"):
+            await page.goto(stage.v1.url + target)
+        await context.close()
+        await browser.close()
+
+    result = await verify(file, "--against", stage.bridge, *PACE)
+    assert (result.exit_code, last_line(result)) == (0, "2 of 2 equal")

@@ -70,9 +70,7 @@ def verify(
         Dialect | None,
         typer.Option(help="With --v2: the dialect to answer in, whatever the path says."),
     ] = None,
-    junit: Annotated[
-        Path | None, typer.Option(help="Write JUnit XML to this file, too.", writable=False)
-    ] = None,
+    junit: Annotated[Path | None, typer.Option(help="Write JUnit XML to this file, too.")] = None,
     values: Annotated[
         bool, typer.Option("--values/--no-values", help="Show the values that differ.")
     ] = True,
@@ -89,10 +87,14 @@ def verify(
         fail("--credential goes with --against")
     if against is not None and dialect is not None:
         fail("--dialect goes with --v2: a running bridge has its own")
+    if against is not None:
+        _require_url(against)
     with failing_at(WrongPath, UnusableRecording):
         judging = Judging(Paths(ignore or ()), values)
-        planned = plan(map(Recording, files), drops_repeated=against is not None)
-        recorded = RecordedV2(map(Recording, v2 or ()))
+        # A capture is both, and opened once.
+        opened = {path: Recording(path) for path in dict.fromkeys([*files, *(v2 or ())])}
+        planned = plan([opened[path] for path in files], drops_repeated=against is not None)
+        recorded = RecordedV2(opened[path] for path in v2 or ())
     if against is None and not recorded:
         fail("the recording of v2 has no call to it")
     telling = _Telling(planned, values=values, json=json, report=junit)
@@ -101,7 +103,6 @@ def verify(
             telling.tell(each)
     else:
         who = None if credential is None else _credential(credential)
-        _require_url(against)
         with failing_at(Unreachable):
             asyncio.run(_ask(against, pace, who, planned, judging, telling))
     telling.conclude()

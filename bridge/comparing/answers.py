@@ -73,9 +73,11 @@ def _compare_bodies(v1: Answer, bridge: Answer, at: At, findings: Findings) -> N
         return
     roots = _read(v1, Side.V1), _read(bridge, Side.BRIDGE)
     formats = _format(v1), _format(bridge)
-    if formats[0] != formats[1]:
+    is_of_one_kind = is_json(v1) == is_json(bridge)
+    # One that does not say what it is has turned out to be the same.
+    if not is_of_one_kind or (all(formats) and formats[0] != formats[1]):
         findings.note(Kind.FORMAT, at, *formats)
-    if is_json(v1) == is_json(bridge):
+    if is_of_one_kind:
         find(*roots, at.place, findings)
 
 

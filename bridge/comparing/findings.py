@@ -2,7 +2,8 @@
 
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import NamedTuple
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 
 class Answer(NamedTuple):
@@ -91,15 +92,18 @@ class Reason(StrEnum):
     """It has too many elements, attributes or levels."""
 
 
+_NONE: Mapping[Any, int] = MappingProxyType({})
+
+
 class Comparison(NamedTuple):
     """What comparing two answers came to."""
 
     result: Result
     differences: tuple[Difference, ...] = ()
     """The first of them, in the order of v1's document."""
-    counted: Mapping[Spot, int] = {}
+    counted: Mapping[Spot, int] = _NONE
     """How often each spot is different: of all differences."""
-    known: Mapping[str, int] = {}
+    known: Mapping[str, int] = _NONE
     """How often each known difference was met, by its name (`KNOWN`)."""
     reason: Reason | None = None
     """Why the answers are incomparable."""

@@ -129,7 +129,7 @@ def _both_4xx_or_5xx(one: Value, other: Value) -> bool:
 
 
 def _both_xml(one: Value, other: Value) -> bool:
-    return {one, other} <= {"", "application/xml", "text/xml"} and bool(one) == bool(other)
+    return {one, other} == {"application/xml", "text/xml"}
 
 
 def _of_an_empty_list(one: Value, other: Value) -> bool:

@@ -31,7 +31,7 @@ from tests.support.mixed_reads import FLEETING, PAGES, PLANTED, places, reads
 from tests.support.running import LOOPBACK, empty_log
 from tests.support.shadows import Both, compared, decide, score_of
 
-SHARE_OF_PAGES = 0.02
+SHARE_OF_PAGES = 0.005
 PACE = 40.0
 """Calls a second while latencies are taken: so that the machine has time for both sides."""
 SETTLING = 4.0
@@ -96,7 +96,7 @@ async def _find(both: Both, count: int) -> dict[str, object]:
 
 def _held_against(planted: dict[str, set[str]], fleeting: set[str], database: str) -> Counter[str]:
     """Count what was planted and found, and what was not."""
-    found = {name: set(told) for name, told in compared(database).items() if told}
+    found = {name: told for name, told in compared(database).items() if told}
     held: Counter[str] = Counter()
     for name in {*found, *planted}:
         of_it, stays = found.get(name, set()), planted.get(name, set()) - fleeting

@@ -228,6 +228,12 @@ def test_a_body_against_none_is_a_difference() -> None:
     assert compare(answer(" ", content_type=None), answer("")).result is Result.EQUAL
 
 
+def test_xml_that_does_not_say_so_is_xml() -> None:
+    assert compare(answer("<a/>", content_type=None), answer("<a></a>")) == Comparison(Result.EQUAL)
+    json = answer("{}", content_type="application/json")
+    assert found(compare(answer("<hash/>", content_type=None), json)) == [(Kind.FORMAT, "/")]
+
+
 def test_json_is_compared_as_the_object_that_it_is() -> None:
     def status(body: str) -> Answer:
         return answer(body, content_type="application/json; charset=utf-8")

@@ -25,6 +25,7 @@ from bridge.record.log.reports import Log
 from bridge.server.admin.dashboard import pages, words
 from bridge.server.admin.dashboard.facts import Facts
 from bridge.server.admin.dashboard.pages import PAGES, Asked
+from tests.support.comparisons import compared_log
 from tests.support.dashboards import (
     MINUTE,
     TROUBLED,
@@ -722,3 +723,32 @@ class TestTrouble:
         async with running_dashboard(database) as url:
             await got(session, f"{url}/calls")
         other.close()
+
+
+async def test_how_v1_and_the_bridge_compare_is_shown(
+    session: aiohttp.ClientSession, tmp_path: Path
+) -> None:
+    database = str(tmp_path / "log.sqlite")
+    call, *_ = compared_log(database, place=f"/invoice-message/{SCRIPT}")
+    async with running_dashboard(database) as url:
+        for path in ("/overview", "/integrations", f"/integrations/{call.integration}"):
+            page = await got(session, url + path)
+            assert "4 of 7 equal" in page.text_content(), path
+            assert not page.xpath("//img[@onerror]")
+        (row,) = page.xpath("//section[@aria-labelledby='score']//tbody/tr")
+        assert SCRIPT in row.text_content()
+        assert row.xpath(".//a/@href")[-1] == f"/calls/{call.id}"
+        page = await got(session, f"{url}/calls/{call.id}")
+        assert "different" in page.text_content()
+        assert not page.xpath("//img[@onerror]")
+        told = await got_json(session, f"{url}/calls/{call.id}.json")
+        assert told["compared"]["result"] == "different"
+
+
+async def test_what_was_never_compared_has_no_score(
+    session: aiohttp.ClientSession, database: str
+) -> None:
+    async with running_dashboard(database) as url:
+        for path in ("/overview", "/integrations"):
+            page = await got(session, url + path)
+            assert "v1 and bridge" not in page.text_content(), path

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from bridge.record.log.exchange import Exchange, Message, UpstreamExchange
+from bridge.record.log.exchange import Exchange, Message, OtherAnswer, UpstreamExchange
 from bridge.server.admin.dashboard.sides import MOST_LINES, Body, Line, Sides, set_out
 from tests.support.dashboards import a_captured_call
 
@@ -168,3 +168,15 @@ def test_a_long_body_ends_and_says_how_much_is_left() -> None:
     assert len(lines(sides.answer.body)) == MOST_LINES
     assert sides.answer.body is not None
     assert sides.answer.body.more_lines == 2 * MOST_LINES + 2
+
+
+def test_an_answer_that_it_was_compared_with_is_set_out_beside() -> None:
+    exchange = exchanged("GET", b"", b"<a>v1</a>")
+    assert set_out(exchange, None).other is None
+
+    exchange.other = OtherAnswer("bridge", 200, said(b"<a>bridge</a>"))
+    other = set_out(exchange, None).other
+
+    assert other is not None
+    assert (other.side, other.status) == ("bridge", 200)
+    assert "bridge" in "".join(map(text, lines(other.answer.body)))
