@@ -201,9 +201,8 @@ class _Telling:
             return
         for each in outcome.comparison.differences:
             yield printable(f"{each.spot.kind} {each.path}")
-            if self._values:
-                for side, value in _sides(each):
-                    yield f"    {side:6}  {_spelled(value)}"
+            for side, value in _sides(each, self._values):
+                yield f"    {side:6}  {_spelled(value)}"
         more = sum(outcome.comparison.counted.values()) - len(outcome.comparison.differences)
         if more:
             yield f"and {more:,} more"
@@ -266,9 +265,10 @@ def _title(outcome: Outcome) -> str:
     return f"{read.method} {read.target} ({'; '.join(filter(None, told))})"
 
 
-def _sides(difference: Difference) -> Iterator[tuple[str, str | None]]:
+def _sides(difference: Difference, wants_values: bool) -> Iterator[tuple[str, str | None]]:
     told = {"v1": difference.v1, "bridge": difference.bridge}
-    is_of_both = difference.spot.kind not in {Kind.ORDER, Kind.MISSING, Kind.ADDED}
+    is_of_one = difference.spot.kind in {Kind.ORDER, Kind.MISSING, Kind.ADDED}
+    is_of_both = wants_values and not is_of_one
     yield from ((side, value) for side, value in told.items() if is_of_both or value is not None)
 
 

@@ -8,7 +8,7 @@ from bridge.comparing.documents import Unreadable, is_json, read
 from bridge.comparing.findings import Answer, Comparison, Kind, Reason, Result, Side
 from bridge.comparing.known import ERROR
 from bridge.comparing.paths import NOTHING, Paths
-from bridge.comparing.trees import At, Findings, Place, find
+from bridge.comparing.trees import At, Findings, Place, TooDeep, find
 
 
 def compare(
@@ -78,7 +78,10 @@ def _compare_bodies(v1: Answer, bridge: Answer, at: At, findings: Findings) -> N
     if not is_of_one_kind or (all(formats) and formats[0] != formats[1]):
         findings.note(Kind.FORMAT, at, *formats)
     if is_of_one_kind:
-        find(*roots, at.place, findings)
+        try:
+            find(*roots, at.place, findings)
+        except TooDeep:  # which the bridge never is of its own accord
+            raise _Incomparable(Reason.TOO_MUCH, Side.V1) from None
 
 
 def _read(answer: Answer, side: Side) -> etree._Element:

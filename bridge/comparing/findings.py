@@ -73,7 +73,8 @@ class Difference(NamedTuple):
     path: str
     """With the ids of items, such as `/invoice-messages/invoice-message[id=409]/body`."""
     v1: str | None = None
-    """The value there, or what shows where it differs; None: null, or not asked for."""
+    """The value there, or what shows where it differs; None: null, or not asked for. Statuses,
+    numbers of items and names of roots are no values of anybody's, and always told."""
     bridge: str | None = None
 
 

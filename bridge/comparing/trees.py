@@ -17,6 +17,9 @@ from bridge.comparing.paths import COUNT, ORDER, Paths, Steps, spelled, told
 MOST_TOLD = 100
 """Differences that are told one by one; all are counted."""
 
+MOST_LEVELS = 16
+"""Elements in each other: v1 has five. What is deeper on one side only is one difference."""
+
 MOST_NAMES = 200
 """Names of what is at one place, and spots that are counted: v1 may make names up. What is beyond
 goes together, as `…`."""
@@ -26,6 +29,10 @@ LONGEST_VALUE = 200
 
 BEFORE = 40
 """Characters of a long value that are told before the first that differs."""
+
+
+class TooDeep(Exception):
+    """Both documents have more than `MOST_LEVELS`."""
 
 
 class Place:
@@ -40,7 +47,13 @@ class Place:
         self._known: dict[Kind, tuple[Known, ...]] = {}
 
     def below(self, name: str) -> "Place":
-        """Return the place of what has this name here."""
+        """Return the place of what has this name here.
+
+        Raises:
+            TooDeep: it is too far from the root.
+        """
+        if len(self.steps) > MOST_LEVELS:  # an attribute of the last one may follow
+            raise TooDeep
         if name not in self._below and len(self._below) >= MOST_NAMES:
             name = "…"
         place = self._below.get(name)
@@ -69,6 +82,10 @@ class At(NamedTuple):
         return At(place, f"{self.path}/{place.steps[-1]}{predicate}")
 
 
+_NOBODYS = frozenset({Kind.STATUS, Kind.COUNT, Kind.ROOT})
+"""What holds no value of a customer's."""
+
+
 class Findings:
     """What is found while two answers are compared."""
 
@@ -93,16 +110,27 @@ class Findings:
             spot = Spot(kind, "/…")
         self.counted[spot] += 1
         if len(self.differences) < MOST_TOLD:
-            values = _telling(one, other) if self._wants_values else (None, None)
+            is_told = self._wants_values or kind in _NOBODYS
+            values = _telling(one, other) if is_told else (None, None)
             self.differences.append(Difference(spot, at.path, *values))
 
 
 def _telling(one: Value, other: Value) -> tuple[Value, Value]:
     """Return the parts of two values that show how they differ."""
-    left, right = one or "", other or ""
-    shorter = min(len(left), len(right))
-    same = next((at for at in range(shorter) if left[at] != right[at]), shorter)
+    same = _common(one or "", other or "")
     return _cut(one, same), _cut(other, same)
+
+
+def _common(one: str, other: str) -> int:
+    """Return how many characters two texts have in common at their beginning."""
+    common, most = 0, min(len(one), len(other))
+    while common < most:  # by halves: to look at each of millions would take half a second
+        middle = (common + most + 1) // 2
+        if one[common:middle] == other[common:middle]:
+            common = middle
+        else:
+            most = middle - 1
+    return common
 
 
 def _cut(value: Value, same: int) -> Value:

@@ -41,6 +41,10 @@ class Unreachable(Exception):
     """The bridge gave no answer; `str()` says why, in one line, without a secret."""
 
 
+class CannotBeSent(Exception):
+    """A call cannot be made as the recording has it."""
+
+
 class Told(NamedTuple):
     """What the bridge answered."""
 
@@ -125,6 +129,7 @@ class Asking:
 
         Raises:
             Unreachable: it gives no answer.
+            CannotBeSent: what was recorded is no call that could be made.
         """
         for _ in range(TRIES - 1):
             told, wait = await self._try(read)
@@ -155,8 +160,10 @@ class Asking:
                     response.headers.get("X-Request-Id"),
                 )
                 return told, _wait(response)
-        except (ClientError, TimeoutError, OSError, ValueError) as error:
+        except (ClientError, TimeoutError, OSError) as error:
             raise Unreachable(_words(error)) from None
+        except ValueError:  # such as a line break in a header
+            raise CannotBeSent from None
 
     def _authorization(self, read: Read) -> str | None:
         if self._credential is None:

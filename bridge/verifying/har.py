@@ -15,7 +15,7 @@ from typing import NamedTuple
 import msgspec
 
 from bridge.comparing import LONGEST
-from bridge.v2.decoding import replace_lone_surrogates
+from bridge.v2.decoding import REPAIRABLE, replace_lone_surrogates
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 """Fiddler begins with one (RFC 8259, section 8.1, lets readers pass it over)."""
@@ -153,7 +153,7 @@ def _parsed(path: Path, octets: memoryview | bytes) -> _Document:
     except msgspec.ValidationError as error:
         raise UnusableRecording(f"{path}: is no HAR 1.2: {error}") from None
     except (msgspec.DecodeError, RecursionError) as error:
-        if isinstance(octets, memoryview):
+        if isinstance(octets, memoryview) and len(octets) <= REPAIRABLE:
             # Browsers write a lone surrogate of a text as it is.
             return _parsed(path, replace_lone_surrogates(bytes(octets)))
         raise UnusableRecording(f"{path}: is no JSON: {error}") from None

@@ -13,7 +13,7 @@ from lxml import etree
 
 from bridge.comparing import Result
 from bridge.verifying.outcome import Outcome
-from bridge.verifying.reads import MEANINGS, Skipped, call_of
+from bridge.verifying.reads import MEANINGS, Skipped
 
 NAME = "harvest-bridge verify"
 
@@ -35,7 +35,7 @@ class Report:
     def add(self, outcome: Outcome, told: Iterable[str]) -> None:
         """Add a call; `told` are the lines that say how it differs."""
         name = f"{outcome.read.method} {outcome.read.target}"
-        case = self._case(name, call_of(outcome.read), outcome.seconds)
+        case = self._case(name, outcome.read.call, outcome.seconds)
         if outcome.result is Result.DIFFERENT:
             lines = list(told)
             failure = etree.SubElement(case, "failure", type="different")

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from bridge.comparing import KNOWN, Comparison, Reason, Result, Side, Spot, score
-from bridge.verifying.reads import Read, Skipped, call_of
+from bridge.verifying.reads import Read, Skipped
 
 REASONS: Mapping[Reason, str] = {
     Reason.STATUS: "says that nothing was served, and the other's does not",
@@ -78,7 +78,7 @@ class Totals:
 
     def skip(self, reason: Skipped, read: Read) -> None:
         """Count a call that turned out not to be comparable before it was compared."""
-        self.skipped[reason, call_of(read)] += 1
+        self.skipped[reason, read.call] += 1
 
     @property
     def compared(self) -> int:

@@ -44,7 +44,7 @@ MEANINGS: Mapping[Skipped, str] = {
     Skipped.NOT_TRANSLATED: "the bridge does not translate it",
     Skipped.NO_ANSWER: "the recording has no answer to it",
     Skipped.NO_BODY: "the recording has not all of its answer's body, or has it encoded",
-    Skipped.NOT_SERVED: "v1 did not serve it: 3xx or 5xx",
+    Skipped.NOT_SERVED: "v1 did not serve it: 3xx, 401 or 5xx",
     Skipped.JSON: "v1 answered in JSON, which the bridge does not speak there",
     Skipped.REPEATED: "the same is asked again later, and only the last answer can be true still",
     Skipped.NO_CREDENTIAL: "the recording has no credential for it, and none is given",
@@ -82,6 +82,11 @@ class Read(NamedTuple):
         return f"{self.path}?{self.query}" if self.query else self.path
 
     @property
+    def call(self) -> str:
+        """What is called, without the ids of its path."""
+        return _call(self.method, self.path)
+
+    @property
     def v1(self) -> Answer:
         """What v1 answered: read from the recording."""
         said = self.recording.entry(self.number).answer
@@ -116,14 +121,13 @@ def plan(recordings: Iterable[Recording], *, drops_repeated: bool) -> Plan:
                 continue
             key = _identity(found) if drops_repeated else len(reads)
             if reads.pop(key, None) is not None:
-                skipped[Skipped.REPEATED, call_of(found)] += 1
+                skipped[Skipped.REPEATED, found.call] += 1
             reads[key] = found
     return Plan(list(reads.values()), skipped)
 
 
-def call_of(read: Read) -> str:
-    """Return a call without the ids of its path."""
-    return f"{read.method} {read.match.call.path}"
+def _call(method: str, path: str) -> str:
+    return f"{method} {path_for_a_log(path)}"
 
 
 def _identity(read: Read) -> object:
@@ -148,7 +152,7 @@ def _read(
         return Skipped.NOT_V1, ""
     match = _match(entry, path)
     if isinstance(match, Skipped):
-        return match, f"{entry.method} {path_for_a_log(path)}"
+        return match, _call(entry.method, path)
     query, token = _without_token(_encoded(url["query"] or ""))
     return Read(
         recording=recording,
@@ -221,7 +225,8 @@ def _lacks(entry: Entry, match: Match) -> Skipped | None:
     said = entry.answer
     if said is None:
         return Skipped.NO_ANSWER
-    if said.status // 100 in {1, 3, 5}:
+    # Whom v1 did not know the bridge may know, by a credential of its own.
+    if said.status == 401 or said.status // 100 in {1, 3, 5}:
         return Skipped.NOT_SERVED
     if said.status // 100 == 2 and entry.method == "GET" and not said.body:
         return Skipped.NO_BODY

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from bridge.comparing import Answer, Comparison, Kind, Paths, Result, compare
 from bridge.record.log.redaction import Redaction
 from bridge.v1.dialects import Dialect
-from bridge.verifying.asking import Asking, Unreachable
+from bridge.verifying.asking import Asking, CannotBeSent, Unreachable
 from bridge.verifying.core import NotRecorded, RecordedV2, translate
 from bridge.verifying.outcome import STAND_INS, Outcome
 from bridge.verifying.reads import Read, Skipped
@@ -85,6 +85,9 @@ async def from_bridge(
         began = time.perf_counter()
         try:
             told = await asking.ask(read)
+        except CannotBeSent:
+            yield Outcome(read, 0.0, failure="it cannot be sent as it was recorded")
+            continue
         except Unreachable as error:
             if not has_answered:
                 raise

@@ -18,7 +18,7 @@ from bridge.comparing import (
     score,
 )
 from bridge.comparing.documents import LONGEST, MOST_ATTRIBUTES, MOST_MARKUP
-from bridge.comparing.trees import LONGEST_VALUE, MOST_NAMES, MOST_TOLD
+from bridge.comparing.trees import LONGEST_VALUE, MOST_LEVELS, MOST_NAMES, MOST_TOLD
 from tests.comparing.documents import XML, answer, message, messages
 
 ITEM = "/invoice-messages/invoice-message"
@@ -82,7 +82,7 @@ def test_values_are_told_only_where_they_are_asked_for() -> None:
 
 
 def test_of_a_long_value_that_part_is_told_where_it_differs() -> None:
-    v1, bridge = "x" * 5000 + "y" + "z" * 5000, "x" * 5000 + "Y" + "z" * 5000
+    v1, bridge = "x" * 5001 + "y" + "z" * 5000, "x" * 5001 + "Y" + "z" * 5000
     (difference,) = compare(item(v1), item(bridge), wants_values=True).differences
 
     assert difference.v1 is not None
@@ -175,6 +175,26 @@ def test_another_root_is_one_difference_and_lists_are_compared_all_the_same() ->
     assert found(compare(answer("<a><x/></a>"), answer("<b><y/></b>"))) == [(Kind.ROOT, "/a")]
 
 
+def nested(levels: int, text: str) -> Answer:
+    inner = "<a type='array'>" * (levels - 1), "</a>" * (levels - 1)
+    return answer(f"{inner[0]}<b unit='{text}'>{text}</b>{inner[1]}")
+
+
+def test_what_is_too_deep_on_both_sides_is_not_compared() -> None:
+    found_in = compare(nested(MOST_LEVELS, "1"), nested(MOST_LEVELS, "2"))
+    assert [each.path for each in found_in.differences] == [
+        "/a" * (MOST_LEVELS - 1) + "/b/@unit",
+        "/a" * (MOST_LEVELS - 1) + "/b",
+    ]
+    deeper = compare(nested(MOST_LEVELS + 1, "1"), nested(MOST_LEVELS + 1, "2"))
+    assert deeper == Comparison(Result.INCOMPARABLE, reason=Reason.TOO_MUCH, side=Side.V1)
+    assert compare(nested(250, "1"), nested(250, "2")) == deeper
+
+
+def test_what_is_deep_on_one_side_only_is_one_difference() -> None:
+    assert found(compare(nested(200, "1"), answer("<a type='array'/>"))) == [(Kind.MISSING, "/a/a")]
+
+
 def test_names_that_v1_never_had_are_not_told() -> None:
     v1 = answer("<a><Müller-GmbH>1</Müller-GmbH></a>")
 
@@ -206,7 +226,7 @@ def test_another_status_of_the_same_class_is_a_known_difference() -> None:
 
 @pytest.mark.parametrize(("v1", "bridge"), [(200, 404), (404, 200), (200, 401), (200, 201)])
 def test_another_status_is_a_difference(v1: int, bridge: int) -> None:
-    comparison = compare(answer("<a/>", v1), answer("<a/>", bridge), wants_values=True)
+    comparison = compare(answer("<a/>", v1), answer("<a/>", bridge))
 
     assert [(each.path, each.v1, each.bridge) for each in comparison.differences] == [
         ("/", str(v1), str(bridge))

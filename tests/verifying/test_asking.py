@@ -8,7 +8,16 @@ import pytest
 from aiohttp import web
 
 from bridge.secret import Secret
-from bridge.verifying.asking import LONGEST_WAIT, TRIES, USER_AGENT, Asking, Pace, Told, Unreachable
+from bridge.verifying.asking import (
+    LONGEST_WAIT,
+    TRIES,
+    USER_AGENT,
+    Asking,
+    CannotBeSent,
+    Pace,
+    Told,
+    Unreachable,
+)
 from bridge.verifying.har import Recording
 from bridge.verifying.reads import Read, plan
 from tests.support.recordings import Call, record
@@ -201,5 +210,5 @@ async def test_a_header_that_cannot_be_sent_is_told(
     clock: Clock, read: Callable[[Call], Read]
 ) -> None:
     async with asking(Bridge(), clock) as asked:
-        with pytest.raises(Unreachable):
+        with pytest.raises(CannotBeSent):
             await asked.ask(read(Call(PATH, "<a/>", sent={"Authorization": "a\r\nX-Evil: 1"})))

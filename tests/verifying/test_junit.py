@@ -75,7 +75,7 @@ def test_each_call_is_a_case_and_the_sums_are_right(read: Read) -> None:
     ]  # fmt: skip
     assert told.get("timestamp") == "2026-11-01T10:00:00"
     assert [case.get("classname") for case in told.iter("testcase")][::4] == [
-        "GET /invoices/{invoice_id}/payments",
+        "GET /invoices/{…}/payments",
         "skipped",
     ]
     (failure,) = told.iter("failure")

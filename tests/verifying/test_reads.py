@@ -38,6 +38,7 @@ def only(path: Path, call: Call) -> Read:
         (Call(LIST, ""), Skipped.NO_BODY, "GET /invoices/{…}/payments"),
         (Call(LIST, "Busy", status=503), Skipped.NOT_SERVED, "GET /invoices/{…}/payments"),
         (Call(LIST, status=304), Skipped.NOT_SERVED, "GET /invoices/{…}/payments"),
+        (Call(LIST, status=401), Skipped.NOT_SERVED, "GET /invoices/{…}/payments"),
         (
             Call(LIST, "[]", content_type="application/json"),
             Skipped.JSON,
@@ -84,7 +85,7 @@ def test_the_last_answer_to_what_is_asked_again_counts(tmp_path: Path) -> None:
     found = planned(tmp_path, *calls)
 
     assert [read.v1.body for read in found.reads] == [b"<other/>", b"<last/>"]
-    assert found.skipped == {(Skipped.REPEATED, "GET /invoices/{invoice_id}/payments"): 1}
+    assert found.skipped == {(Skipped.REPEATED, "GET /invoices/{…}/payments"): 1}
     assert len(planned(tmp_path, *calls, drops_repeated=False).reads) == 3
 
 
