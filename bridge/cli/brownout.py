@@ -24,6 +24,7 @@ from bridge.record.log.brownouts import (
     ALL,
     Brownout,
     Chosen,
+    Planned,
     UnusableBrownout,
     of_setting,
     planned,
@@ -97,7 +98,7 @@ def brownout(
         known = [*_of_setting(settings), *log.brownouts()]
         if end or remove:
             log.end_brownouts(integration, now, for_good=remove)
-            typer.echo("What was on is over; bridges hear of it within two seconds.", err=True)
+            _tell_ended(planned(known, now), integration)
         elif is_new:
             if whose is None and not for_all and not dry_run:
                 fail("name whose calls are to be turned away: --all or INTEGRATION")
@@ -160,6 +161,20 @@ def _put(log: Log, new: Brownout, now: int, window: float) -> None:
             "its client was not told, and that it sends again afterwards, is not known as such",
             err=True,
         )
+
+
+def _tell_ended(before: Sequence[Planned], integration: str) -> None:
+    """Say what was on, as far as is known here: a bridge may have a setting by a flag."""
+    whose = {ALL, integration}
+    ended = [
+        each
+        for each in before
+        if each.is_on and (integration == ALL or each.brownout.integration in whose)
+    ]
+    for each in ended:
+        typer.echo(f"ended: {each}", err=True)
+    what = "It is over" if ended else "Nothing was on that is known here; what a bridge has is over"
+    typer.echo(f"{what}; bridges hear of it within two seconds.", err=True)
 
 
 def _list(log: Log, settings: BrownoutSettings, now: int, json: bool) -> None:

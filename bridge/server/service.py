@@ -258,7 +258,7 @@ async def _open_parts(
     )
     # A bridge that starts again in the middle of a brownout answers nobody by mistake.
     if log.state().failing_since is None:
-        await asyncio.to_thread(told.brownouts.looked.wait)
+        await asyncio.to_thread(told.brownouts.looked.wait, brownouts.LOOKED_WITHIN)
     files.settings.tell(
         lambda changed: log.keep_calls(days=changed.calls_kept_days, size=changed.calls_kept_bytes),
         lambda changed: gateway.wait_at_most(changed.throttle_wait),

@@ -3,8 +3,9 @@ and when it is over. The clock is the test's own.
 """
 
 import json
+import sqlite3
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -125,10 +126,11 @@ async def test_a_call_is_503_with_when_to_come_again_and_where_to_go(
         answer = await client.get(LIST)
 
     assert_browned_out(answer, 600)
-    assert answer.errors == [
+    (sentence,) = answer.errors
+    assert sentence == (
         "Turned away on purpose until 2027-03-02 10:15 UTC, and nothing was done. Harvest is "
         "switching API v1 off. Call v2: https://help.getharvest.com/api-v2/"
-    ]
+    )
     assert held.calls == []
 
 
@@ -352,6 +354,33 @@ async def test_one_that_was_over_before_a_restart_is_over(
         assert (await served(client, held)).status == 200
 
 
+async def test_where_the_database_does_not_answer_at_the_start_only_the_setting_holds(
+    run: Run,
+    table: Log,
+    clock: HandClock,
+    log: Logged,
+    held: HeldUpstream,
+    database: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("bridge.record.log.database.BUSY_TIMEOUT", 0.1)
+    async with run():
+        begin(table, clock, once(clock, calls="reads"))
+    with closing(sqlite3.connect(database, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        async with run(brownout="Tue 11:00-11:15") as (service, client):
+            await until(lambda: log.lines("brownouts_unknown"))
+            assert (await served(client, held)).status == 200
+            assert "not known: the database did not answer" in await admin(service, "/readyz")
+            clock.advance(55 * 60)
+            assert_browned_out(await client.get(LIST), 900)
+
+            clock.advance(-55 * 60)
+            other.execute("ROLLBACK")
+            await until_on(log)
+            assert_browned_out(await client.get(LIST), 3600, spread=0)
+
+
 @pytest.mark.parametrize("by", ["setting", "command"])
 async def test_it_can_be_ended_at_once(
     run: Run, table: Log, clock: HandClock, log: Logged, held: HeldUpstream, by: str
@@ -422,10 +451,11 @@ async def test_after_its_sunset_an_integration_is_410(
 
     assert answer.status == 410
     assert answer.headers["Sunset"] == "Mon, 01 Mar 2027 00:00:00 GMT"
-    assert answer.errors == [
+    (sentence,) = answer.errors
+    assert sentence == (
         "API v1 has ended for this client on 2027-03-01. Harvest is switching API v1 off. "
         "Call v2: https://help.getharvest.com/api-v2/"
-    ]
+    )
     line = next(each for each in log.lines("legacy_call") if each["status"] == 410)
     assert (line["outcome"], line["refusal"]) == ("withdrawn", "sunset")
 

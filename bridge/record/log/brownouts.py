@@ -28,6 +28,9 @@ MOST = 7 * DAY
 READ_EVERY = 0.5
 """Seconds between two looks at the table: whatever was decided holds within two."""
 
+LOOKED_WITHIN = 5.0
+"""Seconds that a start waits for the first look, should the database hang."""
+
 TOLD_EVERY = 600.0
 """Seconds between two log lines that say what is on."""
 
