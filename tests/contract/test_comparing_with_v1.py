@@ -30,8 +30,8 @@ OF_ALL: Mapping[str, dict[str, int]] = {
     "/invoice/1421/payments": {"empty-list": 1},
     "/invoices/1421/payments": {},
     "/account/who_am_i": {"host-called": 2, "avatar-host": 1},
-    "/invoices/1420/messages/1": {},
-    "/invoices/99/payments": {},
+    "/invoices/1420/messages/1": {"error-body": 1},
+    "/invoices/99/payments": {"error-body": 1},
 }
 """Which known differences each call of an administrator meets, and how often."""
 

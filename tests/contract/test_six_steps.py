@@ -241,6 +241,7 @@ async def switch_off(rehearsal: Rehearsal, bridge: Server) -> None:
     assert "\noutcomes\tpassed-through (13), served (11), withdrawn (6)\n" in of_one
 
 
+@pytest.mark.timeout(300)  # programs start sixty times
 async def test_the_six_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     arguments = ("sandbox", "--port=0", "--v1-port=0")
     async with serving(*arguments, ready=lambda it: "Its v1 is at" in it.said) as sandbox:
