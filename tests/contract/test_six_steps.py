@@ -237,11 +237,12 @@ async def switch_off(rehearsal: Rehearsal, bridge: Server) -> None:
     rows = await listed(operator, 30 * len(HERE))
     errors = named("6") | {NAMES[HERE[-1].name]: "9"}
     assert {row["integration"]: row["errors"] for row in rows} == errors
+    assert {row["credential"] for row in rows} == {"accepted"}
     of_one = await operator.runs("integrations", NAMES[HERE[0].name])
     assert "\noutcomes\tpassed-through (13), served (11), withdrawn (6)\n" in of_one
 
 
-@pytest.mark.timeout(300)  # programs start sixty times
+@pytest.mark.timeout(300)  # programs start thirty times
 async def test_the_six_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     arguments = ("sandbox", "--port=0", "--v1-port=0")
     async with serving(*arguments, ready=lambda it: "Its v1 is at" in it.said) as sandbox:
