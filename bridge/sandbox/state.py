@@ -100,8 +100,8 @@ class SandboxState:
 
     async def invoices(self, account_id: int) -> list[tuple[Invoice, Decimal]]:
         """Return an account's invoices, each with what is due on it, the newest first."""
-        async with self._transaction():
-            found = map(_read_invoice, await self._connection.execute_fetchall(_SELECT_INVOICES))
+        async with self._transaction() as connection:
+            found = map(_read_invoice, await connection.execute_fetchall(_SELECT_INVOICES))
             return [
                 (invoice, due_amount(invoice, await self._paid(invoice.id)))
                 for invoice in found
@@ -110,7 +110,8 @@ class SandboxState:
 
     async def clients(self, account_id: int) -> list[Client]:
         """Return an account's clients, the newest first."""
-        rows = await self._connection.execute_fetchall(_SELECT_CLIENTS)
+        async with self._transaction() as connection:
+            rows = await connection.execute_fetchall(_SELECT_CLIENTS)
         found = (
             msgspec.structs.replace(_CLIENT.decode(row["client"]), id=row["id"]) for row in rows
         )

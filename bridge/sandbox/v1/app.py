@@ -5,14 +5,13 @@ what a write does to it, are the sandbox's own.
 """
 
 import asyncio
-import hashlib
-import hmac
 import logging
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from http import HTTPStatus
 from ipaddress import ip_address
+from operator import attrgetter
 from typing import TypeVar
 
 from aiohttp import BodyPartReader, hdrs, web
@@ -21,6 +20,7 @@ from aiohttp.typedefs import Handler, Middleware
 from bridge.sandbox.answers import json_answer
 from bridge.sandbox.app import CLOCK, STATE
 from bridge.sandbox.calls import Calls
+from bridge.sandbox.clients import Client, Project
 from bridge.sandbox.control import ROOT, Control
 from bridge.sandbox.errors import MalformedBodyError, NotFoundError, RequestError, WrongFaultError
 from bridge.sandbox.faults import FaultRules, NewRule
@@ -93,7 +93,8 @@ _RECEIPTS = web.AppKey("receipts", Receipts)
 _WINDOW = web.AppKey("window", SlidingWindow)
 _USER = web.RequestKey("user", User)
 
-_Named = TypeVar("_Named")
+_Item = TypeVar("_Item")
+_id: Callable[[Client | Project], int] = attrgetter("id")
 
 logger = logging.getLogger(__name__)
 
@@ -445,7 +446,7 @@ def _read_id(request: web.Request, name: str) -> int:
     return int(digits)
 
 
-def _found(items: Iterable[_Named], item_id: int, id_of: Callable[[_Named], int]) -> _Named:
+def _found(items: Iterable[_Item], item_id: int, id_of: Callable[[_Item], int]) -> _Item:
     for item in items:
         if id_of(item) == item_id:
             return item
@@ -554,15 +555,10 @@ def _account_and_token(request: web.Request) -> tuple[str, str]:
         return "", ""
     login, password = given
     for token, user in USERS.items():
-        if (user.account_id, user.email) == (account_id, login.strip().lower()) and _same(
-            password, V1_PASSWORDS[token]
-        ):
+        known = (user.account_id, user.email, V1_PASSWORDS[token])
+        if known == (account_id, login.strip().lower(), password):
             return str(account_id), token
     return str(account_id), ""
-
-
-def _same(given: str, right: str) -> bool:
-    return hmac.compare_digest(*(hashlib.sha256(each.encode()).digest() for each in (given, right)))
 
 
 def _account_id(host: str) -> int | None:
@@ -603,7 +599,3 @@ async def require_permission(request: web.Request, handler: Handler) -> web.Stre
     if not request.path.startswith("/account/") and not request[_USER].may_edit_invoices:
         raise NotFoundError("Not found")
     return await handler(request)
-
-
-def _id(item: object) -> int:
-    return int(item.id)  # type: ignore[attr-defined]
