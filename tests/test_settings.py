@@ -28,6 +28,7 @@ NEEDED = {"account_id": "1000", "auth": "bearer", "contact": "ops@acme.dev"}
 
 PARTNERS = {
     "mode": {"legacy_origin": "https://v1.example"},
+    "shadow_percent": {"legacy_origin": "https://v1.example"},
     "tls_certificate": {"tls_key": "k.pem"},
     "tls_key": {"tls_certificate": "c.pem"},
 }
@@ -286,6 +287,7 @@ class TestComplaints:
         [
             ({"auth": "book"}, "book: must be set when auth has book"),
             ({"auth": "bearer"}, "account_id: must be set when auth has a way without a book"),
+            ({"shadow_percent": "1"}, "legacy_origin: must be set when shadow_percent is"),
             (
                 {"auth": "book", "book": "b", "tls_key": "k"},
                 "tls_certificate, tls_key: must be set together",

@@ -331,9 +331,7 @@ class Endpoint:
         for repair in call.connection.repairs:
             call.record.notes.add(repair, "head")
         match, is_somebodys = self._find(call)
-        if self._passing is not None and self._is_v1s(
-            self._passing, call, match, host, asked
-        ):
+        if self._passing is not None and self._is_v1s(self._passing, call, match, host, asked):
             self._turn_away_if_asked(call)
             try:
                 with self.calls.place(call.shares):

@@ -3,10 +3,11 @@
 import asyncio
 import gzip
 import zlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -102,8 +103,12 @@ async def make(upstream: ScriptedUpstream, tmp_path: Path) -> AsyncIterator[Make
             )
 
             def make(ask_v1: object, told: Told, **limits: int) -> Shadow:
+                def tell(compared: Compared) -> bool:
+                    told.append(compared)
+                    return len(told) == 1
+
                 shadow = Shadow(
-                    bridge, ask_v1, NOTHING, told.append, Capture(), elsewhere,  # type: ignore[arg-type]
+                    bridge, ask_v1, NOTHING, tell, Capture(), elsewhere,  # type: ignore[arg-type]
                     ShadowLimits(**limits),
                 )  # fmt: skip
                 made.append(shadow)
@@ -192,7 +197,7 @@ async def test_names_that_v1_makes_up_are_told_apart_up_to_a_number(make: Make) 
         return Answer(200, "application/xml", f"<a>{rest}</a>".encode())
 
     shadow = make(ask, told)
-    shadow.bridge.answer = _always(b"<a/>")  # type: ignore[method-assign]
+    shadow.bridge.answer = _always(b"<a/>")  # type: ignore[method-assign, assignment]
     begin(shadow, 200, b"<a/>")
     await until(lambda: told)
 
@@ -202,11 +207,24 @@ async def test_names_that_v1_makes_up_are_told_apart_up_to_a_number(make: Make) 
     assert ELSEWHERE in differences
 
 
-def _always(body: bytes) -> Callable[[Asked, float], object]:
+def _always(body: bytes) -> Callable[[Asked, float], Coroutine[Any, Any, Answer]]:
     async def answer(_asked: Asked, _share: float) -> Answer:
         return Answer(200, "application/xml", body)
 
     return answer
+
+
+async def test_what_the_log_has_no_room_for_is_counted(make: Make) -> None:
+    async def ask(_asked: Asked) -> Answer:
+        return Answer(200, "application/xml", b"<a/>")
+
+    told: Told = []
+    shadow = make(ask, told)
+    for _ in range(3):
+        begin(shadow, 200, b"<a/>")
+    await until(lambda: len(told) == 3)
+
+    assert (shadow.results["equal"], shadow.skipped["unrecorded"]) == (1, 2)
 
 
 async def test_a_defect_ends_nothing_but_the_look(make: Make) -> None:

@@ -38,6 +38,8 @@ class SkipReason(StrEnum):
     """One side has failed, or did not answer: that says nothing of what it would answer."""
     CHANGING = "changing"
     """A second look found other differences than the first: something is being changed."""
+    UNRECORDED = "unrecorded"
+    """They were, but the translation log has no room for what came of it."""
     STOPPED = "stopped"
     """The bridge was told to stop."""
 

@@ -32,7 +32,7 @@ async def running_shadow(  # noqa: PLR0913 - the parts that it takes
     digests: Digests,
     capture: Capture,
     ask_v1: AskV1,
-    tell: Callable[[Compared], object],
+    tell: Callable[[Compared], bool],
 ) -> AsyncIterator[Shadow]:
     """Run it for the block; at its end, all that is under way is given up.
 

@@ -77,7 +77,7 @@ class Shadow:
         bridge: BridgeSide,
         ask_v1: AskV1,
         ignored: Paths,
-        tell: Callable[[Compared], object],
+        tell: Callable[[Compared], bool],
         capture: Capture,
         comparing: Executor,
         limits: ShadowLimits | None = None,
@@ -88,7 +88,7 @@ class Shadow:
             bridge: answers for the bridge.
             ask_v1: asks v1.
             ignored: the places that may differ.
-            tell: is told of each comparison; must not wait.
+            tell: is told of each comparison, and says whether it takes it; must not wait.
             capture: says whether bodies may be kept.
             comparing: where answers are compared, which takes a while.
             limits: by default, those of `ShadowLimits`.
@@ -265,8 +265,10 @@ class Shadow:
             v1_milliseconds=own if is_v1 else took,
             bridge_milliseconds=took if is_v1 else own,
         )
-        self.results[result] += 1
-        self._tell(Compared(comparison, self._kept(look, call, outcome)))
+        if self._tell(Compared(comparison, self._kept(look, call, outcome))):
+            self.results[result] += 1
+        else:
+            self.skipped[SkipReason.UNRECORDED] += 1
         log = _log.info if result is Result.DIFFERENT else _log.debug
         log(
             "compared",
