@@ -92,7 +92,9 @@ def blocks(page: str) -> list[str]:
     return [line.strip() for line in re.sub(r"\\\n|(?<=\|)\n", "", code).splitlines()]
 
 
-@pytest.mark.parametrize("page", ["README.md", "bridge/sandbox/README.md", "docs/capture.md"])
+@pytest.mark.parametrize(
+    "page", ["README.md", "bridge/sandbox/README.md", "docs/capture.md", "docs/verify.md"]
+)
 def test_every_command_has_the_flags_that_it_is_shown_with(page: str) -> None:
     shown = [
         shlex.split(each, comments=True)

@@ -10,7 +10,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from lxml import etree
 
-from bridge.comparing import Comparison, Kind, Result, Spot, compare
+from bridge.comparing import Answer, Comparison, Kind, Result, Spot, compare
 from tests.comparing.documents import DOCUMENTS, serialized
 
 
@@ -108,3 +108,26 @@ def test_a_single_mutation_is_found_where_it_is(root: etree._Element, data: st.D
     comparison = compare(serialized(root), serialized(twin))
     assert comparison.result is Result.DIFFERENT
     assert [(each.spot.kind, each.path) for each in comparison.differences] == [expected]
+
+
+_PIECES = st.sampled_from([
+    b"<a>", b"</a>", b"<a type='array'>", b"<b/>", b"<id>1</id>", b"<a nil='true'/>", b"<!--", b"-->",
+    b"<![CDATA[", b"]]>", b"<?xml version='1.0' encoding='utf-16'?>", b"&amp;", b"&x;", b"&#0;", b"<p:b/>",
+    b"<a xmlns='u'>", b"<!DOCTYPE a>", b"\xff\xfe", b"\xef\xbb\xbf", b"\x00", b"{", b'"a":1', b"}", b" ", b"x",
+])  # fmt: skip
+_ANSWERS = st.builds(
+    Answer,
+    st.sampled_from([200, 201, 204, 302, 404, 500]),
+    st.sampled_from([None, "", "application/xml", "text/xml; charset=utf-16", "text/html",
+                     "application/json", "application/xml; charset=rot13"]),
+    st.lists(_PIECES | st.binary(max_size=4), max_size=9).map(b"".join),
+)  # fmt: skip
+
+
+@given(_ANSWERS, _ANSWERS)
+def test_whatever_is_answered_a_comparison_comes_of_it(v1: Answer, bridge: Answer) -> None:
+    comparison = compare(v1, bridge, wants_values=True)
+
+    assert (comparison.reason is not None) is (comparison.result is Result.INCOMPARABLE)
+    assert bool(comparison.counted) is (comparison.result is Result.DIFFERENT)
+    assert compare(v1, v1).result is not Result.DIFFERENT
