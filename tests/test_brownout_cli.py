@@ -2,7 +2,7 @@
 
 import json
 import time
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from bridge.record.log.reports import Log
 from tests.support.dashboards import fill
 from tests.support.recorded_days import recorded_days
 
-WEEKLY = "Tue 10:00-10:15"
+WEEKLY, LATER = "Tue 10:00-10:15", "2099-01-01 10:00-11:00"
 
 
 @pytest.fixture(scope="module")
@@ -113,13 +113,13 @@ def test_the_time_zone_is_that_of_the_settings(
 def test_that_of_the_settings_is_listed_and_who_has_decided(
     database: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("HARVEST_BRIDGE_BROWNOUT", WEEKLY)
+    monkeypatch.setenv("HARVEST_BRIDGE_BROWNOUT", LATER)
 
     run("brownout", "--all", "--for", "1h")
     by = [each["brownout"]["by"] for each in told("brownout")]
 
     assert by == ["command", "setting"]
-    assert f"{WEEKLY} (UTC)\tsetting" in run("brownout").stdout
+    assert f"{LATER} (UTC)\tsetting" in run("brownout").stdout
 
 
 def test_one_that_is_longer_than_repeated_writes_are_known_is_warned_of(
@@ -163,13 +163,13 @@ def test_a_dry_run_is_of_what_is_planned(database: Path) -> None:
 
 
 def test_a_dry_run_says_where_the_log_begins(database: Path, tmp_path: Path) -> None:
-    now = datetime.now(UTC)
     young = tmp_path / "young.sqlite"
-    fill(young, recorded_days(calls=50, integrations=3, days=1, until=now))
+    calls = list(recorded_days(calls=50, integrations=3, days=1, until=datetime.now(UTC)))
+    fill(young, calls)
 
     shown = run("brownout", "--dry-run", "--at", "daily 00:00-23:00", "--database", str(young))
 
-    assert f"the log begins at {now - timedelta(days=1):%Y-%m-%dT%H}:00:00Z" in shown.stdout
+    assert f"the log begins at {calls[0].timestamp:%Y-%m-%dT%H}:00:00Z" in shown.stdout
 
 
 # What makes no sense.
