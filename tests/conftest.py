@@ -27,6 +27,7 @@ SLOW = {
     "test_credentials_cli.py",
     "test_hostile_texts.py",
     "test_in_a_browser.py",
+    "test_integrations.py",
     "test_journal_cli.py",
     "test_leaving.py",
     "test_log_faults.py",
@@ -37,6 +38,7 @@ SLOW = {
     "test_service_manager.py",
     "test_several_bridges.py",
     "test_shared_journal.py",
+    "test_six_steps.py",
     "test_smuggling.py",
     "test_tls.py",
 }

@@ -175,8 +175,9 @@ class Model:
             row = rows.setdefault(
                 each.integration,
                 {"id": each.integration, "first_seen": time, "calls": 0, "state": "unknown",
-                 "name": None, "owner": None, "remark": None},
+                 "name": None, "owner": None, "remark": None, "is_known": False},
             )  # fmt: skip
+            known["is_known"] |= row["is_known"]  # who was accepted once stays so
             row |= {**known, "last_seen": time, "calls": row["calls"] + 1}
         return rows
 

@@ -29,7 +29,7 @@ class Integration(NamedTuple):
     command: Sequence[str]
     token: str
     agent: str
-    """What its User-Agent begins with."""
+    """What its User-Agent says it is, without versions."""
     tool: str
     """What has to be there to run it."""
     packages: str = ""
@@ -74,7 +74,7 @@ INTEGRATIONS: tuple[Integration, ...] = (
         "PHP with curl",
         ("php", str(CLIENTS / "billing.php")),
         "billing-token",
-        "PHP Wrapper Library",
+        "PHP Wrapper Library for Harvest API",
         "php",
         "php-cli php-curl php-xml",
     ),
@@ -82,7 +82,7 @@ INTEGRATIONS: tuple[Integration, ...] = (
         "Python with requests",
         (sys.executable, str(CLIENTS / "reports.py")),
         "reports-token",
-        "python-requests/",
+        "python-requests",
         sys.executable,
     ),
     # Compiled as it is run, which takes a JDK. It has 260 MB, so it is not installed for this alone;
@@ -91,7 +91,7 @@ INTEGRATIONS: tuple[Integration, ...] = (
         "Java with HttpURLConnection",
         ("java", "-XX:TieredStopAtLevel=1", "-Xshare:auto", str(CLIENTS / "Shop.java")),
         "shop-token",
-        "Java/",
+        "Java",
         "javac",
         "default-jdk-headless",
     ),
@@ -99,7 +99,7 @@ INTEGRATIONS: tuple[Integration, ...] = (
         "curl in a shell",
         ("sh", str(CLIENTS / "cron.sh")),
         SANDBOX_TOKEN,
-        "curl/",
+        "curl",
         "curl",
         "curl",
     ),

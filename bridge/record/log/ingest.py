@@ -168,15 +168,17 @@ class _Seen:
     latest: CallEvent
     first: int
     calls: int = 0
+    is_known: bool = False
+    """Whether any had a credential that was accepted: one that is turned away is not looked at."""
 
 
 _Key = tuple[Any, ...]
 _Row = tuple[Any, ...]
 
-_WHO = ("account_id", "subdomain", "login", "token", "agent", "network", "way", "is_known",
-        "label", "user_agent", "address", "host")  # fmt: skip
+_WHO = ("account_id", "subdomain", "login", "token", "agent", "network", "way", "label",
+        "user_agent", "address", "host")  # fmt: skip
 _who_of = attrgetter(*_WHO)
-_NOBODY = tuple(False if name == "is_known" else None for name in _WHO)
+_NOBODY = (None,) * len(_WHO)
 """What is not told apart has nothing in common."""
 
 
@@ -213,6 +215,7 @@ class _Counts:
             if seen is None:
                 seen = self._seen[integration] = _Seen(call, call.id)
             seen.calls += 1
+            seen.is_known |= call.is_known
             if call.id > seen.latest.id:
                 seen.latest = call
             elif call.id < seen.first:
@@ -244,6 +247,7 @@ class _Counts:
                 (
                     integration,
                     *(_NOBODY if integration == OTHERS else _who_of(seen.latest)),
+                    integration != OTHERS and seen.is_known,
                     seen.first >> TIME_SHIFT,
                     seen.latest.id >> TIME_SHIFT,
                     seen.calls,
@@ -265,14 +269,17 @@ _COLUMNS = {
     tables.HOURS: (*_keys(tables.HOURS), *_Alike.__slots__),
     tables.DAYS: (*_keys(tables.DAYS), *_Alike.__slots__),
     tables.NOTES: (*_keys(tables.NOTES), "calls", "count"),
-    tables.INTEGRATIONS: ("id", *_WHO, "first_seen", "last_seen", "calls"),
+    tables.INTEGRATIONS: ("id", *_WHO, "is_known", "first_seen", "last_seen", "calls"),
 }
 """What there is of a table in the rows of `_Counts`."""
 
 
 @cache
 def _on_conflict(table: Table) -> str:
-    """Return what a row changes in one that is there: sums, and who calls as of the latest call."""
+    """Return what a row changes in one that is there: sums, and who calls as of the latest call.
+
+    Who was accepted once stays so.
+    """
     later = "excluded.last_seen >= integrations.last_seen"
     earlier = "excluded.first_seen < integrations.first_seen"
     changes = {
@@ -283,6 +290,7 @@ def _on_conflict(table: Table) -> str:
     if table is tables.INTEGRATIONS:
         for name in (*_WHO, "last_seen"):
             changes[name] = f"CASE WHEN {later} THEN excluded.{name} ELSE integrations.{name} END"
+        changes["is_known"] = "integrations.is_known OR excluded.is_known"
         changes["first_seen"] = (
             f"CASE WHEN {earlier} THEN excluded.first_seen ELSE integrations.first_seen END"
         )

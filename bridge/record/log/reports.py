@@ -719,8 +719,7 @@ def _what_they_did(
     c = table.columns
     keys = (c.integration, c.method, c.route, c.dialect, c.outcome)
     passed_well = and_(c.outcome == Outcome.PASSED_THROUGH.value, c.status < 500)
-    # What an operator has turned away on purpose is no fault.
-    is_well = or_(c.outcome.in_((Outcome.SERVED.value, Outcome.WITHDRAWN.value)), passed_well)
+    is_well = or_(c.outcome == Outcome.SERVED.value, passed_well)
     ill = func.sum(case((is_well, 0), else_=c.calls))
     counted = select(*keys, func.sum(c.calls), ill).where(table.condition).group_by(*keys)
     for integration, method, route, dialect, outcome, calls, wrong in connection.execute(counted):
