@@ -125,18 +125,6 @@ def of_v1(passing: Passing, origins: Origins) -> Sequence[Reading]:
     ]
 
 
-def of_brownouts(brownouts: Brownouts) -> Sequence[Reading]:
-    """Return what is on."""
-    return [
-        Reading(
-            "gauge",
-            "brownouts_on",
-            "Brownouts that are on: calls are turned away on purpose.",
-            _always(lambda: len(brownouts.in_force())),
-        )
-    ]
-
-
 def of_readiness(readiness: Readiness) -> Sequence[Reading]:
     """Return what the checks of `/readyz` have said last."""
     return [
