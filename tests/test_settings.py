@@ -145,6 +145,17 @@ GIVEN: dict[str, list[tuple[str, str, str, object]]] = {
     "database_key": [(text, text, f'"{text}"', Path(text)) for text in ("/a", "b", "/c.key")],
     "calls_kept_days": [("1", "1", "1", 1), ("2", "2", "2", 2), ("3", "3", "3", 3)],
     "calls_kept_bytes": [("1", "1", "1", 1), ("2", "2", "2", 2), ("3", "3", "3", 3)],
+    "brownout": [
+        (text, text, f'"{text}"', text)
+        for text in ("Tue 10:00-10:15", "Mon-Fri 9:00-9:05, 15:00-15:05", "2027-03-01 9:00-9:30")
+    ],
+    "brownout_time_zone": [
+        (text, text, f'"{text}"', text) for text in ("Europe/Berlin", "America/New_York", "UTC")
+    ],
+    "brownout_message": [
+        (text, text, f'"{text}"', text)
+        for text in ("Ask Jane.", "Übersiedeln!", "https://acme.dev")
+    ],
     "log_format": [(text, text, f'"{text}"', text) for text in ("json", "console", "auto")],
     "log_level": [(text, text, f'"{text}"', text) for text in ("debug", "warning", "error")],
     "admin_bearer_token": [
@@ -182,6 +193,11 @@ DEFAULTS = {
     "database_key": None,
     "calls_kept_days": 30,
     "calls_kept_bytes": 10 * 1024**3,
+    "brownout": None,
+    "brownout_time_zone": "UTC",
+    "brownout_message": (
+        "Harvest is switching API v1 off. Call v2: https://help.getharvest.com/api-v2/"
+    ),
     "log_format": "auto",
     "log_level": "info",
     "admin_bearer_token": None,
@@ -379,6 +395,13 @@ class TestComplaints:
             ("port", "http"),
             ("dialect", "modern"),
             ("dialect", ""),
+            ("brownout", "Tue"),
+            ("brownout", "Tue 10:00"),
+            ("brownout", "daily 00:00-24:00"),
+            ("brownout_time_zone", "Mars"),
+            ("brownout_time_zone", "../etc"),
+            ("brownout_message", "two\nlines"),
+            ("brownout_message", "x" * 301),
             ("sunset", "soon"),
             ("sunset", "2027-02-30"),
             ("sunset", "30.06.2027"),

@@ -137,7 +137,7 @@ class _Told:
 
     def read_by(self, log: LogWriter) -> None:
         log.every(READ_EVERY, self.capture.read)
-        log.every(READ_EVERY, self.policies.read)
+        log.every(brownouts.READ_EVERY, self.policies.read)
         log.every(brownouts.READ_EVERY, self.brownouts.read)
         log.at_each_turn(self.brownouts.announce)
 
@@ -255,7 +255,7 @@ async def _open_parts(
     )
     # A bridge that starts again in the middle of a brownout answers nobody by mistake.
     if log.state().failing_since is None:
-        await asyncio.to_thread(told.brownouts.looked.wait)
+        await asyncio.to_thread(told.brownouts.looked.wait, brownouts.LOOKED_WITHIN)
     files.settings.tell(
         lambda changed: log.keep_calls(days=changed.calls_kept_days, size=changed.calls_kept_bytes),
         lambda changed: gateway.wait_at_most(changed.throttle_wait),
@@ -264,6 +264,7 @@ async def _open_parts(
     counts = CallCounts(RESOURCES)
     metrics = stack.enter_context(closing(Metrics(counts)))
     metrics.read(readings.of_what_is_kept(logs.lost, log, gateway, journal, files.tls))
+    metrics.read(readings.of_brownouts(told.brownouts))
     failed = FailedConnections([logs.connection_log(), log.failed, counts.failed])
     stack.callback(failed.close)
     origins = Origins(asyncio.get_running_loop().time, tell_breaker)
@@ -348,7 +349,9 @@ async def _listen_to_admins(
     """Serve the admin side, and return its port."""
     warnings = partial(_warnings, settings, parts)
     facts = partial(gather, parts.journal, parts.gateway, warnings)
-    dashboard = stack.enter_context(closing(Dashboard(settings.database, facts)))
+    dashboard = stack.enter_context(
+        closing(Dashboard(settings.database, facts, brownouts=parts.told.brownouts.of_settings))
+    )
     admin = AdminSide(
         readiness,
         routes=[*dashboard.routes(), *metrics_routes(parts.metrics, readiness.results)],
