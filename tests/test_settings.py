@@ -323,6 +323,10 @@ class TestComplaints:
                 "legacy_origin: must be set when mode is observe",
             ),
             (
+                {"auth": "book", "book": "b", "legacy_origin": "http://{subdomain}.harvestapp.com"},
+                "legacy_origin: must be https: passwords would travel in the clear",
+            ),
+            (
                 {**_BOOK, "tls_key": "k"},
                 "tls_certificate, tls_key: must be set together",
             ),
@@ -1021,3 +1025,18 @@ class TestMeaning:
 
     def test_no_sunset_is_no_moment(self) -> None:
         assert load(NEEDED, None).sunset_time() is None
+
+
+@pytest.mark.parametrize(
+    ("origin", "is_told"),
+    [
+        ("https://v1.example", False),
+        ("http://127.0.0.1:81", False),
+        ("http://v1.example", True),
+        (None, False),
+    ],
+)
+def test_an_origin_in_the_clear_is_told_of(origin: str | None, is_told: bool) -> None:
+    said = load({**NEEDED, "legacy_origin": origin}, None).origin_warning()
+
+    assert (said is not None) is is_told

@@ -572,8 +572,9 @@ def _guard(settings: Settings, parts: _Parts) -> Guard:
 
 def _tell_of_the_settings(settings: Settings) -> None:
     """Log what is odd about them, and may yet be meant so."""
-    if in_the_clear := settings.upstream_warning():
-        _log.warning("upstream_in_the_clear", reason=in_the_clear)
+    for in_the_clear in (settings.upstream_warning(), settings.origin_warning()):
+        if in_the_clear is not None:
+            _log.warning("upstream_in_the_clear", reason=in_the_clear)
     _tell_of_the_admin_sides_protection(settings)
 
 
@@ -618,7 +619,7 @@ def _warnings(settings: Settings, parts: _Parts) -> Mapping[str, str]:
         "capture": parts.told.capture.warning(),
         "brownout": parts.told.brownouts.warning(),
         "policies": _warning_of_policies(settings, parts.told.policies),
-        "legacy_origin": parts.origins.warning(),
+        "legacy_origin": parts.origins.warning() or settings.origin_warning(),
         "log": logs.problem(),
         "database": parts.log.problem(),
         # What all bridges suffer is no reason to send their reads elsewhere.
