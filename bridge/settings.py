@@ -55,6 +55,8 @@ class WrongSetting(Exception):
         """One for each setting that is wrong."""
 
 
+_HARVEST = ".harvestapp.com"
+
 _V2 = "https://api.harvestapp.com/v2"
 
 
@@ -284,7 +286,7 @@ class UpstreamSettings(_Part):
             raise ValueError(
                 f"contact: {self.contact} is nobody's (RFC 2606), and Harvest is to be told yours"
             )
-        if self.upstream.startswith("http:") and f".{v2}".endswith(".harvestapp.com"):
+        if self.upstream.startswith("http:") and f".{v2}".endswith(_HARVEST):
             raise ValueError("upstream: must be https: tokens would travel in the clear")
         return self
 
@@ -410,6 +412,9 @@ class Settings(LogSettings, BrownoutSettings, FileSettings, UpstreamSettings):
 
     @model_validator(mode="after")
     def _make_sense_together(self) -> Self:
+        origin = self.legacy_origin or ""
+        if origin.startswith("http:") and f".{urlsplit(origin).hostname}".endswith(_HARVEST):
+            raise ValueError("legacy_origin: must be https: passwords would travel in the clear")
         if self.mode is Mode.OBSERVE and self.legacy_origin is None:
             raise ValueError("legacy_origin: must be set when mode is observe")
         if self.shadow_percent and self.legacy_origin is None:
@@ -424,6 +429,13 @@ class Settings(LogSettings, BrownoutSettings, FileSettings, UpstreamSettings):
         if (self.host, self.port) == (self.admin_host, self.admin_port) and self.port:
             raise ValueError("port, admin_port: must differ, as both sides are at one address")
         return self
+
+    def origin_warning(self) -> str | None:
+        """Return what is wrong with `legacy_origin` that may be meant so, None if nothing is."""
+        v1 = urlsplit(self.legacy_origin or "")
+        if v1.scheme != "http" or _is_loopback(v1.hostname or ""):
+            return None
+        return f"passwords travel to {self.legacy_origin} in the clear: it should be https"
 
     @property
     def is_on_loopback(self) -> bool:

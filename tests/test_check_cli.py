@@ -5,7 +5,6 @@ import json
 import os
 import subprocess
 import sys
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -65,14 +64,18 @@ class TestCheck:
         assert run_here("check", *NEEDED, *FREE, "--offline", "--host=0.0.0.0")[0] == 0
 
     async def test_v1_is_looked_at_if_calls_are_passed_through_to_it(self) -> None:
+        port = free_port()
+
+        async def told_of(url: str) -> str:
+            flags = ("--mode=observe", f"--port={port}", f"--legacy-origin={url}")
+            return (await asyncio.to_thread(run_here, "check", *NEEDED, *flags))[1]
+
         async with running_origin() as origin:
-            command = partial(asyncio.to_thread, run_here, "check", *NEEDED, "--mode=observe")
-            port = f"--port={free_port()}"
-            _, good, _ = await command(port, f"--legacy-origin={origin.url}")
+            good = await told_of(origin.url)
             origin.answer = b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n"
-            _, gone, _ = await command(port, f"--legacy-origin={origin.url}")
-            _, down, _ = await command(port, "--legacy-origin=http://127.0.0.1:1")
-            _, loop, _ = await command(port, f"--legacy-origin=http://localhost:{port[7:]}")
+            gone = await told_of(origin.url)
+            down = await told_of("http://127.0.0.1:1")
+            loop = await told_of(f"http://localhost:{port}")
 
         said = [
             next(each for each in told.splitlines() if "legacy origin" in each)

@@ -133,6 +133,7 @@ USED |= {f"record.log.redaction._KEPT_HEADERS[{name}]": "fullmatch" for name in 
 
 OPERATORS = {
     "guide.explaining._ORIGIN", "identity.book._WORD", "identity.book_editing._CREDENTIAL", "record.log.capture._SPAN",
+    "record.log.schedules._DATE", "record.log.schedules._SPAN",
     "settings._DAY", "settings._KEY", "settings._LINK", "settings._LINKED", "settings._NEAR", "settings._NOBODY",
     "settings._PLAIN",
 }  # fmt: skip

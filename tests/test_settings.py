@@ -152,6 +152,17 @@ GIVEN: dict[str, list[tuple[str, str, str, object]]] = {
     "database_key": [(text, text, f'"{text}"', Path(text)) for text in ("/a", "b", "/c.key")],
     "calls_kept_days": [("1", "1", "1", 1), ("2", "2", "2", 2), ("3", "3", "3", 3)],
     "calls_kept_bytes": [("1", "1", "1", 1), ("2", "2", "2", 2), ("3", "3", "3", 3)],
+    "brownout": [
+        (text, text, f'"{text}"', text)
+        for text in ("Tue 10:00-10:15", "Mon-Fri 9:00-9:05, 15:00-15:05", "2027-03-01 9:00-9:30")
+    ],
+    "brownout_time_zone": [
+        (text, text, f'"{text}"', text) for text in ("Europe/Berlin", "America/New_York", "UTC")
+    ],
+    "brownout_message": [
+        (text, text, f'"{text}"', text)
+        for text in ("Ask Jane.", "Übersiedeln!", "https://acme.dev")
+    ],
     "log_format": [(text, text, f'"{text}"', text) for text in ("json", "console", "auto")],
     "log_level": [(text, text, f'"{text}"', text) for text in ("debug", "warning", "error")],
     "admin_bearer_token": [
@@ -191,6 +202,11 @@ DEFAULTS = {
     "database_key": None,
     "calls_kept_days": 30,
     "calls_kept_bytes": 10 * 1024**3,
+    "brownout": None,
+    "brownout_time_zone": "UTC",
+    "brownout_message": (
+        "Harvest is switching API v1 off. Call v2: https://help.getharvest.com/api-v2/"
+    ),
     "log_format": "auto",
     "log_level": "info",
     "admin_bearer_token": None,
@@ -278,6 +294,10 @@ class TestComplaints:
             (
                 {"auth": "book", "book": "b", "mode": "observe"},
                 "legacy_origin: must be set when mode is observe",
+            ),
+            (
+                {"auth": "book", "book": "b", "legacy_origin": "http://{subdomain}.harvestapp.com"},
+                "legacy_origin: must be https: passwords would travel in the clear",
             ),
             (
                 {"auth": "book", "book": "b", "tls_key": "k"},
@@ -396,6 +416,13 @@ class TestComplaints:
             ("shadow_percent", "-1"),
             ("shadow_ignored", "updated-at"),
             ("shadow_ignored", "/a/b,/c/@d/e"),
+            ("brownout", "Tue"),
+            ("brownout", "Tue 10:00"),
+            ("brownout", "daily 00:00-24:00"),
+            ("brownout_time_zone", "Mars"),
+            ("brownout_time_zone", "../etc"),
+            ("brownout_message", "two\nlines"),
+            ("brownout_message", "x" * 301),
             ("sunset", "soon"),
             ("sunset", "2027-02-30"),
             ("sunset", "30.06.2027"),
@@ -932,3 +959,18 @@ class TestMeaning:
 
     def test_no_sunset_is_no_moment(self) -> None:
         assert load(NEEDED, None).sunset_time() is None
+
+
+@pytest.mark.parametrize(
+    ("origin", "is_told"),
+    [
+        ("https://v1.example", False),
+        ("http://127.0.0.1:81", False),
+        ("http://v1.example", True),
+        (None, False),
+    ],
+)
+def test_an_origin_in_the_clear_is_told_of(origin: str | None, is_told: bool) -> None:
+    said = load({**NEEDED, "legacy_origin": origin}, None).origin_warning()
+
+    assert (said is not None) is is_told

@@ -54,7 +54,7 @@ def test_one_integration_is_switched_and_all_others(database: str) -> None:
     assert first == "Integrations of which nothing is decided are answered by v1."
     assert head.split("\t") == ["id", "integration", "answered by", "since"]
     assert row.split("\t")[0::2][:2] == [ID, "bridge"]
-    assert last == "All bridges go by this within 2 seconds."
+    assert last == "All bridges go by this within 3 seconds."
 
 
 def test_what_was_decided_can_be_taken_back(database: str) -> None:

@@ -15,9 +15,11 @@ from bridge.settings import Mode, Settings
 
 def check_everything(settings: Settings, *, offline: bool) -> Iterator[Finding]:
     """Look at all that a bridge with these settings needs; v2 is asked unless `offline`."""
-    if said := settings.upstream_warning():
-        yield warning("settings", said, "set upstream to an https URL")
-    else:
+    told = {"upstream": settings.upstream_warning(), "legacy_origin": settings.origin_warning()}
+    for setting, said in told.items():
+        if said is not None:
+            yield warning("settings", said, f"set {setting} to an https URL")
+    if not any(told.values()):
         yield ok("settings", "make sense")
     if settings.book is not None:
         yield from check_book(settings.book)

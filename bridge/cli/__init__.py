@@ -33,6 +33,8 @@ COMMANDS = {
     "switch": ("switch", "List who answers whose calls; or have v1 or the bridge answer them."),
     "capture": ("capture", "List what is captured; or capture calls for a while, or no more."),
     "shadow": ("shadow", "Say how v1's answers and the bridge's compare; or have more compared."),
+    "brownout": ("brownout", "List when calls are turned away on purpose; begin that, or end it."),
+    "sunset": ("brownout", "List from which day on whose calls are 410; or say so."),
     "explain": ("explain", "Say what would be asked of v2 for a legacy call, without a server."),
     "plan": ("plan", "Say what an integration has to call instead, as a list of what to do."),
     "verify": ("verify", "Say whether the bridge answers recorded calls as v1 did."),

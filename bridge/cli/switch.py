@@ -19,7 +19,7 @@ from bridge.record.log.times import HOUR, spelled
 
 app = typer.Typer(rich_markup_mode=None)
 
-HOLDS_WITHIN = 2
+HOLDS_WITHIN = 3
 """Seconds until all bridges go by what was decided."""
 
 LATELY = 12 * HOUR

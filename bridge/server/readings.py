@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from bridge import __version__
 from bridge.origin.health import Origins
 from bridge.record.journal import Journal
+from bridge.record.log.brownouts import Brownouts
 from bridge.record.log.writer import LogWriter
 from bridge.server.admin.health import OK, Readiness
 from bridge.server.endpoint import Endpoint
@@ -43,6 +44,18 @@ def of_what_is_kept(
 def of_the_legacy_side(endpoint: Endpoint, front: Front) -> Sequence[Reading]:
     """Return what there is to read of calls under way, and of connections."""
     return [*_of_endpoint(endpoint), *_of_front(front)]
+
+
+def of_brownouts(brownouts: Brownouts) -> Sequence[Reading]:
+    """Return what is on."""
+    return [
+        Reading(
+            "gauge",
+            "brownouts_on",
+            "Brownouts that are on: calls are turned away on purpose.",
+            _always(lambda: len(brownouts.in_force())),
+        )
+    ]
 
 
 def of_shadow(shadow: Shadow) -> Sequence[Reading]:

@@ -140,7 +140,7 @@ class _Told:
 
     def read_by(self, log: LogWriter) -> None:
         log.every(READ_EVERY, self.capture.read)
-        log.every(READ_EVERY, self.policies.read)
+        log.every(brownouts.READ_EVERY, self.policies.read)
         log.every(brownouts.READ_EVERY, self.brownouts.read)
         log.at_each_turn(self.brownouts.announce)
 
@@ -258,7 +258,7 @@ async def _open_parts(
     )
     # A bridge that starts again in the middle of a brownout answers nobody by mistake.
     if log.state().failing_since is None:
-        await asyncio.to_thread(told.brownouts.looked.wait)
+        await asyncio.to_thread(told.brownouts.looked.wait, brownouts.LOOKED_WITHIN)
     files.settings.tell(
         lambda changed: log.keep_calls(days=changed.calls_kept_days, size=changed.calls_kept_bytes),
         lambda changed: gateway.wait_at_most(changed.throttle_wait),
@@ -267,6 +267,7 @@ async def _open_parts(
     counts = CallCounts(RESOURCES)
     metrics = stack.enter_context(closing(Metrics(counts)))
     metrics.read(readings.of_what_is_kept(logs.lost, log, gateway, journal, files.tls))
+    metrics.read(readings.of_brownouts(told.brownouts))
     failed = FailedConnections([logs.connection_log(), log.failed, counts.failed])
     stack.callback(failed.close)
     origins = Origins(asyncio.get_running_loop().time, tell_breaker)
@@ -353,7 +354,9 @@ async def _listen_to_admins(
     """Serve the admin side, and return its port."""
     warnings = partial(_warnings, settings, parts)
     facts = partial(gather, parts.journal, parts.gateway, warnings)
-    dashboard = stack.enter_context(closing(Dashboard(settings.database, facts)))
+    dashboard = stack.enter_context(
+        closing(Dashboard(settings.database, facts, brownouts=parts.told.brownouts.of_settings))
+    )
     admin = AdminSide(
         readiness,
         routes=[*dashboard.routes(), *metrics_routes(parts.metrics, readiness.results)],
@@ -563,8 +566,9 @@ def _guard(settings: Settings, parts: _Parts) -> Guard:
 
 def _tell_of_the_settings(settings: Settings) -> None:
     """Log what is odd about them, and may yet be meant so."""
-    if in_the_clear := settings.upstream_warning():
-        _log.warning("upstream_in_the_clear", reason=in_the_clear)
+    for in_the_clear in (settings.upstream_warning(), settings.origin_warning()):
+        if in_the_clear is not None:
+            _log.warning("upstream_in_the_clear", reason=in_the_clear)
     _tell_of_the_admin_sides_protection(settings)
 
 
@@ -608,7 +612,7 @@ def _warnings(settings: Settings, parts: _Parts) -> Mapping[str, str]:
         "capture": parts.told.capture.warning(),
         "brownout": parts.told.brownouts.warning(),
         "policies": _warning_of_policies(settings, parts.told.policies),
-        "legacy_origin": parts.origins.warning(),
+        "legacy_origin": parts.origins.warning() or settings.origin_warning(),
         "log": logs.problem(),
         "database": parts.log.problem(),
         # What all bridges suffer is no reason to send their reads elsewhere.

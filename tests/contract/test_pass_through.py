@@ -466,6 +466,7 @@ class TestObserving:
                 assert (await client.get(path)).body == b"<v1/>\n"
             await caught_up(client)
 
+        assert not held.calls
         passed = log.lines("legacy_call")[:3]
         assert {each["outcome"] for each in passed} == {"passed-through"}
         assert [each.get("route") for each in passed] == [

@@ -433,6 +433,22 @@ class TestGone:
         (told,) = log.lines("legacy_origin_gone")
         assert told["origin"] == f"127.0.0.1:{origin.port}"
 
+    async def test_who_is_v1s_by_decision_is_not_answered_by_the_bridge_instead(
+        self, held: HeldUpstream, origin: RawOrigin
+    ) -> None:
+        """That a write goes elsewhere is for an operator to decide."""
+        origin.answer = b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n"
+        async with running_bridge(
+            held.base_url, legacy_origin=origin.url, mode="observe"
+        ) as client:
+            for _ in range(4):
+                for path in ("/projects", "/clients", "/people"):
+                    await client.get(path)
+            answer = await client.call("POST", "/invoices/1/messages", body=b"<x/>")
+
+        assert (answer.status, answer.errors) == (502, ["Harvest v1 is not there any more."])
+        assert not held.calls
+
     async def test_one_that_has_something_or_does_not_know_who_asks_is_not(
         self, client: LegacyClient, origin: RawOrigin, log: Logged
     ) -> None:

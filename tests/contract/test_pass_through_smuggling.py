@@ -85,6 +85,9 @@ def posting(*fields: str, body: bytes) -> bytes:
         pytest.param(
             request("GET /a b HTTP/1.1", "Connection: close"), id="a blank in the path: 3.2"
         ),
+        pytest.param(
+            request("GET /Ren\xe9 HTTP/1.1", "Connection: close"), id="no URL: RFC 3986, 2"
+        ),
         pytest.param(request("GET /a\r HTTP/1.1", "Connection: close"), id="a CR in the path: 3.2"),
     ],
 )

@@ -3,7 +3,9 @@
 Turns are taken by hand here; a writer with its thread is in tests/server/test_log_faults.py.
 """
 
+import asyncio
 import sqlite3
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import islice
@@ -18,6 +20,7 @@ from bridge.record.log import tables
 from bridge.record.log.database import (
     KEY_LENGTH,
     LogError,
+    load_key,
     open_database,
     open_existing,
     writing,
@@ -415,3 +418,21 @@ class TestWorkOfOthers:
         writer.close()
 
         assert count(database, tables.CALLS) == 1
+
+    async def test_is_done_from_the_first_turn_on_also_while_the_database_fails(
+        self, tmp_path: Path
+    ) -> None:
+        """Whoever has to say something by the clock does not wait for a database."""
+        database, said = str(tmp_path / "log.sqlite"), threading.Event()
+        open_database(database, load_key(database, tmp_path / "key")).dispose()
+        other = Locked(database)
+        async with open_log_writer(
+            database,
+            tmp_path / "key",
+            days=1,
+            size=1 << 60,
+            prepare=lambda writer: writer.at_each_turn(said.set),
+        ) as writer:
+            assert await asyncio.to_thread(said.wait)
+            assert writer.state().failing_since is not None
+            other.let_go()

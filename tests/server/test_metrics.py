@@ -288,8 +288,9 @@ class TestABridge:
     ) -> None:
         certificate, key = put_in_place(trustme.CA().issue_cert(LOOPBACK), tmp_path)
         async with running_service(
-            upstream.base_url, account_id=1000, tls_certificate=certificate, tls_key=key
-        ) as (service, _):
+            upstream.base_url, account_id=1000, tls_certificate=certificate, tls_key=key,
+            legacy_origin="http://127.0.0.1:1",
+        ) as (service, _):  # fmt: skip
             text = await scraped(service.admin_port)
 
         rows = [

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -156,11 +157,36 @@ async def address_of_a_caller(bridge: Bridge) -> object:
     return bridge.last_call()["address"]
 
 
+async def planned_brownout(bridge: Bridge) -> object:
+    url = f"http://{LOOPBACK}:{bridge.service.admin_port}/brownouts.json"
+    async with aiohttp.ClientSession() as session, session.get(url) as response:
+        planned = (await response.json())["planned"]
+    found = [each["planned"]["brownout"] for each in planned]
+    return [(each["schedule"], each["time_zone"]) for each in found]
+
+
+async def words_of_a_brownout(bridge: Bridge) -> object:
+    answer = await bridge.client.get("/account/rate_limit_status")  # for which v2 is not asked
+    return answer.errors[0].partition("done. ")[2] if answer.status == 503 else None
+
+
+LATER = "2099-01-01 10:00-11:00"
+HERE = "UTC" if datetime.now(UTC).hour < 23 else "Etc/GMT+6"
+"""Where it is not about to be midnight."""
+
 Look = Callable[[Bridge], Awaitable[object]]
 
 EFFECTS: dict[str, tuple[str, Look, object, object]] = {
     # a new value as TOML, what shows it, and what is seen before and after
     "body_limit": ("10", longest_body, 400, 413),
+    "brownout": (f'"{LATER}"', planned_brownout, [], [(LATER, "UTC")]),
+    "brownout_message": (
+        f'"Ask Jane."\nbrownout = "daily 00:00-23:59"\nbrownout_time_zone = "{HERE}"',
+        words_of_a_brownout, None, "Ask Jane.",
+    ),
+    "brownout_time_zone": (
+        f'"Europe/Berlin"\nbrownout = "{LATER}"', planned_brownout, [], [(LATER, "Europe/Berlin")],
+    ),
     "call_timeout": ("0.05", time_of_a_call, 200, 504),
     "calls_per_account": ("1", calls_at_once, 200, 503),
     "dialect": ('"final"', root_element, "body", "id"),
@@ -170,7 +196,7 @@ EFFECTS: dict[str, tuple[str, Look, object, object]] = {
     "sunset": ("2027-06-30", sunset_header, None, "Wed, 30 Jun 2027 00:00:00 GMT"),
     "throttle_wait": ("9", wait_for_v2, 503, 200),
     "trusted_proxies": (f'"{LOOPBACK}"', address_of_a_caller, LOOPBACK, "203.0.113.7"),
-}
+}  # fmt: skip
 
 KEPT = {"calls_kept_bytes", "calls_kept_days"}
 

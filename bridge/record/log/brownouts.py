@@ -7,7 +7,8 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from enum import StrEnum
 from functools import lru_cache
-from threading import Event
+from threading import Event, Lock
+from typing import NamedTuple
 
 import msgspec
 import structlog
@@ -27,6 +28,9 @@ MOST = 7 * DAY
 
 READ_EVERY = 0.5
 """Seconds between two looks at the table: whatever was decided holds within two."""
+
+LOOKED_WITHIN = 5.0
+"""Seconds that a start waits for the first look, should the database hang."""
 
 TOLD_EVERY = 600.0
 """Seconds between two log lines that say what is on."""
@@ -50,7 +54,7 @@ class UnusableBrownout(LogError):
 
 # Which calls.
 
-_SAFE = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
+SAFE = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 """The methods that read (RFC 9110, section 9.2.1)."""
 
 _NONE = "none"
@@ -93,8 +97,8 @@ class Chosen:
 
 _GROUPS: dict[str, Callable[[str], bool]] = {
     "all": lambda _method: True,
-    "reads": lambda method: method in _SAFE,
-    "writes": lambda method: method not in _SAFE,
+    "reads": lambda method: method in SAFE,
+    "writes": lambda method: method not in SAFE,
 }
 
 
@@ -280,6 +284,15 @@ class _On(msgspec.Struct, frozen=True):
     latest: float
 
 
+class _Seen(NamedTuple):
+    """What was on, of what was known, at a look that is good from then until something changes."""
+
+    known: tuple[Brownout, ...]
+    since: int
+    until: float
+    on: tuple[_On, ...]
+
+
 class Brownouts:
     """What is on as a bridge knows it. All end by their time, whatever the database.
 
@@ -305,8 +318,8 @@ class Brownouts:
         self._decided: list[Brownout] | None = None
         """By command; None: it is not known."""
         self._known: tuple[Brownout, ...] = ()
-        self._on: tuple[int, float, tuple[_On, ...]] = (0, 0, ())
-        """From when until when it is good, and what is on."""
+        self._gathering = Lock()
+        self._seen = _Seen(self._known, 0, 0, ())
         self._latest: dict[tuple[Brownout, int], float] = {}
         """By brownout and when it began."""
         self._told: dict[Brownout, Planned] = {}
@@ -328,6 +341,10 @@ class Brownouts:
         """Take what the settings say, a schedule that can be read."""
         self._setting = of_setting(schedule, time_zone)
         self._gather()
+
+    def of_settings(self) -> Sequence[Brownout]:
+        """Return those that the settings decide."""
+        return self._setting
 
     def turns_away(self, integration: str, method: str, route: str) -> Planned | None:
         """Return the brownout in which a call is not answered just now; None: there is none.
@@ -355,28 +372,26 @@ class Brownouts:
         return "; ".join(told) or None
 
     def _on_now(self) -> Iterator[_On]:
-        now, elapsed = self.now(), self._elapsed()
-        since, until, on = self._on
-        if not since <= now < until:
-            on = self._look(now, elapsed)
-        return (each for each in on if elapsed < each.latest)
+        now, elapsed, seen = self.now(), self._elapsed(), self._seen
+        if seen.known is not self._known or not seen.since <= now < seen.until:
+            self._seen = seen = self._look(now, elapsed)
+        return (each for each in seen.on if elapsed < each.latest)
 
-    def _look(self, now: int, elapsed: float) -> tuple[_On, ...]:
-        # Two threads may do so at once: both find the same.
-        until, on = float("inf"), []
-        for each in planned(self._known, now):
+    def _look(self, now: int, elapsed: float) -> _Seen:
+        # Two threads may do so at once: what either has seen is of what it knew.
+        known, until, on = self._known, float("inf"), []
+        for each in planned(known, now):
             until = min(until, each.end if each.is_on else each.begin)
             if each.is_on:
                 latest = self._latest.setdefault(
                     (each.brownout, each.begin), elapsed + (each.end - now) / 1000
                 )
                 on.append(_On(each, latest))
-        self._on = now, until, tuple(on)
-        return tuple(on)
+        return _Seen(known, now, until, tuple(on))
 
     def _gather(self) -> None:
-        self._known = (*self._setting, *(self._decided or ()))
-        self._on = (0, 0, ())
+        with self._gathering:  # what one thread decides, the other must not forget
+            self._known = (*self._setting, *(self._decided or ()))
 
     # In the writer's thread.
 

@@ -5,8 +5,8 @@ How an answer is shown is not known here; how the tables are filled is in `inges
 
 import re
 import time
-from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
 from operator import attrgetter
@@ -28,7 +28,8 @@ from sqlalchemy import (
     update,
 )
 
-from bridge.record.log import capture, comparisons, finding, policies
+from bridge.record.log import brownouts, capture, comparisons, dry_run, finding, policies
+from bridge.record.log.brownouts import Brownout
 from bridge.record.log.capture import Rule
 from bridge.record.log.comparisons import Score
 from bridge.record.log.database import LogError, open_existing, reported, writing
@@ -36,6 +37,7 @@ from bridge.record.log.events import OTHERS, Outcome
 from bridge.record.log.finding import Filter
 from bridge.record.log.ids import TIME_SHIFT
 from bridge.record.log.policies import ALL, Policy, Side
+from bridge.record.log.schedules import Stretch
 from bridge.record.log.tables import (
     CALLS,
     CAPTURES,
@@ -200,6 +202,37 @@ class FailedConnection(msgspec.Struct, frozen=True, kw_only=True):
     last_seen: int
 
 
+class Hit(msgspec.Struct, frozen=True, kw_only=True):
+    """An integration whose calls are turned away on purpose, or would have been."""
+
+    integration: str
+    title: str
+    owner: str | None
+    calls: int
+    writes: int
+    routes: dict[str, int]
+    """Calls by method and route, the most frequent first."""
+    refusals: dict[str, int] = {}
+    """Likewise by why: a brownout, or a sunset."""
+    last_seen: int | None = None
+    """The beginning of the latest hour that has one."""
+
+
+class DryRun(msgspec.Struct, frozen=True, kw_only=True):
+    """Who would have been turned away in the last seven days."""
+
+    stretches: list[Stretch]
+    """When."""
+    is_exact: bool
+    """False: so many at the most, for single calls are not kept for so long."""
+    since: int | None
+    """When the log begins; None: it is empty."""
+    calls: int
+    writes: int
+    hits: list[Hit]
+    """The most calls first."""
+
+
 class Log:
     """The translation log, opened to be asked, by any thread.
 
@@ -285,6 +318,12 @@ class Log:
         if found is None:
             raise UnknownIntegration("no integration has this id, name or label")
         return found
+
+    def titles(self, ids: Iterable[str]) -> dict[str, str]:
+        """Return what to call these integrations, as far as there are such."""
+        wanted = select(INTEGRATIONS).where(INTEGRATIONS.c.id.in_(set(ids)))
+        with self._asking() as connection:
+            return {row.id: _title(row) for row in connection.execute(wanted)}
 
     def describe(
         self,
@@ -460,6 +499,62 @@ class Log:
         with reported(self._database), writing(self._engine) as connection:
             capture.put(connection, rule)
 
+    def brownouts(self) -> list[Brownout]:
+        """Return the brownouts that were decided by command."""
+        with self._asking() as connection:
+            return brownouts.brownouts(connection)
+
+    def put_brownout(self, brownout: Brownout, now: int) -> None:
+        """Put a brownout in force, as `brownouts.put` says; bridges read it soon.
+
+        Raises:
+            UnusableBrownout: it makes no sense.
+        """
+        with reported(self._database), writing(self._engine) as connection:
+            brownouts.put(connection, brownout, now)
+
+    def end_brownouts(self, integration: str, now: int, *, for_good: bool = False) -> None:
+        """End what is on, as `brownouts.end` says; or `for_good`, as `brownouts.remove` does."""
+        over = brownouts.remove if for_good else brownouts.end
+        with reported(self._database), writing(self._engine) as connection:
+            over(connection, integration, now)
+
+    def dry_run(self, planned: Sequence[Brownout], now: int) -> DryRun:
+        """Return who would have been turned away, had these been on in the last seven days."""
+        with self._asking() as connection:
+            counted = dry_run.count(connection, planned, now)
+            hits = _hits(connection, ((*kind, "", calls) for kind, calls in counted.calls.items()))
+        return DryRun(
+            stretches=counted.stretches,
+            is_exact=counted.is_exact,
+            since=counted.since,
+            calls=sum(each.calls for each in hits),
+            writes=sum(each.writes for each in hits),
+            hits=hits,
+        )
+
+    def turned_away(self, *, since: int) -> list[Hit]:
+        """Return whose calls were turned away on purpose since then, the most calls first."""
+        c = HOURS.c
+        kind = (c.integration, c.method, c.route, c.refusal)
+        counted = (
+            select(*kind, func.sum(c.calls), func.max(c.hour))
+            .where(c.hour >= since // HOUR, c.outcome == Outcome.WITHDRAWN.value)
+            .group_by(*kind)
+        )
+        with self._asking() as connection:
+            rows = connection.execute(counted).all()
+            latest: defaultdict[str, int] = defaultdict(int)
+            for row in rows:
+                latest[row.integration] = max(latest[row.integration], row[-1] * HOUR)
+            hits = _hits(connection, (tuple(row[:-1]) for row in rows))
+        return [msgspec.structs.replace(each, last_seen=latest[each.integration]) for each in hits]
+
+    def put_sunset(self, integration: str, sunset: int | None) -> None:
+        """Decide when nobody answers an integration's calls, as `policies.put_sunset` says."""
+        with reported(self._database), writing(self._engine) as connection:
+            policies.put_sunset(connection, integration, sunset)
+
     def scores(self, *, since: int | None = None) -> dict[str, Score]:
         """Return how v1 and the bridge compare, by the integrations of which that is known."""
         with self._asking() as connection:
@@ -624,7 +719,8 @@ def _what_they_did(
     c = table.columns
     keys = (c.integration, c.method, c.route, c.dialect, c.outcome)
     passed_well = and_(c.outcome == Outcome.PASSED_THROUGH.value, c.status < 500)
-    is_well = or_(c.outcome == Outcome.SERVED.value, passed_well)
+    # What an operator has turned away on purpose is no fault.
+    is_well = or_(c.outcome.in_((Outcome.SERVED.value, Outcome.WITHDRAWN.value)), passed_well)
     ill = func.sum(case((is_well, 0), else_=c.calls))
     counted = select(*keys, func.sum(c.calls), ill).where(table.condition).group_by(*keys)
     for integration, method, route, dialect, outcome, calls, wrong in connection.execute(counted):
@@ -721,6 +817,34 @@ def _call_rows(connection: Connection, rows: Sequence[Row[Any]]) -> list[CallRow
         )
         for row in rows
     ]
+
+
+def _hits(connection: Connection, counted: Iterable[Sequence[Any]]) -> list[Hit]:
+    """Gather counts by integration, method, route and refusal."""
+    calls: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    refusals: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    writes: Counter[str] = Counter()
+    for integration, method, route, refusal, number in counted:
+        calls[integration][f"{method} {route}".rstrip()] += int(number)
+        if refusal:
+            refusals[integration][refusal] += int(number)
+        if method not in brownouts.SAFE:
+            writes[integration] += int(number)
+    who = select(INTEGRATIONS).where(INTEGRATIONS.c.id.in_(list(calls)))
+    rows = {row.id: row for row in connection.execute(who)} if calls else {}
+    hits = [
+        Hit(
+            integration=integration,
+            title=_title(rows[integration]) if integration in rows else integration,
+            owner=rows[integration].owner if integration in rows else None,
+            calls=routes.total(),
+            writes=writes[integration],
+            routes=_most_first(routes),
+            refusals=_most_first(refusals[integration]),
+        )
+        for integration, routes in calls.items()
+    ]
+    return sorted(hits, key=lambda each: (-each.calls, each.integration))
 
 
 _COPIED = tuple(

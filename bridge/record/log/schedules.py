@@ -23,6 +23,7 @@ where clocks skip its time, and none that is longer than a week."""
 
 _SPAN = re.compile(r"([0-9]{1,2}):([0-9]{2})-([0-9]{1,2}):([0-9]{2})")
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _YEARS = range(2000, 3000)
 
 
@@ -146,11 +147,13 @@ class Schedule:
 
     def _moments(self, wall: datetime) -> Sequence[int]:
         """Return when clocks say this: once or twice; or when they skip it."""
-        both = {
-            wall.replace(tzinfo=self._zone, fold=fold).astimezone(UTC) for fold in (0, 1)
-        }  # PEP 495: the moments by either of two offsets, if there are two
+        # PEP 495: there are two offsets around the moment at which clocks are changed.
+        offsets = {wall.replace(tzinfo=self._zone, fold=fold).utcoffset() for fold in (0, 1)}
+        both = sorted((wall - (offset or timedelta())).replace(tzinfo=UTC) for offset in offsets)
+        if len(both) == 1:
+            return [_milliseconds(both[0])]
         told = [each for each in both if each.astimezone(self._zone).replace(tzinfo=None) == wall]
-        return sorted(map(_milliseconds, told)) or [self._leap(min(both), max(both))]
+        return [*map(_milliseconds, told)] or [self._leap(*both)]
 
     def _leap(self, before: datetime, behind: datetime) -> int:
         """Return when clocks are put ahead between two moments."""
@@ -242,4 +245,4 @@ def _minutes_of_a_week(rules: Iterable[_Rule]) -> Iterator[int]:
 
 
 def _milliseconds(when: datetime) -> int:
-    return round(when.timestamp()) * 1000
+    return (when - _EPOCH) // timedelta(milliseconds=1)

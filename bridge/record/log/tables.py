@@ -201,7 +201,7 @@ BROWNOUTS = Table(
     Column("time_zone", Text),
     Column("since", BigInteger, nullable=False),
     Column("until", BigInteger),  # NULL: until it is ended
-    Column("calls", Text, nullable=False),  # which: all, reads, writes, or routes
+    Column("calls", Text, nullable=False),  # which: all, reads, writes, or routes; none: an end
 )
 
 COMPARISONS = Table(

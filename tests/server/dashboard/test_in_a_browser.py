@@ -46,7 +46,7 @@ PHONE, DESK = 375, 1280
 
 PAGES = (
     "/overview", "/overview?days=1", "/integrations", "/integrations/c0ffee000001", "/calls",
-    "/calls?outcome=refused", "/calls/captured-1", "/calls/uncaptured-1", "/switch-off",
+    "/calls?outcome=refused", "/calls/captured-1", "/calls/uncaptured-1", "/brownouts", "/switch-off",
     "/calls/none",
 )  # fmt: skip
 

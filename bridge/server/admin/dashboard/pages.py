@@ -24,6 +24,7 @@ from markupsafe import Markup, escape
 
 from bridge.guide.notes import MEANINGS
 from bridge.identity.callers import Refusal
+from bridge.record.log.brownouts import Brownout
 from bridge.record.log.capture import ALL, Mode, Rule, UnusableRule, read_span
 from bridge.record.log.database import LogError
 from bridge.record.log.events import Outcome
@@ -65,6 +66,8 @@ class Asked(NamedTuple):
     query: Mapping[str, str]
     variables: Mapping[str, str]
     facts: Facts
+    brownouts: Sequence[Brownout] = ()
+    """Those that the settings decide."""
 
 
 class Page(NamedTuple):
@@ -174,6 +177,10 @@ def _switch_off(log: Log, asked: Asked) -> views.SwitchOff:
     return views.switch_off(log, asked.now, _one_of(asked, "quiet", views.QUIET, 30))
 
 
+def _brownouts(log: Log, asked: Asked) -> views.Brownouts:
+    return views.brownouts(log, asked.now, asked.brownouts)
+
+
 def _beside_calls(view: views.Calls, asked: Asked) -> Mapping[str, object]:
     wanted = {name: text for name, text in asked.query.items() if text and name != "before"}
     go_on = view.page.before
@@ -206,6 +213,7 @@ PAGES = (
     Page("/integrations/{id}", "integration.html", _integration),
     Page("/calls", "calls.html", _calls, _beside_calls),
     Page("/calls/{id}", "call.html", _call, _beside_sides),
+    Page("/brownouts", "brownouts.html", _brownouts),
     Page("/switch-off", "switch_off.html", _switch_off),
 )
 
@@ -222,10 +230,15 @@ class Dashboard:
         database: str,
         facts: Callable[[], Awaitable[Facts]],
         *,
+        brownouts: Callable[[], Sequence[Brownout]] = tuple,
         patience: float = PATIENCE,
         clock: Callable[[], float] = time,
     ) -> None:
-        """Ask the translation log in `database`, which need not be there yet."""
+        """Ask the translation log in `database`, which need not be there yet.
+
+        `brownouts` answers those that the settings decide.
+        """
+        self._brownouts = brownouts
         self._database = database
         self._facts = facts
         self._patience = patience
@@ -246,6 +259,7 @@ class Dashboard:
             Route("GET", "/", self._start),
             Route("POST", "/integrations/{id}", self._describe),
             Route("POST", "/captures", self._capture),
+            Route("POST", "/brownouts", self._end_brownouts),
             Route("POST", "/theme", self._set_theme),
             *static_routes(_STATIC, files(__package__) / "static"),
         ]
@@ -293,6 +307,11 @@ class Dashboard:
             now=asked.now,
             json_path=f"{request.rel_url.raw_path}.json{query}",
             captured=views.captured(log),
+            browned_out=[
+                each
+                for each in views.browned_out(log, asked.now, asked.brownouts)
+                if each.planned.is_on
+            ],
             **page.beside(view, asked),
         )
 
@@ -307,7 +326,8 @@ class Dashboard:
         query = {name: _sound(text) for name, text in request.query.items()}
         variables = {name: _sound(text) for name, text in request.variables.items()}
         facts = await self._facts() if page.shows_facts else Facts()
-        return Asked(int(self._clock() * 1000), query, variables, facts)
+        now = int(self._clock() * 1000)
+        return Asked(now, query, variables, facts, self._brownouts())
 
     # What the forms do.
 
@@ -351,6 +371,17 @@ class Dashboard:
             raise Refused(503, str(unanswered)) from None
         return web.Response(
             status=303, headers={"Location": own_path(form.get("back", ""), "/overview")}
+        )
+
+    async def _end_brownouts(self, request: AdminRequest) -> web.Response:
+        form = await request.form()
+        integration, now = _sound(form.get("integration", "")), int(self._clock() * 1000)
+        try:
+            await self._in_thread(lambda: self._log().end_brownouts(integration, now))
+        except Unanswered as unanswered:
+            raise Refused(503, str(unanswered)) from None
+        return web.Response(
+            status=303, headers={"Location": own_path(form.get("back", ""), "/brownouts")}
         )
 
     async def _set_theme(self, request: AdminRequest) -> web.Response:
@@ -463,6 +494,7 @@ def _environment() -> Environment:
         quiets=views.QUIET,
         spans=words.SPANS,
         say_captured=words.captured,
+        say_browned_out=words.browned_out,
         stacked=_stacked,
         sparkline=charts.spark,
         static=lambda name: f"{_STATIC}/{name}",
@@ -497,6 +529,7 @@ def _render(template: str, request: AdminRequest, **values: object) -> str:
     theme = request.cookies.get(_THEME)
     values["theme"] = theme if theme in _THEMES else "auto"
     values.setdefault("captured", ())
+    values.setdefault("browned_out", ())
     # A lone surrogate, from whatever a client sent, must not keep the page from being sent.
     return _sound(_ENVIRONMENT.get_template(template).render(request=request, **values))
 

@@ -11,15 +11,19 @@ from enum import StrEnum
 import msgspec
 
 from bridge.guide.plan import Plan, plan
+from bridge.record.log.brownouts import Brownout, Planned, planned
 from bridge.record.log.capture import ALL, Mode, Rule
 from bridge.record.log.comparisons import Score
 from bridge.record.log.events import Outcome
 from bridge.record.log.exchange import unpack
 from bridge.record.log.finding import Filter
+from bridge.record.log.policies import NEVER
 from bridge.record.log.reports import (
     Bucket,
     CallRow,
+    DryRun,
     FailedConnection,
+    Hit,
     Integration,
     Log,
     Page,
@@ -216,6 +220,36 @@ class SwitchOff(msgspec.Struct, frozen=True):
     integrations: list[Judged]
 
 
+class PlannedOf(msgspec.Struct, frozen=True):
+    """A brownout that is on or to come."""
+
+    planned: Planned
+    title: str
+    """Of the integration; '' where it is of all."""
+
+
+class SunsetOf(msgspec.Struct, frozen=True):
+    """From when on an integration's calls are 410."""
+
+    integration: str
+    title: str
+    """Likewise."""
+    sunset: int
+
+
+class Brownouts(msgspec.Struct, frozen=True):
+    """When calls are turned away on purpose, and whose."""
+
+    now: int
+    planned: list[PlannedOf]
+    """What is on, and then what is to come, the soonest first."""
+    dry_run: DryRun | None
+    """Who would have been hit last week by the first of them; None: there is none."""
+    turned_away: list[Hit]
+    """Whose calls were, in `RECENT_DAYS`."""
+    sunsets: list[SunsetOf]
+
+
 def overview(log: Log, now: int, days: int, facts: Facts) -> Overview:
     """Gather the first page: the last `days`, which is one of `RANGES`."""
     since, until, step = _span(now, days)
@@ -315,6 +349,33 @@ def captured(log: Log) -> list[Captured]:
     return found
 
 
+def browned_out(log: Log, now: int, setting: Sequence[Brownout]) -> list[PlannedOf]:
+    """Gather what is on or to come: by setting, and by command."""
+    found = planned([*setting, *log.brownouts()], now)
+    titles = log.titles(each.brownout.integration for each in found) if found else {}
+    return [PlannedOf(each, _title(titles, each.brownout.integration)) for each in found]
+
+
+def brownouts(log: Log, now: int, setting: Sequence[Brownout]) -> Brownouts:
+    """Gather when calls are turned away on purpose, and whose."""
+    found = browned_out(log, now, setting)
+    sunsets = {each.integration: each.sunset or NEVER for each in log.policies()}
+    titles = log.titles(sunsets)
+    return Brownouts(
+        now=now,
+        planned=found,
+        dry_run=log.dry_run([found[0].planned.brownout], now) if found else None,
+        turned_away=log.turned_away(since=now - RECENT_DAYS * DAY),
+        sunsets=[
+            SunsetOf(each, _title(titles, each), at) for each, at in sunsets.items() if at < NEVER
+        ],
+    )
+
+
+def _title(titles: Mapping[str, str], integration: str) -> str:
+    return titles.get(integration, integration)
+
+
 def _rule(log: Log, integration: str) -> Rule | None:
     rules = {rule.integration: rule for rule in log.capture_rules()}
     return rules.get(integration) or rules.get(ALL)
@@ -392,12 +453,13 @@ def _attention(log: Log, since: int, facts: Facts) -> Attention:
     refusals: Counter[str] = Counter()
     untranslated: Counter[tuple[str, str]] = Counter()
     for each in routes:
-        if each.refusal:
+        if each.refusal and each.outcome is not Outcome.WITHDRAWN:
             refusals[each.refusal] += each.calls
         if each.outcome is Outcome.UNTRANSLATED:
             untranslated[each.method, each.route] += each.calls
-    # What is captured stands at the top of every page already.
-    warnings = {name: said for name, said in facts.warnings.items() if name != "capture"}
+    # What is captured, or turned away, stands at the top of every page already.
+    told = {"capture", "brownout"}
+    warnings = {name: said for name, said in facts.warnings.items() if name not in told}
     return Attention(
         facts=msgspec.structs.replace(facts, warnings=warnings),
         refusals=[Refusal(*each) for each in refusals.most_common()],

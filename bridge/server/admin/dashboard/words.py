@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 from bridge.record.log import times
+from bridge.record.log.brownouts import Planned
 from bridge.record.log.capture import Mode, Rule
 from bridge.record.log.events import Outcome
 from bridge.record.log.times import DAY, HOUR
@@ -19,6 +20,7 @@ OUTCOMES: Mapping[str, str] = {
     Outcome.MISSING: "not found",
     Outcome.UNTRANSLATED: "not translated",
     Outcome.BUSY: "told to wait",
+    Outcome.WITHDRAWN: "turned away on purpose",
     Outcome.FAILED: "failed",
     Outcome.PASSED_THROUGH: "answered by v1",
     Outcome.GONE: "client gone",
@@ -54,6 +56,13 @@ def captured(rule: Rule, title: str) -> str:
     what = {Mode.ALL: f"all {whose}", Mode.ERRORS: f"{whose} that are not served"}
     until = f"until {moment(rule.until)} UTC"
     return f"{what.get(rule.mode, f'no {whose}')} {until}"
+
+
+def browned_out(planned: Planned, title: str) -> str:
+    """Say what a brownout turns away, `title` being of whom; '': of all."""
+    of = planned.brownout
+    but = f" but {', '.join(planned.but_not)}" if planned.but_not else ""
+    return f"{of.calls} calls of {title or 'all integrations'}{but}"
 
 
 def ago(time: int, now: int) -> str:
