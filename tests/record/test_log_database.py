@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from threading import Barrier
 
@@ -64,6 +65,38 @@ def test_the_tables_are_those_of_the_latest_revision() -> None:
     migrations = Path(upgrading.__file__).parent / "migrations"
 
     assert ScriptDirectory(str(migrations)).get_current_head() == REVISION
+
+
+def test_what_was_counted_before_an_upgrade_is_kept(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rollups = {"call_hours": "hour", "call_days": "day"}
+    columns = (
+        "integration, method, route, dialect, status, refusal, outcome, calls, v2_calls, bytes_in, "
+        "bytes_out, with_notes, milliseconds, v2_milliseconds"
+    )
+    counted = (7, "a", "GET", "/", "", 200, "", "served", 1, 2, 3, 4, 5, 6.0, 7.0)
+    with monkeypatch.context() as before:
+        before.setattr("bridge.record.log.database.REVISION", "1")
+        before.setattr(upgrading, "upgrade", partial(upgrading.upgrade, revision="1"))
+        open_database(database, KEY).dispose()
+        execute(
+            database,
+            *(
+                f"INSERT INTO {table} ({period}, {columns}) VALUES {counted}"
+                for table, period in rollups.items()
+            ),
+        )
+
+    engine = open_database(database, KEY)
+
+    with engine.connect() as connection:
+        for table, period in rollups.items():
+            rows = connection.execute(text(f"SELECT {period}, {columns} FROM {table}")).all()
+            shown = connection.execute(text(f"SELECT outcome, calls FROM {table}_readable")).all()
+            assert [tuple(row) for row in rows] == [counted]
+            assert [tuple(row) for row in shown] == [("served", 1)]
+    engine.dispose()
 
 
 def opening(database: str, code: str) -> str:

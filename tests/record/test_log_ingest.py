@@ -129,13 +129,12 @@ class Model:
             route = each.route if each.route is not None else each.path or ""
             found[
                 (each.id >> TIME_SHIFT) // size, each.integration, each.method, route,
-                each.dialect or "", each.status or 0, each.refusal or "",
+                each.dialect or "", each.status or 0, each.refusal or "", each.outcome,
             ].append(each)  # fmt: skip
-        keys = (name, "integration", "method", "route", "dialect", "status", "refusal")
+        keys = (name, "integration", "method", "route", "dialect", "status", "refusal", "outcome")
         return {
             key: dict(zip(keys, key, strict=True))
             | {
-                "outcome": some[0].outcome,
                 "calls": len(some),
                 "v2_calls": sum(len(each.upstream) for each in some),
                 "bytes_in": sum(each.bytes_in for each in some),

@@ -146,7 +146,6 @@ def _insert(connection: Connection, table: Table) -> Any:  # noqa: ANN401 - of t
 class _Alike:
     """Calls that are counted together: a row of `call_hours` and `call_days`, without its key."""
 
-    outcome: str
     calls: int = 0
     v2_calls: int = 0
     bytes_in: int = 0
@@ -156,11 +155,10 @@ class _Alike:
     v2_milliseconds: float = 0.0
 
     def plus(self, other: "_Alike") -> "_Alike":
-        return _Alike(self.outcome, *map(add, _sums_of(self), _sums_of(other)))
+        return _Alike(*map(add, _sums_of(self), _sums_of(other)))
 
 
-_values_of = attrgetter(*_Alike.__slots__)
-_sums_of = attrgetter(*_Alike.__slots__[1:])
+_sums_of = attrgetter(*_Alike.__slots__)
 
 
 @dataclass(slots=True)
@@ -197,11 +195,11 @@ class _Counts:
             route = route[:_LONGEST_IN_A_KEY]
             key = (
                 time_ // HOUR, integration, call.method, route, call.dialect or "",
-                call.status or 0, call.refusal or "",
+                call.status or 0, call.refusal or "", call.outcome,
             )  # fmt: skip
             alike = self._hours.get(key)
             if alike is None:
-                alike = self._hours[key] = _Alike(call.outcome)
+                alike = self._hours[key] = _Alike()
             alike.calls += 1
             alike.v2_calls += len(call.upstream)
             alike.bytes_in += call.bytes_in
@@ -256,7 +254,7 @@ class _Counts:
 
 
 def _sorted(counted: Mapping[_Key, _Alike]) -> list[_Row]:
-    return [(*key, *_values_of(counted[key])) for key in sorted(counted)]
+    return [(*key, *_sums_of(counted[key])) for key in sorted(counted)]
 
 
 def _keys(table: Table) -> tuple[str, ...]:
@@ -280,7 +278,7 @@ def _on_conflict(table: Table) -> str:
     changes = {
         name: f"{table.name}.{name} + excluded.{name}"
         for name in _COLUMNS[table]
-        if name not in _keys(table) and name != "outcome"
+        if name not in _keys(table)
     }
     if table is tables.INTEGRATIONS:
         for name in (*_WHO, "last_seen"):

@@ -17,7 +17,7 @@ from sqlalchemy import (
     Text,
 )
 
-REVISION = "1"
+REVISION = "2"
 """The latest revision in `migrations`, which leads to these tables."""
 
 METADATA = MetaData()
@@ -113,7 +113,7 @@ def _rollup(name: str, period: str) -> Table:
         Column("dialect", Text, primary_key=True),
         Column("status", Integer, primary_key=True),  # 0: no answer
         Column("refusal", Text, primary_key=True),
-        Column("outcome", Text, nullable=False),
+        Column("outcome", Text, primary_key=True),
         *(Column(each, BigInteger, nullable=False) for each in _COUNTED),
         Column("milliseconds", Float, nullable=False),  # their sum
         Column("v2_milliseconds", Float, nullable=False),
@@ -180,6 +180,50 @@ CAPTURE_RULES = Table(
     Column("raw", Boolean, nullable=False),
     Column("since", BigInteger, nullable=False),
     Column("until", BigInteger, nullable=False),
+)
+
+POLICIES = Table(
+    "policies",
+    METADATA,
+    Column("integration", Text, primary_key=True),  # '': all that have none of their own
+    Column("answered_by", Text),  # v1, bridge; NULL: as for all, or as the settings say
+    Column("shadow_percent", Integer),  # likewise
+    Column("sunset", BigInteger),  # likewise
+    Column("changed", BigInteger, nullable=False),
+)
+
+BROWNOUTS = Table(
+    "brownouts",
+    METADATA,
+    Column("id", _ID, primary_key=True, autoincrement=False),  # its time << 22
+    Column("integration", Text, nullable=False),  # '': all
+    Column("schedule", Text),  # such as Tue 10:00-10:15; NULL: once
+    Column("time_zone", Text),
+    Column("since", BigInteger, nullable=False),
+    Column("until", BigInteger),  # NULL: until it is ended
+    Column("calls", Text, nullable=False),  # which: all, reads, writes, or routes
+)
+
+COMPARISONS = Table(
+    "comparisons",
+    METADATA,
+    Column("id", _ID, primary_key=True, autoincrement=False),  # that of the call
+    Column("integration", Text, nullable=False),
+    Column("result", Text, nullable=False),
+    Column("differences", Text),  # JSON; NULL: none
+)
+Index("comparisons_of_integration", COMPARISONS.c.integration, COMPARISONS.c.id)
+
+COMPARISON_DAYS = Table(
+    "comparison_days",
+    METADATA,
+    Column("day", BigInteger, primary_key=True, autoincrement=False),
+    Column("integration", Text, primary_key=True),
+    Column("route", Text, primary_key=True),
+    Column("result", Text, primary_key=True),
+    Column("path", Text, primary_key=True),  # that differs; '': the comparisons themselves
+    Column("calls", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
 )
 
 INSTALLATION = Table(

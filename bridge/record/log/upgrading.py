@@ -19,8 +19,8 @@ def is_known(revision: str | None) -> bool:
     return revision in {None, *(each.revision for each in script.walk_revisions())}
 
 
-def upgrade(connection: Connection) -> None:
-    """Make the tables what they are to be, within the transaction of the connection."""
+def upgrade(connection: Connection, revision: str = "head") -> None:
+    """Make the tables those of a revision, within the transaction of the connection."""
     config = Config(attributes={"connection": connection})
     config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
-    command.upgrade(config, "head")
+    command.upgrade(config, revision)

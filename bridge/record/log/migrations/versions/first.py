@@ -3,10 +3,10 @@
 import sqlalchemy as sa
 from alembic import op
 
+from bridge.record.log.migrations.columns import ID, counts, key, key_texts, needed, texts
+
 revision = "1"
 down_revision = None
-
-_ID = sa.BigInteger().with_variant(sa.Integer(), "sqlite")  # SQLite's key of a row is so called
 
 
 def upgrade() -> None:
@@ -15,30 +15,30 @@ def upgrade() -> None:
         "integrations",
         sa.Column("id", sa.Text, primary_key=True),
         sa.Column("account_id", sa.BigInteger),
-        *_texts("subdomain", "login", "token", "agent", "network", "way"),
+        *texts("subdomain", "login", "token", "agent", "network", "way"),
         sa.Column("is_known", sa.Boolean, nullable=False),
-        *_texts("label", "user_agent", "address", "host"),
-        *_counts("first_seen", "last_seen", "calls"),
-        *_texts("name", "owner"),
+        *texts("label", "user_agent", "address", "host"),
+        *counts("first_seen", "last_seen", "calls"),
+        *texts("name", "owner"),
         sa.Column("state", sa.Text, nullable=False, server_default="unknown"),
-        *_texts("remark"),
+        *texts("remark"),
     )
     op.create_table(
         "calls",
-        sa.Column("id", _ID, primary_key=True, autoincrement=False),
-        *_needed("integration", "request_id", "method"),
-        *_texts("route", "path", "dialect", "format"),
+        sa.Column("id", ID, primary_key=True, autoincrement=False),
+        *needed("integration", "request_id", "method"),
+        *texts("route", "path", "dialect", "format"),
         sa.Column("status", sa.Integer),
-        *_needed("outcome"),
-        *_texts("refusal", "problem", "cause", "v2_says"),
+        *needed("outcome"),
+        *texts("refusal", "problem", "cause", "v2_says"),
         sa.Column("milliseconds", sa.Float, nullable=False),
         sa.Column("v2_milliseconds", sa.Float),
         sa.Column("waiting_milliseconds", sa.Float),
         sa.Column("translation_milliseconds", sa.Float),
-        *_counts("bytes_in", "bytes_out"),
-        *_texts("address", "host", "user_agent", "http", "tls", "shared_with"),
+        *counts("bytes_in", "bytes_out"),
+        *texts("address", "host", "user_agent", "http", "tls", "shared_with"),
         sa.Column("client_gone", sa.Boolean, nullable=False),
-        *_texts("upstream", "notes"),
+        *texts("upstream", "notes"),
     )
     op.create_index("calls_of_integration", "calls", ["integration", "id"])
     op.create_index("calls_of_request", "calls", ["request_id", "id"])
@@ -53,73 +53,53 @@ def upgrade() -> None:
     for name, period in (("call_hours", "hour"), ("call_days", "day")):
         op.create_table(
             name,
-            *_key(period),
-            *_key_texts("integration", "method", "route", "dialect"),
+            *key(period),
+            *key_texts("integration", "method", "route", "dialect"),
             sa.Column("status", sa.Integer, primary_key=True),
-            *_key_texts("refusal"),
-            *_needed("outcome"),
-            *_counts("calls", "v2_calls", "bytes_in", "bytes_out", "with_notes"),
+            *key_texts("refusal"),
+            *needed("outcome"),
+            *counts("calls", "v2_calls", "bytes_in", "bytes_out", "with_notes"),
             sa.Column("milliseconds", sa.Float, nullable=False),
             sa.Column("v2_milliseconds", sa.Float, nullable=False),
             sqlite_with_rowid=False,
         )
     op.create_table(
         "note_days",
-        *_key("day"),
-        *_key_texts("integration", "method", "route", "code", "subject"),
-        *_counts("calls", "count"),
+        *key("day"),
+        *key_texts("integration", "method", "route", "code", "subject"),
+        *counts("calls", "count"),
         sqlite_with_rowid=False,
     )
     op.create_table(
         "failed_connections",
-        *_key("day"),
-        *_key_texts("network", "event", "reason"),
-        *_counts("count"),
-        *_texts("detail"),
-        *_counts("first_seen", "last_seen"),
+        *key("day"),
+        *key_texts("network", "event", "reason"),
+        *counts("count"),
+        *texts("detail"),
+        *counts("first_seen", "last_seen"),
         sqlite_with_rowid=False,
     )
     op.create_table(
         "unrecorded",
-        sa.Column("id", _ID, primary_key=True, autoincrement=False),
-        *_counts("calls", "since"),
-        *_needed("reason"),
+        sa.Column("id", ID, primary_key=True, autoincrement=False),
+        *counts("calls", "since"),
+        *needed("reason"),
     )
     op.create_table(
         "captures",
-        sa.Column("id", _ID, primary_key=True, autoincrement=False),
+        sa.Column("id", ID, primary_key=True, autoincrement=False),
         sa.Column("exchange", sa.LargeBinary, nullable=False),
     )
     op.create_table(
         "capture_rules",
-        *_key_texts("integration"),
-        *_needed("mode"),
+        *key_texts("integration"),
+        *needed("mode"),
         sa.Column("raw", sa.Boolean, nullable=False),
-        *_counts("since", "until"),
+        *counts("since", "until"),
     )
-    op.create_table("installation", *_key_texts("key_check"))
-    for name, query in _views(op.get_bind().dialect.name).items():
+    op.create_table("installation", *key_texts("key_check"))
+    for name, query in views(op.get_bind().dialect.name).items():
         op.execute(f"CREATE VIEW {name} AS {query}")
-
-
-def _texts(*names: str) -> list[sa.Column[str]]:
-    return [sa.Column(name, sa.Text) for name in names]
-
-
-def _needed(*names: str) -> list[sa.Column[str]]:
-    return [sa.Column(name, sa.Text, nullable=False) for name in names]
-
-
-def _key_texts(*names: str) -> list[sa.Column[str]]:
-    return [sa.Column(name, sa.Text, primary_key=True) for name in names]
-
-
-def _key(name: str) -> list[sa.Column[int]]:
-    return [sa.Column(name, sa.BigInteger, primary_key=True, autoincrement=False)]
-
-
-def _counts(*names: str) -> list[sa.Column[int]]:
-    return [sa.Column(name, sa.BigInteger, nullable=False) for name in names]
 
 
 # How each database says what the views need: a time that can be read, the present, the elements
@@ -144,7 +124,8 @@ _WORDS = {
 }
 
 
-def _views(dialect: str) -> dict[str, str]:
+def views(dialect: str) -> dict[str, str]:
+    """Return the query of each view, by its name."""
     words = _WORDS[dialect]
 
     def field(word: str, name: str, shown: str | None = None) -> str:
