@@ -650,14 +650,11 @@ def _queued(connection: socket.socket) -> int:
 
 def _unacknowledged(wire: asyncio.Transport) -> int | None:
     """Return how many bytes the client's machine has not taken; None: the connection is lost."""
-    state = _state(wire)
+    if (state := _state(wire)) is None:
+        return 0
     if state == _TCP_CLOSED:
         return None
-    try:
-        queued = _queued(wire.get_extra_info("socket"))
-    except (AttributeError, OSError, ValueError):  # no Linux, or closed by ourselves
-        return 0
-    return wire.get_write_buffer_size() + queued
+    return wire.get_write_buffer_size() + _queued(wire.get_extra_info("socket"))
 
 
 def _state(wire: asyncio.Transport) -> int | None:
