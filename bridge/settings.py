@@ -465,7 +465,7 @@ class Settings(LogSettings, BrownoutSettings, FileSettings, UpstreamSettings):
         return ways
 
     @model_validator(mode="after")
-    def _make_sense_together(self) -> Self:
+    def _make_sense_of_the_origin(self) -> Self:
         origin = self.legacy_origin or ""
         if origin.startswith("http:") and f".{urlsplit(origin).hostname}".endswith(_HARVEST):
             raise ValueError("legacy_origin: must be https: passwords would travel in the clear")
@@ -473,7 +473,10 @@ class Settings(LogSettings, BrownoutSettings, FileSettings, UpstreamSettings):
             raise ValueError("legacy_origin: must be set when mode is observe")
         if self.shadow_percent and self.legacy_origin is None:
             raise ValueError("legacy_origin: must be set when shadow_percent is")
+        return self
 
+    @model_validator(mode="after")
+    def _make_sense_together(self) -> Self:
         if Way.BOOK in self.auth and self.book is None:
             raise ValueError("book: must be set when auth has book")
         if self.auth - {Way.BOOK} and self.account_id is None and self.book is None:

@@ -84,7 +84,7 @@ def brownout(
     ] = False,
     json: JSON = False,
 ) -> None:
-    """List when calls are turned away; or have that begin, or end; or see whom it would hit."""
+    """List when calls are turned away on purpose; begin that, or end it."""
     is_new = span is not None or at is not None
     if (end or remove) and (is_new or dry_run):
         fail("--end and --remove go with neither --for, --at nor --dry-run")

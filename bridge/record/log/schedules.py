@@ -185,7 +185,7 @@ def _rule(text: str) -> _Rule:
     if not days or not spans or any(":" in word for word in days):
         raise UnusableSchedule(
             "must be days and then times, such as Tue 10:00-10:15, Mon-Fri 9:00-9:05,15:00-15:05 "
-            "or 2027-03-01 10:00-11:00, with ; between several"
+            "or 2027-03-01 10:00-11:00, several with a semicolon between"
         )
     dates = tuple(_date(word) for word in days if _DATE.fullmatch(word))
     weekdays = frozenset(
