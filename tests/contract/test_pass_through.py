@@ -264,7 +264,8 @@ class TestHowACallComesToV1:
                 answer = await client.raw(asked)
                 assert answer.startswith((b"HTTP/1.1 404", b"HTTP/1.1 400")), host
 
-        assert "v1.invalid" not in log.getvalue()
+        # At the start, it is said of the template that passwords would travel in the clear.
+        assert "v1.invalid" not in log.getvalue().replace("{subdomain}.v1.invalid", "")
 
 
 class TestHowAnAnswerComesBack:
