@@ -21,7 +21,6 @@ from bridge.cli.terminal import (
     with_settings,
 )
 from bridge.record.log.brownouts import (
-    ALL,
     Brownout,
     Chosen,
     Planned,
@@ -30,10 +29,11 @@ from bridge.record.log.brownouts import (
     planned,
 )
 from bridge.record.log.capture import UnusableRule, read_span
+from bridge.record.log.events import ALL
 from bridge.record.log.policies import NEVER
 from bridge.record.log.reports import DryRun, Hit, Log
 from bridge.record.log.schedules import Schedule, UnusableSchedule
-from bridge.record.log.times import DAY, moment, spelled
+from bridge.record.log.times import DAY, moment, spelled, time_now
 from bridge.resources.routes import is_v1s
 from bridge.settings import BrownoutSettings, FileSettings
 
@@ -92,7 +92,7 @@ def brownout(
         fail("name an integration, or --all")
     if time_zone is not None and at is None:
         fail("--time-zone is that of --at")
-    settings, now = given.load(_Settings), time.time_ns() // 1_000_000
+    settings, now = given.load(_Settings), time_now()
     with asking(given) as log:
         integration = ALL if whose is None else log.find_integration(whose).id
         known = [*_of_setting(settings), *log.brownouts()]

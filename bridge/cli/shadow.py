@@ -10,7 +10,7 @@ import typer
 
 from bridge.cli.asking import asking, print_places, time_option
 from bridge.cli.terminal import JSON, Given, fail, print_table, to_json, with_settings
-from bridge.record.log.policies import ALL
+from bridge.record.log.events import ALL
 from bridge.record.log.reports import Integration, Log
 
 app = typer.Typer(rich_markup_mode=None)
@@ -86,7 +86,7 @@ def _list(log: Log, since: int | None, json: bool) -> None:
     if not ids:
         typer.echo("Nothing was compared yet.")
         return
-    titles = {id_: found.title for id_ in ids if (found := log.integration(id_)) is not None}
+    titles = log.titles(ids)
     print_table(
         ("id", "integration", "share", "v1 and bridge"),
         (

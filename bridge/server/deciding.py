@@ -4,7 +4,8 @@ How either answers is written elsewhere.
 """
 
 from bridge.identity.callers import Identification
-from bridge.record.log.policies import ALL, Side
+from bridge.record.log.events import ALL
+from bridge.record.log.policies import Side
 from bridge.resources.routes import Match
 from bridge.server.call import Call
 from bridge.server.negotiation import in_format, list_field

@@ -10,7 +10,8 @@ from functools import lru_cache
 from random import randrange
 
 from bridge.record.log.brownouts import Brownouts
-from bridge.record.log.policies import ALL, NEVER, Policies
+from bridge.record.log.events import ALL
+from bridge.record.log.policies import NEVER, Policies
 from bridge.record.log.times import moment
 from bridge.server.writes import LONGEST_RETRY_AFTER
 from bridge.settings import Settings

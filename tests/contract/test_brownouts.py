@@ -14,7 +14,8 @@ from typing import Any
 import aiohttp
 import pytest
 
-from bridge.record.log.brownouts import ALL, Brownout, Brownouts
+from bridge.record.log.brownouts import Brownout, Brownouts
+from bridge.record.log.events import ALL
 from bridge.record.log.policies import NEVER
 from bridge.record.log.reports import Log
 from bridge.record.log.times import HOUR

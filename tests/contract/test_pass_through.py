@@ -12,7 +12,8 @@ import aiohttp
 import pytest
 
 from bridge.identity.callers import Way
-from bridge.record.log.policies import ALL, Side
+from bridge.record.log.events import ALL
+from bridge.record.log.policies import Side
 from bridge.record.log.reports import Log
 from bridge.tape import BODY_KEPT, CUT
 from tests.support.books import enter, write_token

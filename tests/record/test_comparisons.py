@@ -20,10 +20,10 @@ from bridge.record.log.comparisons import (
     scores,
 )
 from bridge.record.log.database import KEY_LENGTH, open_database, writing
-from bridge.record.log.events import CallEvent, Compared, ComparisonEvent
+from bridge.record.log.events import ALL, CallEvent, Compared, ComparisonEvent
 from bridge.record.log.ids import TIME_SHIFT
 from bridge.record.log.ingest import ended, ingest
-from bridge.record.log.policies import ALL, Policy, policies, put
+from bridge.record.log.policies import Policy, policies, put
 from bridge.record.log.reports import Log
 from bridge.record.log.retention import Retention
 from bridge.record.log.times import DAY

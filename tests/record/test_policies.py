@@ -7,7 +7,8 @@ from sqlalchemy import Engine
 
 from bridge.identity.digests import KEY_LENGTH
 from bridge.record.log.database import open_database, writing
-from bridge.record.log.policies import ALL, Policies, Policy, Side, policies, put
+from bridge.record.log.events import ALL
+from bridge.record.log.policies import Policies, Policy, Side, policies, put
 
 KEY = b"k" * KEY_LENGTH
 

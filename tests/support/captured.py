@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from bridge.record.log.capture import ALL, Mode, Rule
+from bridge.record.log.capture import Mode, Rule
+from bridge.record.log.events import ALL
 from bridge.record.log.exchange import Exchange, unpack
 from bridge.record.log.finding import Filter
 from bridge.record.log.reports import CallRow, Log

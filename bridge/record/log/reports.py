@@ -4,7 +4,6 @@ How an answer is shown is not known here; how the tables are filled is in `inges
 """
 
 import re
-import time
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -33,10 +32,10 @@ from bridge.record.log.brownouts import Brownout
 from bridge.record.log.capture import Rule
 from bridge.record.log.comparisons import Score
 from bridge.record.log.database import LogError, open_existing, reported, writing
-from bridge.record.log.events import OTHERS, Outcome
+from bridge.record.log.events import ALL, OTHERS, Outcome
 from bridge.record.log.finding import Filter
 from bridge.record.log.ids import TIME_SHIFT
-from bridge.record.log.policies import ALL, Policy, Side
+from bridge.record.log.policies import Policy, Side
 from bridge.record.log.schedules import Stretch
 from bridge.record.log.tables import (
     CALLS,
@@ -48,7 +47,7 @@ from bridge.record.log.tables import (
     INTEGRATIONS,
     NOTES,
 )
-from bridge.record.log.times import DAY, HOUR
+from bridge.record.log.times import DAY, HOUR, time_now
 
 
 class UnknownIntegration(LogError):
@@ -551,9 +550,11 @@ class Log:
         return [msgspec.structs.replace(each, last_seen=latest[each.integration]) for each in hits]
 
     def put_sunset(self, integration: str, sunset: int | None) -> None:
-        """Decide when nobody answers an integration's calls, as `policies.put_sunset` says."""
-        with reported(self._database), writing(self._engine) as connection:
-            policies.put_sunset(connection, integration, sunset)
+        """Have an integration's calls, or `ALL`, turned away from then on; None: undecided.
+
+        Bridges read it soon.
+        """
+        self._decide(integration, sunset=sunset)
 
     def scores(self, *, since: int | None = None) -> dict[str, Score]:
         """Return how v1 and the bridge compare, by the integrations of which that is known."""
@@ -588,13 +589,9 @@ class Log:
         """
         self._decide(integration, shadow_percent=percent)
 
-    def _decide(self, integration: str, **decision: object) -> None:
-        """Change what is decided of an integration, and leave the rest of it."""
+    def _decide(self, integration: str, **decision: Side | int | None) -> None:
         with reported(self._database), writing(self._engine) as connection:
-            known = {each.integration: each for each in policies.policies(connection)}
-            decided = known.get(integration, Policy(integration=integration))
-            changed = msgspec.structs.replace(decided, **decision, changed=_now())
-            policies.put(connection, changed)
+            policies.decide(connection, integration, **decision)
 
     def exchange(self, id_: int) -> bytes | None:
         """Return what was captured of a call, for `exchange.unpack`; None: nothing was."""
@@ -665,17 +662,13 @@ class _Counts(NamedTuple):
 
 
 def _counts(connection: Connection, since: int | None, integration: str | None) -> _Counts:
-    is_recent = since is not None and since >= _now() - RECENT
+    is_recent = since is not None and since >= time_now() - RECENT
     table, size = (HOURS, HOUR) if is_recent else (DAYS, DAY)
     c = table.c
     period: ColumnElement[int] = table.primary_key.columns[0]
     of_it = true() if integration is None else c.integration == integration
     when = _periods(connection, period, size, since, integration is not None)
     return _Counts(c, period, size, and_(when, of_it))
-
-
-def _now() -> int:
-    return time.time_ns() // 1_000_000
 
 
 def _periods(

@@ -10,7 +10,8 @@ import msgspec
 import pytest
 from lxml import html
 
-from bridge.record.log.brownouts import ALL, Brownout, planned
+from bridge.record.log.brownouts import Brownout, planned
+from bridge.record.log.events import ALL
 from bridge.record.log.reports import Log
 from bridge.record.log.times import DAY, HOUR
 from bridge.server.admin.dashboard.facts import Facts

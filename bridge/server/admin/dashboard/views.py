@@ -12,9 +12,9 @@ import msgspec
 
 from bridge.guide.plan import Plan, plan
 from bridge.record.log.brownouts import Brownout, Planned, planned
-from bridge.record.log.capture import ALL, Mode, Rule
+from bridge.record.log.capture import Mode, Rule
 from bridge.record.log.comparisons import Score
-from bridge.record.log.events import Outcome
+from bridge.record.log.events import ALL, Outcome
 from bridge.record.log.exchange import unpack
 from bridge.record.log.finding import Filter
 from bridge.record.log.policies import NEVER
