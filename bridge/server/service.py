@@ -26,8 +26,7 @@ from bridge.record.log import brownouts
 from bridge.record.log.brownouts import Brownouts
 from bridge.record.log.capture import READ_EVERY, Capture, keep
 from bridge.record.log.database import is_server
-from bridge.record.log.policies import Policies, Side
-from bridge.record.log.policies import Policy as IntegrationPolicy
+from bridge.record.log.policies import Policies, Policy, Side
 from bridge.record.log.writer import LogWriter, open_log_writer
 from bridge.resources import RESOURCES
 from bridge.server import logs, readings
@@ -56,7 +55,7 @@ from bridge.server.tls_versions import Accepted
 from bridge.server.withdrawal import Withdrawal
 from bridge.settings import Mode, Settings, Traces, where
 from bridge.upstream.acquaintances import Acquaintances
-from bridge.upstream.gateway import Gateway, Policy
+from bridge.upstream.gateway import Gateway, UpstreamLimits
 from bridge.v1.xsd import compile_all
 from bridge.v2.client import V2Client
 from bridge.v2.clock import V2Clock
@@ -282,10 +281,10 @@ async def _open_parts(
     )
 
 
-def _by_default(settings: Settings) -> IntegrationPolicy:
+def _by_default(settings: Settings) -> Policy:
     """Return what holds where no command has decided."""
     side = Side.V1 if settings.mode is Mode.OBSERVE else Side.BRIDGE
-    return IntegrationPolicy(answered_by=side, shadow_percent=settings.shadow_percent)
+    return Policy(answered_by=side, shadow_percent=settings.shadow_percent)
 
 
 def _brownouts(settings: Settings, keeper: SettingsKeeper) -> Brownouts:
@@ -311,19 +310,19 @@ async def _open_gateway(
     )
     client = V2Client(upstream, clock)
     stack.push_async_callback(client.close)
-    policy = Policy(
+    of_upstream = UpstreamLimits(
         throttle_wait=settings.throttle_wait,
         calls=limits.upstream_connections,
         calls_per_account=limits.upstream_calls_per_account,
         spare=limits.spare,
     )
     if not journal.is_shared:
-        return Gateway(client, policy, _acquaintances(journal))
+        return Gateway(client, of_upstream, _acquaintances(journal))
     from bridge.record.throttles import hearing, said  # noqa: PLC0415 - psycopg
 
     gateway = Gateway(
         client,
-        policy,
+        of_upstream,
         _acquaintances(journal),
         lambda key, seconds: journal.tell_others(said(key, seconds)),
     )

@@ -13,7 +13,7 @@ from bridge.server import logs
 from bridge.server.limits import Limits
 from bridge.server.service import running
 from bridge.settings import Settings
-from bridge.upstream.spare import SparePolicy
+from bridge.upstream.spare import SpareLimits
 from tests.bench.machine import memory
 from tests.bench.processes import obey
 
@@ -31,7 +31,7 @@ async def _main(v1: str, v2: str, folder: Path) -> None:
         journal=folder / "journal.sqlite",
         database=str(folder / "log.sqlite"),
     )
-    limits = Limits(spare=SparePolicy(calls=1_000_000, left_alone=1_000_000))
+    limits = Limits(spare=SpareLimits(calls=1_000_000, left_alone=1_000_000))
     async with running(settings, limits) as service:
         await obey(
             service.port,
