@@ -20,6 +20,7 @@ from bridge.cli.terminal import (
     to_json,
     with_settings,
 )
+from bridge.record.log.answers import DryRun, Hit
 from bridge.record.log.brownouts import (
     Brownout,
     Chosen,
@@ -31,7 +32,7 @@ from bridge.record.log.brownouts import (
 from bridge.record.log.capture import UnusableRule, read_span
 from bridge.record.log.events import ALL
 from bridge.record.log.policies import NEVER
-from bridge.record.log.reports import DryRun, Hit, Log
+from bridge.record.log.reports import Log
 from bridge.record.log.schedules import Schedule, UnusableSchedule
 from bridge.record.log.times import DAY, moment, spelled, time_now
 from bridge.resources.routes import is_v1s

@@ -28,10 +28,11 @@ from bridge.cli.terminal import (
 )
 from bridge.guide.notes import meaning_of
 from bridge.record.log import har
+from bridge.record.log.answers import CallRow, Integration, State
 from bridge.record.log.comparisons import Score
 from bridge.record.log.exchange import Exchange, Message, unpack
 from bridge.record.log.finding import Filter
-from bridge.record.log.reports import CallRow, Integration, Log, State
+from bridge.record.log.reports import Log
 from bridge.record.log.times import DAY, spelled, time_now
 
 app = typer.Typer(rich_markup_mode=None)

@@ -10,8 +10,9 @@ import typer
 
 from bridge.cli.asking import asking, print_places, time_option
 from bridge.cli.terminal import JSON, Given, fail, print_table, to_json, with_settings
+from bridge.record.log.answers import Integration
 from bridge.record.log.events import ALL
-from bridge.record.log.reports import Integration, Log
+from bridge.record.log.reports import Log
 
 app = typer.Typer(rich_markup_mode=None)
 

@@ -11,10 +11,11 @@ import typer
 
 from bridge.cli.asking import asking
 from bridge.cli.terminal import JSON, Given, fail, print_table, printable, to_json, with_settings
+from bridge.record.log.answers import CallRow
 from bridge.record.log.events import ALL
 from bridge.record.log.finding import Filter
 from bridge.record.log.policies import Policy, Side
-from bridge.record.log.reports import CallRow, Log
+from bridge.record.log.reports import Log
 from bridge.record.log.times import HOUR, spelled, time_now
 
 app = typer.Typer(rich_markup_mode=None)

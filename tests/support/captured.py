@@ -8,11 +8,12 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from bridge.record.log.answers import CallRow
 from bridge.record.log.capture import Mode, Rule
 from bridge.record.log.events import ALL
 from bridge.record.log.exchange import Exchange, unpack
 from bridge.record.log.finding import Filter
-from bridge.record.log.reports import CallRow, Log
+from bridge.record.log.reports import Log
 from bridge.server.service import Service
 from tests.support.clocks import until
 from tests.support.legacy import LegacyClient

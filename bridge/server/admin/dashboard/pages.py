@@ -24,13 +24,14 @@ from markupsafe import Markup, escape
 
 from bridge.guide.notes import MEANINGS
 from bridge.identity.callers import Refusal
+from bridge.record.log.answers import State
 from bridge.record.log.brownouts import Brownout
 from bridge.record.log.capture import Mode, Rule, UnusableRule, read_span
 from bridge.record.log.database import LogError
 from bridge.record.log.events import ALL, Outcome
 from bridge.record.log.finding import Filter
 from bridge.record.log.ids import with_text_ids
-from bridge.record.log.reports import Log, State, UnknownIntegration
+from bridge.record.log.reports import Log, UnknownIntegration
 from bridge.record.log.times import spelled
 from bridge.resources import RESOURCES
 from bridge.server.admin.dashboard import charts, views, words

@@ -11,6 +11,17 @@ from enum import StrEnum
 import msgspec
 
 from bridge.guide.plan import Plan, plan
+from bridge.record.log.answers import (
+    Bucket,
+    CallRow,
+    DryRun,
+    FailedConnection,
+    Hit,
+    Integration,
+    Page,
+    Route,
+    State,
+)
 from bridge.record.log.brownouts import Brownout, Planned, planned
 from bridge.record.log.capture import Mode, Rule
 from bridge.record.log.comparisons import Score
@@ -18,18 +29,7 @@ from bridge.record.log.events import ALL, Outcome
 from bridge.record.log.exchange import unpack
 from bridge.record.log.finding import Filter
 from bridge.record.log.policies import NEVER
-from bridge.record.log.reports import (
-    Bucket,
-    CallRow,
-    DryRun,
-    FailedConnection,
-    Hit,
-    Integration,
-    Log,
-    Page,
-    Route,
-    State,
-)
+from bridge.record.log.reports import Log
 from bridge.record.log.times import DAY, HOUR
 from bridge.server.admin.dashboard.facts import Facts
 from bridge.server.admin.dashboard.sides import Sides, set_out
