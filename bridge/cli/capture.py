@@ -64,7 +64,7 @@ def _set(log: Log, integration: str, mode: str, span: str, raw: bool) -> None:
     try:
         until = now + read_span(span)
         rule = Rule(integration=integration, mode=Mode(mode), raw=raw, since=now, until=until)
-        log.put_capture_rule(rule)
+        log.decisions.put_capture_rule(rule)
     except UnusableRule as error:
         fail(f"--for {error}")
     if raw and rule.mode is not Mode.OFF:
@@ -72,7 +72,7 @@ def _set(log: Log, integration: str, mode: str, span: str, raw: bool) -> None:
 
 
 def _list(log: Log, json: bool) -> None:
-    rules = log.capture_rules()
+    rules = log.decisions.capture_rules()
     if json:
         typer.echo(to_json(rules))
         return

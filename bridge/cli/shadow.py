@@ -51,7 +51,7 @@ def shadow(
     with asking(given) as log:
         found = None if integration is None else log.find_integration(integration)
         if percent is not None:
-            log.shadow(ALL if found is None else found.id, share)
+            log.decisions.shadow(ALL if found is None else found.id, share)
         if found is None or percent is not None:
             _list(log, start, json)
         else:
@@ -68,7 +68,7 @@ def _percent(text: str) -> int | None:
 
 def _list(log: Log, since: int | None, json: bool) -> None:
     """List what is on, and the score of all of which there is one."""
-    decided = {each.integration: each.shadow_percent for each in log.policies()}
+    decided = {each.integration: each.shadow_percent for each in log.decisions.policies()}
     scores = log.scores(since=since)
     for_all = decided.get(ALL)
     if json:

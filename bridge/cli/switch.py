@@ -58,7 +58,7 @@ def switch(
     with asking(given) as log:
         id_ = ALL if integration is None else log.find_integration(integration).id
         untold = [*_untold(log, id_)]
-        log.switch(id_, _SIDES[to])
+        log.decisions.switch(id_, _SIDES[to])
         if untold:
             typer.echo(_caution(untold), err=True)
         _list(log, json)
@@ -92,7 +92,7 @@ def _caution(untold: list[CallRow]) -> str:
 
 
 def _list(log: Log, json: bool) -> None:
-    decided = log.policies()
+    decided = log.decisions.policies()
     if json:
         titles = {ALL: "all", **log.titles(each.integration for each in decided)}
         told = [_told(each, titles) for each in decided if each.answered_by is not None]

@@ -453,7 +453,7 @@ class TestWhoAnswers:
 
 def switched(settings: dict[str, Any], integration: str, side: Side) -> None:
     opened = Log.open(settings["database"])
-    opened.switch(integration, side)
+    opened.decisions.switch(integration, side)
     opened.close()
 
 

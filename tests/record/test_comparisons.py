@@ -167,8 +167,8 @@ def test_a_share_is_decided_and_leaves_the_rest_of_a_policy(database: str) -> No
     with writing(engine) as connection:
         put(connection, Policy(integration="a" * 12, sunset=5, changed=1))
     log = Log.open(database)
-    log.shadow("a" * 12, 20)
-    log.shadow(ALL, 5)
+    log.decisions.shadow("a" * 12, 20)
+    log.decisions.shadow(ALL, 5)
     log.close()
 
     with engine.connect() as connection:

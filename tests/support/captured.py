@@ -36,7 +36,7 @@ def put_rule(
     """Put a rule in force, as another process would."""
     now = time_ns() // 1_000_000
     with closing(Log.open(str(database))) as log:
-        log.put_capture_rule(
+        log.decisions.put_capture_rule(
             Rule(integration=integration, mode=mode, raw=raw, since=now, until=now + span)
         )
 

@@ -26,7 +26,7 @@ from sqlalchemy import (
     update,
 )
 
-from bridge.record.log import brownouts, capture, comparisons, dry_run, finding, policies
+from bridge.record.log import brownouts, comparisons, dry_run, finding, policies
 from bridge.record.log.answers import (
     Bucket,
     CallRow,
@@ -40,13 +40,13 @@ from bridge.record.log.answers import (
     State,
 )
 from bridge.record.log.brownouts import Brownout
-from bridge.record.log.capture import Rule
 from bridge.record.log.comparisons import Score
 from bridge.record.log.database import LogError, open_existing, reported, writing
+from bridge.record.log.decisions import Decisions
 from bridge.record.log.events import ALL, OTHERS, Outcome
 from bridge.record.log.finding import Filter
 from bridge.record.log.ids import TIME_SHIFT
-from bridge.record.log.policies import Policy, Side
+from bridge.record.log.policies import Policy
 from bridge.record.log.tables import (
     CALLS,
     CAPTURES,
@@ -80,6 +80,7 @@ class Log:
         level = {"isolation_level": "REPEATABLE READ"} if is_server else {}
         self._asked = engine.execution_options(**level)
         self._database = database
+        self.decisions = Decisions(engine, database)
 
     @classmethod
     def open(cls, database: str) -> Self:
@@ -316,40 +317,6 @@ class Log:
                 rows = connection.execute(latest).all()
             return next(iter(_call_rows(connection, rows)), None)
 
-    def capture_rules(self) -> list[Rule]:
-        """Return the rules of capture that are in force; the one for all comes first."""
-        with self._asking() as connection:
-            return capture.rules(connection)
-
-    def put_capture_rule(self, rule: Rule) -> None:
-        """Put a rule of capture in force, as `capture.put` says; bridges read it soon.
-
-        Raises:
-            UnusableRule: it would last for too long, or for no time at all.
-        """
-        with reported(self._database), writing(self._engine) as connection:
-            capture.put(connection, rule)
-
-    def brownouts(self) -> list[Brownout]:
-        """Return the brownouts that were decided by command."""
-        with self._asking() as connection:
-            return brownouts.brownouts(connection)
-
-    def put_brownout(self, brownout: Brownout, now: int) -> None:
-        """Put a brownout in force, as `brownouts.put` says; bridges read it soon.
-
-        Raises:
-            UnusableBrownout: it makes no sense.
-        """
-        with reported(self._database), writing(self._engine) as connection:
-            brownouts.put(connection, brownout, now)
-
-    def end_brownouts(self, integration: str, now: int, *, for_good: bool = False) -> None:
-        """End what is on, as `brownouts.end` says; or `for_good`, as `brownouts.remove` does."""
-        over = brownouts.remove if for_good else brownouts.end
-        with reported(self._database), writing(self._engine) as connection:
-            over(connection, integration, now)
-
     def dry_run(self, planned: Sequence[Brownout], now: int) -> DryRun:
         """Return who would have been turned away, had these been on in the last seven days."""
         with self._asking() as connection:
@@ -381,13 +348,6 @@ class Log:
             hits = _hits(connection, (tuple(row[:-1]) for row in rows))
         return [msgspec.structs.replace(each, last_seen=latest[each.integration]) for each in hits]
 
-    def put_sunset(self, integration: str, sunset: int | None) -> None:
-        """Have an integration's calls, or `ALL`, turned away from then on; None: undecided.
-
-        Bridges read it soon.
-        """
-        self._decide(integration, sunset=sunset)
-
     def scores(self, *, since: int | None = None) -> dict[str, Score]:
         """Return how v1 and the bridge compare, by the integrations of which that is known."""
         with self._asking() as connection:
@@ -402,28 +362,6 @@ class Log:
         """Return what comparing a call came to, and what differs; None: it was not compared."""
         with self._asking() as connection:
             return comparisons.comparison(connection, id_)
-
-    def policies(self) -> list[Policy]:
-        """Return what was decided; what is so for all comes first."""
-        with self._asking() as connection:
-            return policies.policies(connection)
-
-    def switch(self, integration: str, side: Side | None) -> None:
-        """Have an integration's calls, or `ALL`, answered by this side; None: nothing is decided.
-
-        Bridges read it soon.
-        """
-        self._decide(integration, answered_by=side)
-
-    def shadow(self, integration: str, percent: int | None) -> None:
-        """Have so many per cent of an integration's GETs, or `ALL`, compared; None: as decided for
-        all, or by the settings. Bridges read it soon.
-        """
-        self._decide(integration, shadow_percent=percent)
-
-    def _decide(self, integration: str, **decision: Side | int | None) -> None:
-        with reported(self._database), writing(self._engine) as connection:
-            policies.decide(connection, integration, **decision)
 
     def exchange(self, id_: int) -> bytes | None:
         """Return what was captured of a call, for `exchange.unpack`; None: nothing was."""

@@ -378,7 +378,7 @@ class Dashboard:
         form = await request.form()
         integration, now = _sound(form.get("integration", "")), int(self._clock() * 1000)
         try:
-            await self._in_thread(lambda: self._log().end_brownouts(integration, now))
+            await self._in_thread(lambda: self._log().decisions.end_brownouts(integration, now))
         except Unanswered as unanswered:
             raise Refused(503, str(unanswered)) from None
         return web.Response(
@@ -461,7 +461,7 @@ async def _in_a_thread(work: Callable[[], _Result]) -> _Result:
 def _put(log: Log, rule: Rule) -> None:
     if rule.integration != ALL and log.integration(rule.integration) is None:
         raise UnknownIntegration("no integration has this id")
-    log.put_capture_rule(rule)
+    log.decisions.put_capture_rule(rule)
 
 
 def _sound(text: str) -> str:
