@@ -1,6 +1,5 @@
 """Shadow put together of the parts of a server."""
 
-import sys
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
@@ -21,10 +20,6 @@ from bridge.server.shadow.bridge_side import BridgeSide
 from bridge.server.shadow.running import Shadow
 from bridge.settings import Settings
 from bridge.upstream.gateway import Gateway
-
-ASKED_FOR_AFTER = 0.0002
-"""Seconds that the event loop waits for the interpreter. Python's own five milliseconds, several
-times a call, made the slowest calls thrice as slow while long lists were compared."""
 
 
 @asynccontextmanager
@@ -59,13 +54,9 @@ async def running_shadow(  # noqa: PLR0913 - the parts that it takes
     shadow = Shadow(
         bridge, ask_v1, Paths(settings.shadow_ignored), tell, capture, elsewhere, limits.shadow
     )
-    # While the thread compares, each turn of the event loop has to ask it for the interpreter.
-    usual = sys.getswitchinterval()
-    sys.setswitchinterval(ASKED_FOR_AFTER)
     try:
         yield shadow
     finally:
-        sys.setswitchinterval(usual)
         await shadow.close()
         elsewhere.shutdown(wait=False, cancel_futures=True)
         await passwords.close()
