@@ -105,6 +105,8 @@ class Policies:
         self.by_default = by_default
         self._for_all = by_default
         self._own: dict[str, Policy] = {}
+        self.have_sunsets = by_default.sunset is not None
+        """Whether there is a sunset in any of them."""
         self.were_read = False
         """Whether it is known what was decided."""
 
@@ -144,6 +146,8 @@ class Policies:
         # The event loop reads one after the other: each whole, at any time.
         self._for_all = for_all
         self._own = {name: each.over(for_all) for name, each in own.items()}
+        in_force = (for_all, *self._own.values())
+        self.have_sunsets = any(each.sunset is not None for each in in_force)
         for name in sorted({*before, *self._own}):
             if before.get(name) != self._own.get(name):
                 _log.info("policy_changed", **_facts(name, self.of(name)))
