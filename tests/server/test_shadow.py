@@ -247,10 +247,13 @@ async def test_a_defect_ends_nothing_but_the_look(make: Make) -> None:
 async def test_what_is_ignored_can_be_set_while_it_runs(make: Make) -> None:
     told: Told = []
     shadow = make(_always_v1(b"<payment><notes>a</notes></payment>"), told)
+    shadow.bridge.answer = _always(  # type: ignore[method-assign]
+        b"<payment><notes>b</notes></payment>"
+    )
     shadow.go_by(
         Settings(
-            contact="tests@example.com", auth=frozenset({Way.BEARER}), account_id=1,
-            shadow_ignored=("/payment/notes",),
+            contact="tests@example.com", upstream="http://v2.invalid", account_id=1,
+            auth=frozenset({Way.BEARER}), shadow_ignored=("/payment/notes",),
         )
     )  # fmt: skip
     begin(shadow, 200, b"<payment><notes>b</notes></payment>")
