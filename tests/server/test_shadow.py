@@ -70,6 +70,14 @@ class TestOverhearing:
     def test_what_cannot_be_compared_is_cut(self, parts: list[bytes], encoding: str | None) -> None:
         assert self.heard(*parts, encoding=encoding).is_cut
 
+    def test_what_is_cut_holds_nothing_though_there_may_be_no_end_of_it(self) -> None:
+        room = Room(10)
+        overheard = Overhearing(room)
+        overheard.heard(b"123456")
+        overheard.heard(b"123456")
+
+        assert (overheard.is_cut, room.left) == (True, 10)
+
     def test_it_takes_of_a_room_and_gives_it_back(self) -> None:
         room = Room(10)
         one, other = Overhearing(room), Overhearing(room)
@@ -170,7 +178,7 @@ class TestWhichCalls:
     async def test_one_more_than_there_is_room_for_is_skipped(self, make: Make) -> None:
         never, asked = asyncio.Event(), asyncio.Event()
 
-        async def ask(_asked: Asked) -> Answer:
+        async def ask(_asked: Asked, _share: float) -> Answer:
             asked.set()
             await never.wait()
             raise AssertionError
@@ -192,7 +200,7 @@ class TestWhichCalls:
 async def test_names_that_v1_makes_up_are_told_apart_up_to_a_number(make: Make) -> None:
     told: Told = []
 
-    async def ask(_asked: Asked) -> Answer:
+    async def ask(_asked: Asked, _share: float) -> Answer:
         rest = "".join(f"<n{at}/>" for at in range(300))
         return Answer(200, "application/xml", f"<a>{rest}</a>".encode())
 
@@ -215,7 +223,7 @@ def _always(body: bytes) -> Callable[[Asked, float], Coroutine[Any, Any, Answer]
 
 
 async def test_what_the_log_has_no_room_for_is_counted(make: Make) -> None:
-    async def ask(_asked: Asked) -> Answer:
+    async def ask(_asked: Asked, _share: float) -> Answer:
         return Answer(200, "application/xml", b"<a/>")
 
     told: Told = []
@@ -230,7 +238,7 @@ async def test_what_the_log_has_no_room_for_is_counted(make: Make) -> None:
 async def test_a_defect_ends_nothing_but_the_look(make: Make) -> None:
     told: Told = []
 
-    async def ask(_asked: Asked) -> Answer:
+    async def ask(_asked: Asked, _share: float) -> Answer:
         if not shadow.skipped["failed"]:
             raise RuntimeError
         return Answer(200, "application/xml", b"<a/>")

@@ -9,6 +9,7 @@ from bridge.comparing import Answer, Side
 from bridge.comparing.documents import LONGEST
 from bridge.secret import Secret
 from bridge.tape import Room
+from bridge.v2.rate_limit import MOST_CALLS
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,13 +24,16 @@ class ShadowLimits:
     """Bytes of answers that all of them hold."""
     seconds: float = 60.0
     """That a look may take in all, both sides asked twice."""
+    v1_calls: int = MOST_CALLS * 4 // 5
+    """Calls to one origin in v1's window of 15 seconds, those of clients among them, from which on
+    it is not asked: v1 refused an account more than 100."""
 
 
 class SkipReason(StrEnum):
     """Why the answers to a call were not compared, though it was its turn."""
 
     BUDGET = "budget"
-    """v2 may not be asked now, for the sake of clients (`bridge.upstream.spare`)."""
+    """A side may not be asked now, for the sake of clients (`bridge.upstream.spare`, `V1Side`)."""
     BUSY = "busy"
     """Too many others are under way, or wait; or there is no room for the answer."""
     REFUSED = "refused"
@@ -82,8 +86,9 @@ class Asked:
     """That came with it."""
 
 
-AskV1 = Callable[[Asked], Awaitable[Answer]]
-"""Asks v1; raises `Skipped` where there is no answer, and `TooLarge`."""
+AskV1 = Callable[[Asked, float], Awaitable[Answer]]
+"""Asks v1, while less than a share of the calls that it may have was made; raises `Skipped` where
+there is no answer, and `TooLarge`."""
 
 
 class Overhearing:
@@ -117,7 +122,7 @@ class Overhearing:
         if coding in {"gzip", "x-gzip", "deflate"}:
             self._inflate = zlib.decompressobj(zlib.MAX_WBITS | 32)  # either, by its header
         elif coding != "identity":
-            self.is_cut = True
+            self._cut()
 
     def heard(self, part: bytes) -> None:
         """Hear some of the body."""
@@ -127,15 +132,19 @@ class Overhearing:
             try:
                 part = self._inflate.decompress(part, LONGEST + 1)  # of which more is too much
             except zlib.error:
-                self.is_cut = True
+                self._cut()
                 return
         size = len(part)
         if self._size + size > LONGEST or size > self._room.left:
-            self.is_cut = True
+            self._cut()
             return
         self._room.left -= size
         self._size += size
         self._parts.append(part)
+
+    def _cut(self) -> None:
+        self.is_cut = True
+        self.close()  # there may be no end of it
 
     def ended(self) -> None:
         """Hear that this was all."""

@@ -37,7 +37,7 @@ _log = structlog.get_logger("bridge.shadow")
 
 
 FIRST_SHARE = 0.5
-"""Of the v2 calls to spare, how many are for first looks: the rest is for looking again, without
+"""Of the calls to spare, how many are for first looks: the rest is for looking again, without
 which a difference does not count."""
 
 PLACES_OF_ONE = 200
@@ -213,12 +213,12 @@ class Shadow:
     async def _other(self, look: Look, share: float) -> Answer:
         if look.primary is Side.V1:
             return await self.bridge.answer(look.asked, share)
-        return await self._ask_v1(look.asked)
+        return await self._ask_v1(look.asked, share)
 
     async def _look_again(self, asked: Asked, first: _Outcome) -> _Outcome:
         """Ask both sides at once: what has changed between two looks is no difference."""
         answers = await asyncio.gather(
-            self._ask_v1(asked), self.bridge.answer(asked, 1.0), return_exceptions=True
+            self._ask_v1(asked, 1.0), self.bridge.answer(asked, 1.0), return_exceptions=True
         )
         v1, bridge = answers
         if isinstance(v1, BaseException):
