@@ -34,6 +34,8 @@ READS = [
 
 PLENTY = SparePolicy(calls=100_000, left_alone=100_000)
 
+OFTEN = ShadowLimits(v1_calls=100_000)
+
 both_sides = pytest.mark.parametrize("side", Side)
 
 
@@ -159,6 +161,19 @@ class TestWhatIsLookedAt:
 
             assert await both.told(1) == {"failed": 1}
             assert await both.v2_calls() == []
+
+    @both_sides
+    async def test_not_what_was_turned_away_on_purpose(self, tmp_path: Path, side: Side) -> None:
+        past = Policy(answered_by=side, shadow_percent=100, sunset=1)
+        async with running_both(tmp_path, answered_by=side, spare=PLENTY, shadow=OFTEN) as both:
+            decide(both.database, past)
+            asked = 1
+            while (await both.get(SHOW)).status != 410:
+                asked += 1
+                await both.told(asked - 1)
+            counts = await both.told(asked)
+
+            assert (counts["failed"], counts["different"]) == (1, 0)
 
     async def test_paths_that_an_operator_ignores_may_differ(self, tmp_path: Path) -> None:
         ignored = ("/payment/notes",)

@@ -314,8 +314,8 @@ def _why_not(overheard: Overhearing) -> SkipReason | None:
     status = overheard.status
     if status in {401, 429}:
         return SkipReason.REFUSED
-    # 206 is a part of what was asked for.
-    is_an_answer = overheard.is_whole and status // 100 in {2, 4} and status != 206
+    # 206 is a part of what was asked for; 410 is what comes after a sunset, whatever was asked.
+    is_an_answer = overheard.is_whole and status // 100 in {2, 4} and status not in {206, 410}
     return None if is_an_answer else SkipReason.FAILED
 
 
