@@ -2,6 +2,7 @@
 
 import zlib
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -97,17 +98,18 @@ class Overhearing:
     Belongs to the event loop's thread. `close` gives back the room that it has taken.
     """
 
-    __slots__ = ("_inflate", "_parts", "_room", "_size", "content_type", "is_cut", "is_whole",
-                 "status")  # fmt: skip
+    __slots__ = ("_parts", "_room", "_size", "content_type", "is_coded", "is_cut",
+                 "is_whole", "status")  # fmt: skip
 
     def __init__(self, room: Room) -> None:
         """Take from `room` what is held."""
         self._room = room
         self._parts: list[bytes] = []
         self._size = 0
-        self._inflate: zlib._Decompress | None = None
         self.status = 0
         self.content_type: str | None = None
+        self.is_coded = False
+        """Whether it is deflated: `answer` takes a while then, and is for another thread."""
         self.is_cut = False
         """Whether it is longer than can be compared, or than there is room for."""
         self.is_whole = False
@@ -120,7 +122,7 @@ class Overhearing:
         self.status, self.content_type = status, content_type
         coding = (content_encoding or "identity").strip().lower()
         if coding in {"gzip", "x-gzip", "deflate"}:
-            self._inflate = zlib.decompressobj(zlib.MAX_WBITS | 32)  # either, by its header
+            self.is_coded = True
         elif coding != "identity":
             self._cut()
 
@@ -128,12 +130,6 @@ class Overhearing:
         """Hear some of the body."""
         if self.is_cut:
             return
-        if self._inflate is not None:
-            try:
-                part = self._inflate.decompress(part, LONGEST + 1)  # of which more is too much
-            except zlib.error:
-                self._cut()
-                return
         size = len(part)
         if self._size + size > LONGEST or size > self._room.left:
             self._cut()
@@ -158,8 +154,17 @@ class Overhearing:
         self.ended()
 
     def answer(self) -> Answer:
-        """Return the answer, which has to be whole and not cut."""
-        return Answer(self.status, self.content_type, b"".join(self._parts))
+        """Return the answer, which has to be whole and not cut.
+
+        Of one that is deflated there is no more than tells that it is too long to be compared; one
+        that is not what it says is as it came.
+        """
+        body = b"".join(self._parts)
+        if self.is_coded:
+            with suppress(zlib.error):
+                # Either, by its header.
+                body = zlib.decompressobj(zlib.MAX_WBITS | 32).decompress(body, LONGEST + 1)
+        return Answer(self.status, self.content_type, body)
 
     def close(self) -> None:
         """Hold nothing any more."""

@@ -199,7 +199,7 @@ class Shadow:
     async def _compare(self, look: Look, call: CallEvent) -> None:
         if look.overheard.is_cut:
             raise TooLarge(look.primary)
-        answer = look.overheard.answer()
+        answer = await self._heard(look.overheard)
         look.overheard.close()  # what is held from here on is one of `at_once`
         began = perf_counter()
         other = await self._other(look, FIRST_SHARE)
@@ -209,6 +209,11 @@ class Shadow:
         if first.comparison.result is Result.DIFFERENT:
             outcome = await self._look_again(look.asked, first)
         self._told(look, call, outcome, _places(outcome), took)
+
+    async def _heard(self, overheard: Overhearing) -> Answer:
+        if not overheard.is_coded:
+            return overheard.answer()
+        return await asyncio.get_running_loop().run_in_executor(self._comparing, overheard.answer)
 
     async def _other(self, look: Look, share: float) -> Answer:
         if look.primary is Side.V1:
