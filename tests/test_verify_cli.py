@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import aiohttp
 import pytest
+from aiohttp import web
 from lxml import etree
 from playwright.async_api import HttpCredentials, async_playwright
 from typer.testing import CliRunner, Result
@@ -303,6 +304,24 @@ async def test_what_is_wrong_with_a_command_line_is_one_line(
     assert result.exit_code == 2
     assert result.stderr.splitlines()[-1].startswith(f"harvest-bridge: {complaint}")
     assert "s3cret" not in result.stderr
+
+
+async def test_who_is_no_bridge_gets_no_second_password(stage: Stage, tmp_path: Path) -> None:
+    calls = [Call(f"/invoices/{number}/payments", "<payments/>") for number in (1, 2)]
+    asked = []
+
+    async def answer(request: web.Request) -> web.Response:
+        asked.append(request.path)
+        return web.Response(text="<payments/>")
+
+    other = web.Application()
+    other.router.add_get("/{path:.*}", answer)
+    async with running_app(other) as url:
+        result = await verify(record(tmp_path / "v1.har", calls), "--against", url)
+
+    assert result.exit_code == 2
+    assert result.stderr.splitlines()[-1].startswith("harvest-bridge: who answers there is no")
+    assert len(asked) == 1
 
 
 async def test_a_credential_can_be_asked_for(stage: Stage, tmp_path: Path) -> None:

@@ -17,7 +17,14 @@ from bridge.comparing import (
     compare,
     score,
 )
-from bridge.comparing.documents import LONGEST, MOST_ATTRIBUTES, MOST_MARKUP
+from bridge.comparing.documents import (
+    LONGEST,
+    LONGEST_JSON,
+    LONGEST_NAMESPACE,
+    MOST_ATTRIBUTES,
+    MOST_MARKUP,
+    MOST_NAMESPACES,
+)
 from bridge.comparing.trees import LONGEST_VALUE, MOST_LEVELS, MOST_NAMES, MOST_TOLD
 from tests.comparing.documents import XML, answer, message, messages
 
@@ -268,6 +275,7 @@ def test_json_is_compared_as_the_object_that_it_is() -> None:
 
 DEEP = "<a>" * 300 + "</a>" * 300
 MANY = "<a" + "".join(f" a{number}='1'" for number in range(MOST_ATTRIBUTES + 1)) + "/>"
+NAMESPACES = "<a>" + "".join(f"<b xmlns:n{x}='n'/>" for x in range(MOST_NAMESPACES + 1)) + "</a>"
 BOMB = '<!DOCTYPE a [<!ENTITY b "bbbb"><!ENTITY c "&b;&b;&b;">]><a>&c;</a>'
 
 
@@ -287,6 +295,9 @@ BOMB = '<!DOCTYPE a [<!ENTITY b "bbbb"><!ENTITY c "&b;&b;&b;">]><a>&c;</a>'
         (f"<a>{'<b/>' * MOST_MARKUP}</a>", XML, Reason.TOO_MUCH),
         (MANY, XML, Reason.TOO_MUCH),
         (DEEP, XML, Reason.TOO_MUCH),
+        (NAMESPACES, XML, Reason.TOO_MUCH),
+        (f"<a xmlns:n='{'n' * LONGEST_NAMESPACE}'/>", XML, Reason.TOO_MUCH),
+        ('{"a": 1}' + " " * LONGEST_JSON, "application/json", Reason.TOO_LARGE),
     ],
     ids=lambda value: str(value)[:20],
 )
@@ -297,6 +308,12 @@ def test_what_cannot_be_read_cannot_be_compared(
 
     assert compare(hostile, good) == Comparison(Result.INCOMPARABLE, reason=reason, side=Side.V1)
     assert compare(good, hostile).side is Side.BRIDGE
+
+
+def test_a_page_of_xhtml_is_another_document() -> None:
+    page = answer('<html xmlns="http://www.w3.org/1999/xhtml" xmlns:a="b"><body/></html>')
+
+    assert found(compare(page, answer("<a/>"))) == [(Kind.ROOT, "/…")]
 
 
 def test_so_many_differences_are_told_and_all_are_counted() -> None:
