@@ -94,6 +94,9 @@ async def from_bridge(
             yield Outcome(read, time.perf_counter() - began, failure=str(error))
             continue
         has_answered = True
+        if told.is_v1s:
+            yield Left(read, Skipped.PASSED_THROUGH)
+            continue
         outcome = _outcome(read, told.answer, judging, began)
         yield outcome._replace(request_id=told.request_id)
 
