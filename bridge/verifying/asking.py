@@ -52,7 +52,7 @@ class Told(NamedTuple):
     request_id: str | None
     """By which its log knows the call."""
     is_v1s: bool = False
-    """Whether v1 gave it: the bridge has named the call, and not put its own headers on the answer."""
+    """Whether v1 gave it: the bridge named the call, and added no other header of its own."""
 
 
 class Pace:

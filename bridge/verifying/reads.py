@@ -110,7 +110,7 @@ def plan(recordings: Iterable[Recording], *, drops_repeated: bool) -> Plan:
     """Find the calls to be compared, in the order of the recordings.
 
     `drops_repeated` leaves out what is asked again later: where v2 is asked as it is by then, only
-    the last answer of v1 can be expected of it. Entries may stand in any order (HAR 1.2, "entries").
+    the last answer of v1 can be expected of it. Entries stand in any order (HAR 1.2, "entries").
     """
     skipped: Counter[tuple[Skipped, str]] = Counter()
     reads: dict[object, Read] = {}
