@@ -97,6 +97,9 @@ async def from_bridge(
         if not has_answered and told.request_id is None:
             raise Unreachable("who answers there is no bridge: there is no X-Request-Id")
         has_answered = True
+        if told.is_v1s:
+            yield Left(read, Skipped.PASSED_THROUGH)
+            continue
         outcome = _outcome(read, told.answer, judging, began)
         yield outcome._replace(request_id=told.request_id)
 

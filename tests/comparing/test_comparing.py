@@ -15,7 +15,6 @@ from bridge.comparing import (
     Side,
     Spot,
     compare,
-    score,
 )
 from bridge.comparing.documents import (
     LONGEST,
@@ -26,6 +25,7 @@ from bridge.comparing.documents import (
     MOST_NAMESPACES,
 )
 from bridge.comparing.trees import LONGEST_VALUE, MOST_LEVELS, MOST_NAMES, MOST_TOLD
+from bridge.score import score
 from tests.comparing.documents import XML, answer, message, messages
 
 ITEM = "/invoice-messages/invoice-message"
@@ -388,6 +388,11 @@ def test_a_score_says_how_many_are_equal_and_where_others_differ() -> None:
     places = {"/a/b/@type": 1, "/a/order()": 2, "/": 1, "/a/c": 1, "/a/d": 1}
     assert score(0, 5, places) == (
         "0 of 5 equal; 2 differ at /a/order(), 1 differ at /, 1 differ at …/b/@type, "
+        "and others at 2 more places"
+    )
+    first = {"/a/b": 3, "/a/c": 2, "status (v1 200, bridge 401)": 1}
+    assert score(0, 9, first, places=5) == (
+        "0 of 9 equal; 3 differ at …/b, 2 differ at …/c, 1 differ at status (v1 200, bridge 401), "
         "and others at 2 more places"
     )
 
