@@ -8,7 +8,6 @@ import hashlib
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing, suppress
 from secrets import token_bytes
-from typing import TYPE_CHECKING
 
 import aiohttp
 import structlog
@@ -17,13 +16,14 @@ from aiohttp.http_exceptions import PayloadEncodingError
 from multidict import CIMultiDict
 
 from bridge.identity.credentials import ACCESS_TOKEN
-from bridge.identity.hosts import is_trusted, scheme
+from bridge.identity.hosts import is_trusted
 from bridge.origin.client import SAFE, Body, OriginClient, Outgoing, pieces
 from bridge.origin.fields import Fields, Moved, NotForwardable, framing, head, passed_by, to_origin
 from bridge.origin.health import Origin, Origins
 from bridge.origin.place import Place, Template
 from bridge.record.log.policies import Policies
 from bridge.resources.routes import V1_ROOTS, is_v1s
+from bridge.server.call import Call
 from bridge.server.leaving import Departure
 from bridge.server.limits import BodyLimits, Budget, Limits, Share
 from bridge.server.negotiation import expects_continue
@@ -47,9 +47,6 @@ from bridge.v2.errors import (
     UpstreamFault,
     UpstreamSilence,
 )
-
-if TYPE_CHECKING:
-    from bridge.server.endpoint import Call
 
 _log = structlog.get_logger("bridge.origin")
 
@@ -100,12 +97,12 @@ class Passing:
         """How many calls are at the origin."""
         return self._at_origin.used
 
-    def admit(self, call: "Call", asked: str | None) -> None:
+    def admit(self, call: Call) -> None:
         """Note whose call it is, and with whom it shares what everybody may have a part of."""
         claim, record = call.claim, call.record
         record.way, record.label = claim.way, claim.label
         network = (Share.ADDRESS, call.network)
-        if (credential := self._credential(call, asked)) is None:
+        if (credential := self._credential(call)) is None:
             call.shares = [network]
         elif credential in self._known:
             call.connection.serves_known()
@@ -113,17 +110,17 @@ class Passing:
         else:
             call.shares = [(Share.LOGIN, credential), network]
 
-    def _credential(self, call: "Call", asked: str | None) -> tuple[int, bytes] | None:
+    def _credential(self, call: Call) -> tuple[int, bytes] | None:
         """Return what tells apart who calls with which secret; None: no credential came."""
         request = call.request
         offered = request.headers.get("Authorization"), request.query.get(ACCESS_TOKEN)
         if not any(offered):
             return None
         digest = hashlib.blake2b(key=self._key, digest_size=32)
-        digest.update(ascii((asked, *offered)).encode())
+        digest.update(ascii((call.subdomain, *offered)).encode())
         return 0, digest.digest()
 
-    async def serve(self, call: "Call", host: str, asked: str | None) -> None:
+    async def serve(self, call: Call) -> None:
         """Pass a call through, and give its client what v1 answers.
 
         Raises:
@@ -141,7 +138,7 @@ class Passing:
         request = call.request
         if passed_by(request.raw_headers, self._via):
             raise self._loops(call)
-        place = self._template.place(asked)
+        place = self._template.place(call.subdomain)
         if place is None:
             raise NotFound("No account of Harvest is at this host.")
         origin = self._origins.of(place)
@@ -155,15 +152,15 @@ class Passing:
             try:
                 async with aclosing(_Answer(await self._ask(call, place, origin))) as answer:
                     failed = False
-                    self._note(call, origin, answer.response, asked)
-                    await self._relay(call, place, host, answer.response)
+                    self._note(call, origin, answer.response)
+                    await self._relay(call, place, answer.response)
             except (OutcomeUnknown, UpstreamFault, UpstreamSilence):
                 failed = True if failed is None else failed
                 raise
             finally:
                 origin.breaker.ended(failed, probe=probe)
 
-    def fields(self, call: "Call") -> list[tuple[str, str]]:
+    def fields(self, call: Call) -> list[tuple[str, str]]:
         """Return the fields of a call's head as they go on to v1."""
         request, proxies = call.request, self._settings.trusted_proxies
         return to_origin(
@@ -183,11 +180,11 @@ class Passing:
             self._most_calls,
         )
 
-    def _loops(self, call: "Call") -> OriginLoops:
+    def _loops(self, call: Call) -> OriginLoops:
         _log.error("legacy_origin_loops", origin=str(self._template), host=call.record.host)
         return OriginLoops("legacy_origin leads back to the bridge itself: tell its operator.")
 
-    async def _ask(self, call: "Call", place: Place, origin: Origin) -> aiohttp.ClientResponse:
+    async def _ask(self, call: Call, place: Place, origin: Origin) -> aiohttp.ClientResponse:
         request = call.request
         patience = asyncio.timeout(None)
         upload = _Upload(call, patience, self._settings.call_timeout)
@@ -218,12 +215,10 @@ class Passing:
                 raise OutcomeUnknown(f"v1 gave no answer: {error}") from None
             raise
 
-    def _note(
-        self, call: "Call", origin: Origin, response: aiohttp.ClientResponse, asked: str | None
-    ) -> None:
+    def _note(self, call: Call, origin: Origin, response: aiohttp.ClientResponse) -> None:
         """Note what an answer says of the credential that came, and of v1 itself."""
         record = call.record
-        if (credential := self._credential(call, asked)) is not None:
+        if (credential := self._credential(call)) is not None:
             if response.status == 401:
                 self._known.refused(credential)
             elif response.status < 300 and is_v1s(call.request.rel_url.raw_path):
@@ -236,12 +231,10 @@ class Passing:
             elif not origin.is_gone:
                 _log.warning("legacy_origin_back", origin=origin.place.authority)
 
-    async def _relay(
-        self, call: "Call", place: Place, host: str, response: aiohttp.ClientResponse
-    ) -> None:
+    async def _relay(self, call: Call, place: Place, response: aiohttp.ClientResponse) -> None:
         """Give the client what v1 answers, at the pace at which it takes that."""
         request, record = call.request, call.record
-        relayed = self._head(call, place, host, response)
+        relayed = self._head(call, place, response)
         framed, call.response = relayed.framed, relayed
         record.status, record.passed_through = response.status, True
         hearers = _hearers(call, response)
@@ -266,9 +259,7 @@ class Passing:
                 raise
             record.cause = f"{type(error).__name__}: {error}"
 
-    def _head(
-        self, call: "Call", place: Place, host: str, response: aiohttp.ClientResponse
-    ) -> Relayed:
+    def _head(self, call: Call, place: Place, response: aiohttp.ClientResponse) -> Relayed:
         """Return what carries v1's answer to the client.
 
         Raises:
@@ -276,10 +267,6 @@ class Passing:
             UpstreamFault: it makes no sense.
         """
         request, fields = call.request, response.raw_headers
-        forwarded = request.headers.getall("X-Forwarded-Proto", ())
-        called = scheme(
-            request.remote or "", request.scheme, forwarded, self._settings.trusted_proxies
-        )
         try:
             framed = framing(request.method, request.version, response.status, fields)
             keeps = self._keeps(call, has_an_end=not framed.until_end)
@@ -290,7 +277,7 @@ class Passing:
                 fields,
                 framed,
                 besides=[*besides, *_connection(request, keeps=keeps)],
-                moved=Moved(place, f"{called}://{host}"),
+                moved=Moved(place, call.called_at(self._settings.trusted_proxies)),
             )
         except NotForwardable as error:
             told = f"v1's answer makes no sense: {error}"
@@ -299,7 +286,7 @@ class Passing:
             call.tape.answered(_texts(fields), ())
         return Relayed(response.status, octets, framed, keep_alive=keeps)
 
-    def _keeps(self, call: "Call", has_an_end: bool) -> bool:
+    def _keeps(self, call: Call, has_an_end: bool) -> bool:
         request = call.request
         return (
             has_an_end
@@ -322,7 +309,7 @@ class _Answer:
 class _Upload:
     """The body of a request, on its way up."""
 
-    def __init__(self, call: "Call", patience: asyncio.Timeout, seconds: float) -> None:
+    def __init__(self, call: Call, patience: asyncio.Timeout, seconds: float) -> None:
         self.failure: LegacyCallError | None = None
         """Why it did not come whole."""
         self._call = call
@@ -397,7 +384,7 @@ async def _pass_down(
         await relayed.write(piece)
 
 
-def _hearers(call: "Call", response: aiohttp.ClientResponse) -> list[Callable[[bytes], None]]:
+def _hearers(call: Call, response: aiohttp.ClientResponse) -> list[Callable[[bytes], None]]:
     """Tell who hears what is said of the head of an answer; return what is told each piece."""
     hearers: list[Callable[[bytes], None]] = []
     if call.tape is not None:

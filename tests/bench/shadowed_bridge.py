@@ -14,7 +14,7 @@ from bridge.server.limits import Limits
 from bridge.server.service import running
 from bridge.server.shadow.asked import ShadowLimits
 from bridge.settings import Settings
-from bridge.upstream.spare import SparePolicy
+from bridge.upstream.spare import SpareLimits
 from tests.bench.machine import memory
 from tests.bench.processes import obey
 
@@ -33,7 +33,7 @@ async def _main(v1: str, v2: str, folder: Path) -> None:
         database=str(folder / "log.sqlite"),
     )
     limits = Limits(
-        spare=SparePolicy(calls=1_000_000, left_alone=1_000_000),
+        spare=SpareLimits(calls=1_000_000, left_alone=1_000_000),
         shadow=ShadowLimits(v1_calls=1_000_000),
     )
     async with running(settings, limits) as service:

@@ -12,7 +12,8 @@ import aiohttp
 import pytest
 
 from bridge.identity.callers import Way
-from bridge.record.log.policies import ALL, Side
+from bridge.record.log.events import ALL
+from bridge.record.log.policies import Side
 from bridge.record.log.reports import Log
 from bridge.tape import BODY_KEPT, CUT
 from tests.support.books import enter, write_token
@@ -264,7 +265,7 @@ class TestHowACallComesToV1:
                 answer = await client.raw(asked)
                 assert answer.startswith((b"HTTP/1.1 404", b"HTTP/1.1 400")), host
 
-        assert "v1.invalid" not in log.getvalue()
+        assert "v1.invalid" not in str(log.lines("legacy_call"))
 
 
 class TestHowAnAnswerComesBack:
@@ -451,7 +452,7 @@ class TestWhoAnswers:
 
 def switched(settings: dict[str, Any], integration: str, side: Side) -> None:
     opened = Log.open(settings["database"])
-    opened.switch(integration, side)
+    opened.decisions.switch(integration, side)
     opened.close()
 
 

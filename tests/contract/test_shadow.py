@@ -8,7 +8,7 @@ import pytest
 
 from bridge.record.log.policies import Policy, Side
 from bridge.server.shadow.asked import ShadowLimits
-from bridge.upstream.spare import SparePolicy
+from bridge.upstream.spare import SpareLimits
 from tests.support.legacy import BASIC
 from tests.support.logged import Logged
 from tests.support.mixed_reads import PAGES, PLANTED, SMALL, places, reads
@@ -32,7 +32,7 @@ READS = [
 ]  # fmt: skip
 """Some that are there, and two that are not."""
 
-PLENTY = SparePolicy(calls=100_000, left_alone=100_000)
+PLENTY = SpareLimits(calls=100_000, left_alone=100_000)
 
 OFTEN = ShadowLimits(v1_calls=100_000)
 
@@ -228,7 +228,7 @@ class TestWhatV2IsAsked:
             assert len(await both.v2_calls()) == 5
 
     async def test_every_page_counts(self, tmp_path: Path) -> None:
-        async with running_both(tmp_path, spare=SparePolicy(calls=4)) as both:
+        async with running_both(tmp_path, spare=SpareLimits(calls=4)) as both:
             await both.get("/invoice/4500/messages")
 
             assert await both.told(1) == {"budget": 1}

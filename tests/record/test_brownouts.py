@@ -9,7 +9,6 @@ from sqlalchemy import Connection, Engine, insert
 from structlog.testing import capture_logs
 
 from bridge.record.log.brownouts import (
-    ALL,
     MOST,
     TOLD_EVERY,
     Brownout,
@@ -24,6 +23,7 @@ from bridge.record.log.brownouts import (
     remove,
 )
 from bridge.record.log.database import KEY_LENGTH, open_database, writing
+from bridge.record.log.events import ALL
 from bridge.record.log.tables import BROWNOUTS
 from bridge.record.log.times import DAY, HOUR
 from tests.support.clocks import HandClock

@@ -258,5 +258,24 @@ async def test_a_defect_ends_nothing_but_the_look(make: Make) -> None:
     assert shadow.skipped["failed"] == 1
 
 
+async def test_what_is_ignored_can_be_set_while_it_runs(make: Make) -> None:
+    told: Told = []
+    shadow = make(_always_v1(b"<payment><notes>a</notes></payment>"), told)
+    shadow.go_by(
+        Settings(
+            contact="tests@example.com", auth=frozenset({Way.BEARER}), account_id=1,
+            shadow_ignored=("/payment/notes",),
+        )
+    )  # fmt: skip
+    begin(shadow, 200, b"<payment><notes>b</notes></payment>")
+    await until(lambda: told)
+
+    assert told[0].comparison.result == "equal"
+
+
+def _always_v1(body: bytes) -> Callable[[Asked], Coroutine[Any, Any, Answer]]:
+    return lambda asked: _always(body)(asked, 1.0)
+
+
 def test_sides_have_the_names_that_policies_give_them() -> None:
     assert [*map(str, Side)] == [*map(str, Answering)]

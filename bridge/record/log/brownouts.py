@@ -15,13 +15,11 @@ import structlog
 from sqlalchemy import Connection, delete, func, insert, select
 
 from bridge.record.log.database import LogError
+from bridge.record.log.events import ALL
 from bridge.record.log.ids import TIME_SHIFT
 from bridge.record.log.schedules import Schedule, Stretch, UnusableSchedule
 from bridge.record.log.tables import BROWNOUTS
 from bridge.record.log.times import DAY, spelled
-
-ALL = ""
-"""In the place of an integration: all."""
 
 MOST = 7 * DAY
 """Milliseconds that one that is no schedule may last: it is to be noticed, and to end."""
