@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from bridge.cli.asking import asking, print_places, time_option
-from bridge.cli.terminal import JSON, Given, fail, print_table, to_json, with_settings
+from bridge.cli.terminal import JSON, Given, fail, print_table, printable, to_json, with_settings
 from bridge.record.log.answers import Integration
 from bridge.record.log.events import ALL
 from bridge.record.log.reports import Log
@@ -112,6 +112,6 @@ def _show(log: Log, found: Integration, since: int | None, json: bool) -> None:
     if json:
         typer.echo(to_json({"id": found.id, "title": found.title, "score": score}))
         return
-    typer.echo(f"{found.title}: {score}.")
+    typer.echo(printable(f"{found.title}: {score}."))
     if score.places:
         print_places(score)

@@ -70,6 +70,7 @@ class Passing:
         self.policies = policies
         self._client = client
         self._via = via
+        self._most_calls = limits.shadow.v1_calls
         self._departure = departure
         self._at_origin = Budget(
             "calls",
@@ -146,6 +147,7 @@ class Passing:
         with self._at_origin.place(call.shares):
             probe = origin.breaker.admit()
             origin.looks()
+            self._origins.recent.add(place)
             failed: bool | None = None
             try:
                 async with aclosing(_Answer(await self._ask(call, place, origin))) as answer:
@@ -170,7 +172,13 @@ class Passing:
 
     def side(self) -> V1Side:
         """Return what asks v1 for the comparison alone."""
-        return V1Side(self._client, self._template, self._origins, self._settings.call_timeout)
+        return V1Side(
+            self._client,
+            self._template,
+            self._origins,
+            self._settings.call_timeout,
+            self._most_calls,
+        )
 
     def _loops(self, call: Call) -> OriginLoops:
         _log.error("legacy_origin_loops", origin=str(self._template), host=call.record.host)

@@ -383,6 +383,20 @@ def test_what_makes_no_sense_is_refused(
     assert brownouts(connection) == []
 
 
+def test_an_end_ends_what_was_begun_by_a_clock_that_is_ahead(
+    connection: Connection, known: Brownouts, clocks: Clocks
+) -> None:
+    put(connection, once(clocks), clocks.milliseconds)
+    end(connection, ALL, clocks.milliseconds - 5000)
+    known.read(connection)
+    assert not is_turned_away(known)
+
+    clocks.advance(1)
+    put(connection, once(clocks), clocks.milliseconds)
+    known.read(connection)
+    assert is_turned_away(known)
+
+
 def test_an_end_and_a_removal(connection: Connection, known: Brownouts, clocks: Clocks) -> None:
     put(connection, Brownout(schedule=WEEKLY, since=clocks.milliseconds), clocks.milliseconds)
     put(connection, once(clocks, ONE), clocks.milliseconds)

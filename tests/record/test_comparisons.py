@@ -80,7 +80,7 @@ def test_a_score_counts_by_result_and_place_and_names_the_latest_calls(engine: E
         assert comparison(connection, made[0].id) == (DIFFERENT, {BODY: 1})
         assert comparison(connection, made[7].id) is None
     assert (found.equal, found.different, found.incomparable) == (2, 4, 1)
-    assert str(found) == "2 of 6 equal, 1 incomparable"
+    assert str(found) == "2 of 6 equal; 4 differ at …/body, 1 incomparable"
     first, second = found.places
     assert (first.place, first.calls, first.result) == (BODY, 4, DIFFERENT)
     latest = sorted((each.id for each in made[:4]), reverse=True)[:MOST_LATEST]
