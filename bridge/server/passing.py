@@ -243,7 +243,7 @@ class Passing:
         try:
             await relayed.prepare(request)
             if framed.has_body:
-                async with aclosing(pieces(response, place)) as body:
+                async with aclosing(pieces(response, place, self._settings.call_timeout)) as body:
                     await _pass_down(body, call.record, hearers, relayed)
             await relayed.write_eof()
             if call.look is not None:
