@@ -110,6 +110,8 @@ class Policies:
         self._own: dict[str, Policy] = {}
         self.were_read = False
         """Whether it is known what was decided."""
+        self.are_missed = False
+        """Whether calls are answered nevertheless: what is read then is a change."""
 
     def warning(self) -> str | None:
         """Return what is wrong, in one line; None: nothing."""
@@ -138,6 +140,7 @@ class Policies:
 
     def take(self, known: Sequence[Policy]) -> None:
         """Put these policies in force."""
+        is_the_start = not self.were_read and not self.are_missed
         self.were_read = True
         before, was_for_all = self._own, self._for_all
         for_all = self.by_default
@@ -147,6 +150,8 @@ class Policies:
         # The event loop reads one after the other: each whole, at any time.
         self._for_all = for_all
         self._own = {name: each.over(for_all) for name, each in own.items()}
+        if is_the_start:
+            return  # nothing has changed: it held before
         for name in sorted({*before, *self._own}):
             if before.get(name) != self._own.get(name):
                 _log.info("policy_changed", **_facts(name, self.of(name)))
