@@ -178,8 +178,8 @@ async def _found(folder: Path, side: Side, calls: int) -> dict[str, object]:
     return {"answered by": side, **told, **held, "score": score, "peak MiB": round(peak / 2**20)}
 
 
-async def _main(calls: int, rounds: int, seconds: float) -> None:
-    for side in Side:
+async def _main(sides: Sequence[Side], calls: int, rounds: int, seconds: float) -> None:
+    for side in sides:
         if calls:
             with TemporaryDirectory() as name:
                 say(json.dumps(await _found(Path(name), side, calls), indent=1))
@@ -195,5 +195,6 @@ if __name__ == "__main__":
     parser.add_argument("--calls", type=int, default=10_000, help="0: find none")
     parser.add_argument("--rounds", type=int, default=8, help="of pairs; 0: none")
     parser.add_argument("--seconds", type=float, default=10.0, help="of one half of a pair")
+    parser.add_argument("--sides", nargs="+", type=Side, default=list(Side), help="who answers")
     given = parser.parse_args()
-    asyncio.run(_main(given.calls, given.rounds, given.seconds))
+    asyncio.run(_main(given.sides, given.calls, given.rounds, given.seconds))
