@@ -168,6 +168,8 @@ class Limits(ConnectionLimits):
     be is let pass."""
     passed_through: int = 200
     """Calls at v1's origin at once: each holds two connections, for as long as its bodies take."""
+    passed_through_per_address: int = 40
+    """Of one address, with credentials that v1 has not accepted: a fifth of all, likewise."""
     shadow: ShadowLimits = field(default_factory=ShadowLimits)
     """What comparing v1's answers with the bridge's may take."""
     spare: SpareLimits = field(default_factory=SpareLimits)

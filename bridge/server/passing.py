@@ -15,14 +15,14 @@ from aiohttp import HttpVersion11, web
 from aiohttp.http_exceptions import PayloadEncodingError
 from multidict import CIMultiDict
 
-from bridge.identity.credentials import ACCESS_TOKEN
+from bridge.identity.credentials import ACCESS_TOKEN, Basic, Bearer, credentials
 from bridge.identity.hosts import is_trusted
 from bridge.origin.client import SAFE, Body, OriginClient, Outgoing, pieces
 from bridge.origin.fields import Fields, Moved, NotForwardable, framing, head, passed_by, to_origin
 from bridge.origin.health import Origin, Origins
 from bridge.origin.place import Place, Template
 from bridge.record.log.policies import Policies
-from bridge.resources.routes import V1_ROOTS, is_v1s
+from bridge.resources.routes import V1_ROOTS
 from bridge.server.call import Call
 from bridge.server.leaving import Departure
 from bridge.server.limits import BodyLimits, Budget, Limits, Share
@@ -77,7 +77,7 @@ class Passing:
             limits.passed_through,
             {
                 Share.LOGIN: limits.calls_per_login,
-                Share.ADDRESS: limits.calls_per_address,
+                Share.ADDRESS: limits.passed_through_per_address,
                 Share.ACCOUNT: limits.passed_through,
             },
         )
@@ -111,13 +111,26 @@ class Passing:
             call.shares = [(Share.LOGIN, credential), network]
 
     def _credential(self, call: Call) -> tuple[int, bytes] | None:
-        """Return what tells apart who calls with which secret; None: no credential came."""
+        """Return what tells apart who calls with which secret; None: nothing does.
+
+        However a secret is spelled, it is one: each that v1 has accepted has a share of its own.
+        Of several, nobody could tell which v1 has accepted.
+        """
         request = call.request
-        offered = request.headers.get("Authorization"), request.query.get(ACCESS_TOKEN)
-        if not any(offered):
+        lines = request.headers.getall("Authorization", ())
+        tokens = request.query.getall(ACCESS_TOKEN, ())
+        if len(lines) + len(tokens) != 1:
             return None
+        offered: tuple[object, ...]
+        match next(credentials(lines[0] if lines else None, request.query), None):
+            case Basic(login, password):
+                offered = login.strip().lower(), password.reveal()
+            case Bearer(token):
+                offered = (token.reveal(),)
+            case None:
+                return None
         digest = hashlib.blake2b(key=self._key, digest_size=32)
-        digest.update(ascii((call.subdomain, *offered)).encode())
+        digest.update(ascii((self._template.place(call.subdomain), *offered)).encode())
         return 0, digest.digest()
 
     async def serve(self, call: Call) -> None:
@@ -221,8 +234,7 @@ class Passing:
         if (credential := self._credential(call)) is not None:
             if response.status == 401:
                 self._known.refused(credential)
-            elif response.status < 300 and is_v1s(call.request.rel_url.raw_path):
-                # Elsewhere, v1 may answer well to whatever anybody makes up.
+            elif response.status < 300 and _asks_who(call):
                 self._known.accepted(credential)
             record.is_known = credential in self._known
         if origin.answered(response.status, _standing(record.route or record.path or "")):
@@ -244,7 +256,7 @@ class Passing:
         try:
             await relayed.prepare(request)
             if framed.has_body:
-                async with aclosing(pieces(response, place)) as body:
+                async with aclosing(pieces(response, place, self._settings.call_timeout)) as body:
                     await _pass_down(body, call.record, hearers, relayed)
             await relayed.write_eof()
             if call.look is not None:
@@ -396,6 +408,18 @@ def _hearers(call: Call, response: aiohttp.ClientResponse) -> list[Callable[[byt
         call.look.overheard.began(response.status, headers.get("Content-Type"), encoding)
         hearers.append(call.look.overheard.heard)
     return hearers
+
+
+def _asks_who(call: "Call") -> bool:
+    """Tell whether v1 answers well only to whom it knows.
+
+    To whatever anybody makes up, it may do so at any other path, as of the pages for a client's
+    clients (`/client/invoices/…`), by whatever way they are reached, and to OPTIONS.
+    """
+    request, record = call.request, call.record
+    root = (record.route or record.path or "").strip("/").partition("/")[0]
+    leads_up = ".." in request.rel_url.raw_path.lower().replace("%2e", ".")
+    return root in V1_ROOTS and not leads_up and request.method != "OPTIONS"
 
 
 def _standing(route: str) -> str | None:

@@ -465,6 +465,7 @@ async def _pass_through(
         raise LeadsBackHere(f"legacy_origin: {said} {where('legacy_origin')}")
     if warning := parts.told.policies.warning():
         # A bridge that cannot read them cannot write its journal either, and so makes no write.
+        parts.told.policies.are_missed = True
         _log.warning("policies_not_read", reason=warning)
     client = OriginClient(connect_timeout=limits.connect_timeout, resolver=partial(Resolver, own))
     stack.push_async_callback(client.close)

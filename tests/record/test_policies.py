@@ -9,6 +9,7 @@ from bridge.identity.digests import KEY_LENGTH
 from bridge.record.log.database import open_database, writing
 from bridge.record.log.events import ALL
 from bridge.record.log.policies import Policies, Policy, Side, policies, put
+from tests.support.logged import logging
 
 KEY = b"k" * KEY_LENGTH
 
@@ -84,3 +85,24 @@ def test_it_is_known_whether_anybody_has_a_sunset(engine: Engine) -> None:
     for_all = known(engine, Policy(integration=ALL, sunset=1))
 
     assert (none.have_sunsets, its_own.have_sunsets, for_all.have_sunsets) == (False, True, True)
+
+
+def test_what_held_before_the_start_is_told_as_no_change() -> None:
+    found = Policies(Policy(answered_by=Side.BRIDGE))
+
+    with logging() as log:
+        found.take([Policy(integration=ONE, answered_by=Side.V1)])
+        assert not log.lines("policy_changed")
+        found.take([])
+
+    assert [each["answered_by"] for each in log.lines("policy_changed")] == ["bridge"]
+
+
+def test_what_is_read_after_calls_were_answered_is_told() -> None:
+    found = Policies(Policy(answered_by=Side.BRIDGE))
+    found.are_missed = True
+
+    with logging() as log:
+        found.take([Policy(integration=ONE, answered_by=Side.V1)])
+
+    assert [each["answered_by"] for each in log.lines("policy_changed")] == ["v1"]

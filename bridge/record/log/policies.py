@@ -109,6 +109,8 @@ class Policies:
         """Whether there is a sunset in any of them."""
         self.were_read = False
         """Whether it is known what was decided."""
+        self.are_missed = False
+        """Whether calls are answered nevertheless: what is read then is a change."""
 
     def warning(self) -> str | None:
         """Return what is wrong, in one line; None: nothing."""
@@ -137,6 +139,7 @@ class Policies:
 
     def take(self, known: Sequence[Policy]) -> None:
         """Put these policies in force."""
+        is_the_start = not self.were_read and not self.are_missed
         self.were_read = True
         before, was_for_all = self._own, self._for_all
         for_all = self.by_default
@@ -148,6 +151,8 @@ class Policies:
         self._own = {name: each.over(for_all) for name, each in own.items()}
         in_force = (for_all, *self._own.values())
         self.have_sunsets = any(each.sunset is not None for each in in_force)
+        if is_the_start:
+            return  # nothing has changed: it held before
         for name in sorted({*before, *self._own}):
             if before.get(name) != self._own.get(name):
                 _log.info("policy_changed", **_facts(name, self.of(name)))

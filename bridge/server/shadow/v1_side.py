@@ -84,7 +84,7 @@ class V1Side:
                         headers.get("Content-Type"),
                         headers.get("Content-Encoding"),
                     )
-                    async with aclosing(pieces(response, place)) as body:
+                    async with aclosing(pieces(response, place, self._seconds)) as body:
                         async for piece in body:
                             overheard.heard(piece)
                             if overheard.is_cut:
