@@ -552,7 +552,7 @@ class TestTheRecord:
         ]  # fmt: skip
 
     async def test_a_credential_that_v1_has_accepted_is_one_however_it_is_spelled(
-        self, client: LegacyClient, origin: RawOrigin, log: Logged
+        self, client: LegacyClient, log: Logged
     ) -> None:
         """Else, one valid login would have as many shares as there are spellings."""
         known = aiohttp.encode_basic_auth("jane@acme.example", "secret")
