@@ -13,7 +13,8 @@ import aiohttp
 import pytest
 
 from bridge.identity.callers import Way
-from bridge.record.log.policies import ALL, Side
+from bridge.record.log.events import ALL
+from bridge.record.log.policies import Side
 from bridge.record.log.reports import Log
 from bridge.tape import BODY_KEPT, CUT
 from tests.support.books import enter, write_token
@@ -452,7 +453,7 @@ class TestWhoAnswers:
 
 def switched(settings: dict[str, Any], integration: str, side: Side) -> None:
     opened = Log.open(settings["database"])
-    opened.switch(integration, side)
+    opened.decisions.switch(integration, side)
     opened.close()
 
 
