@@ -17,6 +17,7 @@ from bridge.secret import Secret
 from bridge.v2.client import Upstream, V2Client
 from bridge.v2.errors import UpstreamError, UpstreamFault, UpstreamTimeout, UpstreamUnreachable
 from bridge.v2.wire import V2Request, V2Response
+from tests.support.origins import running_origin
 from tests.support.running import LOOPBACK
 from tests.support.upstream import Reply, ScriptedUpstream
 
@@ -589,3 +590,30 @@ class TestFailures:
         async with raw_server(behave) as server, client_of(server.base_url) as client:
             with pytest.raises(UpstreamFault, match=str(LIMIT)):
                 await send(client)
+
+
+@pytest.mark.parametrize("request_", [LIST, CREATE], ids=["read", "write"])
+async def test_what_comes_unasked_on_an_idle_connection_is_no_answer_to_the_next_call(
+    request_: V2Request,
+) -> None:
+    """RFC 9112, section 9.2; and what has not left may be sent again."""
+    answer = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
+    said = asyncio.Event()
+
+    async def answer_unasked(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(answer)
+        await said.wait()
+        writer.write(answer)
+        await reader.read()
+
+    async with running_origin() as origin, client_of(origin.url) as client:
+        origin.misbehave = answer_unasked
+        await send(client)
+        said.set()
+        _, writer = await asyncio.open_connection(LOOPBACK, origin.port)  # it is there by then
+        writer.close()
+        with pytest.raises(UpstreamUnreachable) as unreachable:
+            await send(client, request_)
+
+    assert not unreachable.value.request_left
+    assert len(origin.heads) == 1
