@@ -14,6 +14,7 @@ from bridge.server.limits import Limits
 from bridge.server.service import running
 from bridge.settings import Settings
 from bridge.upstream.spare import SparePolicy
+from tests.bench.lateness import Lateness
 from tests.bench.machine import memory
 from tests.bench.processes import obey
 
@@ -33,10 +34,12 @@ async def _main(v1: str, v2: str, folder: Path) -> None:
     )
     limits = Limits(spare=SparePolicy(calls=1_000_000, left_alone=1_000_000))
     async with running(settings, limits) as service:
+        lateness = Lateness()
         await obey(
             service.port,
             {
                 "admin": lambda: service.admin_port,
+                "lateness": lateness.told,
                 "memory": lambda: memory(os.getpid(), "VmHWM"),
             },
         )
