@@ -53,13 +53,13 @@ async def _stage(
     user, password = USERS[SANDBOX_TOKEN], V1_PASSWORDS[SANDBOX_TOKEN]
     enter(folder / "book.toml", "api-examples", user.email, password, user.account_id, token)
     others, own = cores() or (None, None)
-    niceness = {each: "0" if each is answered_by else "19" for each in Side}
     async with AsyncExitStack() as stack:
         # Apart, and alike as long as nothing is written: else v1 would wait for what v2 is asked.
         urls = {}
         for side in Side:
+            role = "primary" if side is answered_by else "other"
             with pinned(others):
-                running = processes.running("tests.bench.sandbox_of_lists", niceness[side], answers)
+                running = processes.running("tests.bench.sandbox_of_lists", role, answers)
                 sandbox = await stack.enter_async_context(running)
             urls[side] = await sandbox.told("v1" if side is Side.V1 else "v2")
         v1, v2 = urls[Side.V1], urls[Side.BRIDGE]
@@ -134,39 +134,53 @@ def _at(values: Sequence[float], share: float) -> float:
     return ordered[min(len(ordered) - 1, int(len(ordered) * share))]
 
 
-async def _half(both: Both, bridge: processes.Server, paths: Sequence[str]) -> dict[str, float]:
+async def _half(
+    both: Both, bridge: processes.Server, paths: Sequence[str]
+) -> dict[str, list[float]]:
     await bridge.told("lateness")
     took = await _wait(both, paths)
-    return {
-        "p50": _at(took["usual"], 0.5),
-        "p99": _at(took["usual"], 0.99),
-        "long p50": _at(took["long"], 0.5),
-        **await bridge.told("lateness"),
-    }
+    return {**took, **await bridge.told("lateness")}
+
+
+_TOLD = {
+    "usual lists, p50": ("usual", 0.5),
+    "usual lists, p99": ("usual", 0.99),
+    "long list, p50": ("long", 0.5),
+    "event loop late, p99": ("late", 0.99),
+    "event loop late, p99.9": ("late", 0.999),
+    "event loop late, at most": ("late", 1.0),
+    "CPU of the bridge": ("CPU", 1.0),
+}
+"""What is told in milliseconds, of what, and at which share of it."""
 
 
 async def _paired(
     both: Both, bridge: processes.Server, side: Side, rounds: int, calls: int
 ) -> dict[str, object]:
-    halves: dict[bool, list[dict[str, float]]] = {False: [], True: []}
+    """Return each figure without and with shadow, of all halves; and their ratio, by pairs."""
+    halves: dict[bool, list[dict[str, list[float]]]] = {False: [], True: []}
     chance = random.Random(7)
     for number in range(rounds):
         paths = _mixed(calls, chance)
         for on in (number % 2 == 0, number % 2 == 1):
             decide(both.database, Policy(answered_by=side, shadow_percent=100 if on else 0))
-            await both.keep_up(0)
             await asyncio.sleep(SETTLING)
+            await _wait(both, [*LISTS, LONG_LIST] * 4)
+            await both.keep_up(0)
             halves[on].append(await _half(both, bridge, paths))
-            sys.stderr.write(f"{side} {'on' if on else 'off'} {halves[on][-1]}\n")
-    shown: dict[str, object] = dict(await both.counts())
-    for name in halves[True][0]:
-        ratios = [on[name] / off[name] for on, off in zip(halves[True], halves[False], strict=True)]
-        off, on = (statistics.median(each[name] for each in halves[x]) for x in (False, True))
-        shown[name] = {
-            "off, ms": round(off, 2),
-            "on, ms": round(on, 2),
-            "on/off": [round(x, 2) for x in (statistics.median(ratios), min(ratios), max(ratios))],
-        }
+    shown: dict[str, object] = {"answered by": side, **await both.counts()}
+    for name, (what, share) in _TOLD.items():
+        off, on = ([_at(half[what], share) for half in halves[which]] for which in (False, True))
+        all_off, all_on = (
+            _at([each for half in halves[which] for each in half[what]], share)
+            for which in (False, True)
+        )
+        ratios = [one / other for one, other in zip(on, off, strict=True)]
+        middle = statistics.median(ratios)
+        shown[name] = (
+            f"{all_off:.1f} -> {all_on:.1f}; pairs: {middle:.2f} "
+            f"({min(ratios):.2f} to {max(ratios):.2f})"
+        )
     return shown
 
 
@@ -195,14 +209,14 @@ async def _main(sides: Sequence[Side], calls: int, rounds: int, half: int) -> No
             with TemporaryDirectory() as name:
                 async with _stage(Path(name), side, "keeps") as (both, bridge):
                     told = await _paired(both, bridge, side, rounds, half)
-            say(json.dumps({"answered by": side, **told}))
+            say(json.dumps(told, indent=1))
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--calls", type=int, default=10_000, help="0: find none")
     parser.add_argument("--rounds", type=int, default=5, help="of pairs; 0: none")
-    parser.add_argument("--half", type=int, default=2_400, help="calls of one half of a pair")
+    parser.add_argument("--half", type=int, default=800, help="calls of one half of a pair")
     parser.add_argument("--sides", nargs="+", type=Side, default=list(Side), help="who answers")
     given = parser.parse_args()
     asyncio.run(_main(given.sides, given.calls, given.rounds, given.half))

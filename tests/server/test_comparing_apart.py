@@ -17,6 +17,14 @@ ONE, OTHER = (
     for text in ("1", "2")
 )
 
+ODD = (
+    Answer(404, None, b""),
+    Answer(502, "text/html", b"<html>"),
+    Answer(200, "application/xml", b"<a><b"),
+    Answer(200, "application/xml; charset=\udcff", ONE.body),
+    Answer(200, "text/\udcff", b"<x/>" * 3),
+)
+
 
 @pytest.fixture
 async def comparer() -> AsyncIterator[Comparer]:
@@ -37,8 +45,8 @@ def _children() -> set[int]:
 
 @pytest.mark.parametrize("ignored", [NOTHING, Paths(["/a/b"]), Paths(["//c", "/a/b"])])
 async def test_it_finds_what_comparing_finds(comparer: Comparer, ignored: Paths) -> None:
-    for pair in ((ONE, OTHER), (ONE, ONE), (ONE, Answer(404, None, b""))):
-        assert await comparer.compare(*pair, ignored) == compare(*pair, ignored)
+    for other in (ONE, OTHER, *ODD):
+        assert await comparer.compare(ONE, other, ignored) == compare(ONE, other, ignored)
 
 
 async def test_there_is_no_process_before_the_first_pair_nor_after_the_end(

@@ -20,6 +20,10 @@ _SETTING = "HARVEST_BRIDGE_"
 """How names of settings begin in the environment: some are secrets."""
 
 
+_NICENESS = 19
+"""Of the process: it takes what nobody else wants."""
+
+
 class ComparerGone(Exception):
     """The process has ended before it said what it found."""
 
@@ -45,7 +49,7 @@ class Comparer:
         """
         async with self._turn:
             try:
-                return await self._ask(framed(Pair(v1, bridge, ignored.texts)))
+                return await self._ask(framed(Pair(_sendable(v1), _sendable(bridge), ignored.texts)))
             except (asyncio.IncompleteReadError, ConnectionError) as error:
                 await self._end()
                 raise ComparerGone from error
@@ -79,9 +83,17 @@ class Comparer:
             await process.wait()
 
 
+def _sendable(answer: Answer) -> Answer:
+    """Return an answer whose header is UTF-8: a side that is not trusted has written it."""
+    if answer.content_type is None or answer.content_type.isascii():
+        return answer
+    plain = answer.content_type.encode(errors="replace").decode()
+    return answer._replace(content_type=plain)
+
+
 async def _started() -> Process:
-    """Start the process, in a session of its own: a terminal's Ctrl-C is the bridge's business."""
-    return await asyncio.create_subprocess_exec(
+    """Start the process, in the bridge's session: niceness may count within a session only."""
+    process = await asyncio.create_subprocess_exec(
         sys.executable, "-P", "-m", "bridge.server.shadow.comparer",
         stdin=PIPE,
         stdout=PIPE,
@@ -91,5 +103,9 @@ async def _started() -> Process:
             "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),  # as it was found by the bridge
             "MALLOC_ARENA_MAX": "1",  # each comparison has a thread of its own
         },
-        start_new_session=True,
     )  # fmt: skip
+    with suppress(OSError):  # a service manager may forbid it; or it has ended
+        os.setpriority(os.PRIO_PROCESS, process.pid, _NICENESS)
+        if hasattr(os, "SCHED_IDLE"):  # else it keeps a core for milliseconds, however nice it is
+            os.sched_setscheduler(process.pid, os.SCHED_IDLE, os.sched_param(0))
+    return process

@@ -2,8 +2,8 @@
 output, each with its length before it. It has nothing of the bridge's but the code.
 """
 
-import os
 import resource
+import signal
 import sys
 from contextlib import suppress
 from typing import BinaryIO, NamedTuple
@@ -18,9 +18,6 @@ LENGTH = 8
 MOST_MEMORY = 512 * 1024 * 1024
 """Bytes: two answers of the longest kind take a quarter of it."""
 
-_NICENESS = 19
-"""It takes what nobody else wants."""
-
 
 class Pair(NamedTuple):
     """What is asked: the answers of both sides, and the paths at which they may differ."""
@@ -32,7 +29,7 @@ class Pair(NamedTuple):
 
 def framed(message: Pair | Comparison) -> bytes:
     """Return a message as it is written."""
-    octets = msgspec.msgpack.encode(message)
+    octets = msgspec.msgpack.encode(message, enc_hook=dict)  # of views of one
     return len(octets).to_bytes(LENGTH, "big") + octets
 
 
@@ -44,13 +41,8 @@ def _serve(asked: BinaryIO, told: BinaryIO) -> None:
         told.flush()
 
 
-def _be_modest() -> None:
-    with suppress(OSError):  # a service manager may forbid it
-        os.nice(_NICENESS)
-    with suppress(OSError, ValueError):
-        resource.setrlimit(resource.RLIMIT_DATA, (MOST_MEMORY, MOST_MEMORY))
-
-
 if __name__ == "__main__":
-    _be_modest()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C is the bridge's business
+    with suppress(OSError, ValueError):  # a service manager may forbid it
+        resource.setrlimit(resource.RLIMIT_DATA, (MOST_MEMORY, MOST_MEMORY))
     _serve(sys.stdin.buffer, sys.stdout.buffer)
