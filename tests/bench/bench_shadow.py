@@ -11,7 +11,6 @@ import asyncio
 import json
 import random
 import statistics
-import sys
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
@@ -170,12 +169,14 @@ async def _paired(
             halves[on].append(await _half(both, bridge, paths))
     shown: dict[str, object] = {"answered by": side, **await both.counts()}
     for name, (what, share) in _TOLD.items():
-        off, on = ([_at(half[what], share) for half in halves[which]] for which in (False, True))
         all_off, all_on = (
             _at([each for half in halves[which] for each in half[what]], share)
             for which in (False, True)
         )
-        ratios = [one / other for one, other in zip(on, off, strict=True)]
+        ratios = [
+            _at(on[what], share) / _at(off[what], share)
+            for on, off in zip(halves[True], halves[False], strict=True)
+        ]
         middle = statistics.median(ratios)
         shown[name] = (
             f"{all_off:.1f} -> {all_on:.1f}; pairs: {middle:.2f} "

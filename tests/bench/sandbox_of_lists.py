@@ -38,8 +38,8 @@ def _messages() -> Iterator[SeedMessage]:
 def _seed() -> None:
     long = next(each for each in INVOICES if each.id == LONG_INVOICE_ID)
     more = [replace(long, id=_FIRST + length, number=str(length)) for length in (*LENGTHS, LONG)]
-    state.INVOICES = (*seeds.INVOICES, *more)
-    state.seed_messages = _messages
+    state.INVOICES = (*seeds.INVOICES, *more)  # type: ignore[attr-defined]
+    state.seed_messages = _messages  # type: ignore[attr-defined]
 
 
 @web.middleware

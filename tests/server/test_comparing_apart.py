@@ -43,6 +43,10 @@ def _children() -> set[int]:
     }
 
 
+def _environment(process: int) -> bytes:
+    return Path(f"/proc/{process}/environ").read_bytes()
+
+
 @pytest.mark.parametrize("ignored", [NOTHING, Paths(["/a/b"]), Paths(["//c", "/a/b"])])
 async def test_it_finds_what_comparing_finds(comparer: Comparer, ignored: Paths) -> None:
     for other in (ONE, OTHER, *ODD):
@@ -106,4 +110,4 @@ async def test_it_has_no_settings_of_the_bridge(
     await comparer.compare(ONE, OTHER, NOTHING)
     (process,) = _children() - before
 
-    assert b"s3cret" not in Path(f"/proc/{process}/environ").read_bytes()
+    assert b"s3cret" not in _environment(process)

@@ -48,14 +48,17 @@ class Comparer:
             OSError: it cannot be started.
         """
         async with self._turn:
+            message = framed(Pair(_sendable(v1), _sendable(bridge), ignored.texts))
+            is_done = False
             try:
-                return await self._ask(framed(Pair(_sendable(v1), _sendable(bridge), ignored.texts)))
+                found = await self._ask(message)
+                is_done = True
             except (asyncio.IncompleteReadError, ConnectionError) as error:
-                await self._end()
                 raise ComparerGone from error
-            except BaseException:
-                await self._end()
-                raise
+            finally:
+                if not is_done:  # what it may say yet would be taken for the next answer
+                    await self._end()
+        return found
 
     async def close(self) -> None:
         """End the process, whatever it is at."""
