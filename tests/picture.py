@@ -8,7 +8,8 @@ from tempfile import TemporaryDirectory
 
 from playwright.async_api import async_playwright
 
-from bridge.record.log.reports import Log, State
+from bridge.record.log.answers import State
+from bridge.record.log.reports import Log
 from bridge.server.admin.dashboard.facts import Facts
 from tests.support.dashboards import (
     FLAGS,

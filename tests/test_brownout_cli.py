@@ -238,10 +238,10 @@ def test_sunsets_are_decided_listed_and_taken_back(database: Path, whose: str) -
 
 def test_a_sunset_leaves_who_answers_as_it_was(database: Path, whose: str) -> None:
     log = Log.open(str(database))
-    log.switch(whose, Side.V1)
+    log.decisions.switch(whose, Side.V1)
     run("sunset", whose, "2037-06-30")
 
-    (policy,) = log.policies()
+    (policy,) = log.decisions.policies()
     log.close()
 
     assert (policy.answered_by, policy.sunset) == (Side.V1, milliseconds("2037-06-30"))

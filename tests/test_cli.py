@@ -546,7 +546,7 @@ class TestSandbox:
         async with running("sandbox", "--port", "0", "--v1-port", "0") as process:
             assert process.stdout is not None
             port = await listening_port(process)
-            lines = [(await process.stdout.readline()).decode().rstrip() for _ in range(15)]
+            lines = [(await process.stdout.readline()).decode().rstrip() for _ in range(25)]
             v1 = lines[13].removeprefix("Its v1 is at ").partition(". ")[0]
             _, login, password = lines[14].split(", ")
             headers = {"Authorization": aiohttp.encode_basic_auth(login, password)}
@@ -562,6 +562,10 @@ class TestSandbox:
             "  account 2000, token second-sandbox-token: Sue Second, may do everything",
         ]
         assert f"--upstream {url} --account-id 1000" in lines[10]
+        assert lines[23:] == [
+            f"  harvest-bridge serve --mode observe --legacy-origin {v1} \\",
+            f"      --upstream {url} --contact you@example.com",
+        ]
 
     async def test_a_database_keeps_what_was_deleted(self, tmp_path: Path) -> None:
         arguments = ("sandbox", "--port", "0", "--database", str(tmp_path / "sandbox.db"))

@@ -92,21 +92,54 @@ def blocks(page: str) -> list[str]:
     return [line.strip() for line in re.sub(r"\\\n|(?<=\|)\n", "", code).splitlines()]
 
 
-@pytest.mark.parametrize(
-    "page", ["README.md", "bridge/sandbox/README.md", "docs/capture.md", "docs/verify.md"]
-)
-def test_every_command_has_the_flags_that_it_is_shown_with(page: str) -> None:
-    shown = [
-        shlex.split(each, comments=True)
-        for line in blocks((REPOSITORY / page).read_text())
-        for each in line.split(" | ")
-        if each.strip().startswith("harvest-bridge ")
+def commands(page: str) -> list[list[str]]:
+    """The commands of the bridge that a page gives: in its blocks, at a prompt, or within a text."""
+    at_prompts = re.findall(r"^\$ ((?:.*\\\n)*.*)$", page, re.MULTILINE)
+    text = re.sub(r"^ *```.*?^ *```", "", page, flags=re.DOTALL | re.MULTILINE)
+    lines = [
+        *blocks(page),
+        *(re.sub(r"\\\n", "", each) for each in at_prompts),
+        *re.findall(r"`(harvest-bridge [^`]+)`", text.replace("\n", " ")),
+    ]
+    given = (each.strip() for line in lines for each in re.split(r" \| ", line))
+    return [
+        shlex.split(each, comments=True)[1:] for each in given if each.startswith("harvest-bridge ")
     ]
 
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        "README.md",
+        "bridge/sandbox/README.md",
+        *(f"docs/{name}.md" for name in ("brownouts", "capture", "cutover", "pass-through")),
+        *(f"docs/{name}.md" for name in ("shadow", "verify")),
+    ],
+)
+def test_every_command_has_the_flags_that_it_is_shown_with(page: str) -> None:
+    shown = commands((REPOSITORY / page).read_text())
+
     assert shown
-    for _, name, *arguments in shown:
+    for name, *arguments in shown:
         known = options_of(name, arguments)
-        assert {each for each in arguments if each.startswith("--")} <= known
+        assert {each for each in arguments if each.startswith("--")} <= known, name
+
+
+def test_the_six_steps_are_those_that_are_rehearsed() -> None:
+    """Each with the commands that it gives; what they print is in tests/contract/test_six_steps.py."""
+    steps = re.findall(
+        r"^\| (?:(\d)\. )?(.*?) \| (.*?) \|", README.split("## From v1 to v2")[1], re.MULTILINE
+    )
+    given = [{name for name, *_ in commands(row)} for number, _, row in steps if number]
+
+    assert given == [
+        {"serve"},
+        {"integrations"},
+        {"capture", "export", "verify"},
+        {"switch", "shadow"},
+        {"switch"},
+        {"brownout"},
+    ]
 
 
 async def test_what_is_translated_by_hand_is_what_the_bridge_answers(

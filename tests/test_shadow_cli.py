@@ -23,6 +23,9 @@ def database(tmp_path: Path) -> str:
     return str(tmp_path / "log.sqlite")
 
 
+SCORE = "4 of 7 equal; 3 differ at …/body"
+
+
 @pytest.fixture
 def calls(database: str) -> Sequence[CallEvent]:
     return compared_log(database)
@@ -44,7 +47,7 @@ class TestWhatIsOn:
         said = told("shadow", database=database)
 
         assert said.startswith("Of integrations without a share of their own: as shadow_percent")
-        assert "\tas all\t4 of 7 equal" in said
+        assert f"\tas all\t{SCORE}\n" in said
 
     def test_a_share_is_decided_for_all_or_for_one(
         self, database: str, calls: Sequence[CallEvent]
@@ -53,7 +56,7 @@ class TestWhatIsOn:
         said = told("shadow", calls[0].integration, "--percent", "100", database=database)
 
         assert said.startswith("Of integrations without a share of their own: 5 % of the GETs.")
-        assert "\t100 %\t4 of 7 equal" in said
+        assert f"\t100 %\t{SCORE}\n" in said
 
     def test_and_can_be_left_to_what_holds_for_all(
         self, database: str, calls: Sequence[CallEvent]
@@ -61,7 +64,7 @@ class TestWhatIsOn:
         told("shadow", calls[0].integration, "--percent", "100", database=database)
         said = told("shadow", calls[0].integration, "--percent", "as-set", database=database)
 
-        assert "\tas all\t4 of 7 equal" in said
+        assert f"\tas all\t{SCORE}\n" in said
 
     def test_as_json(self, database: str, calls: Sequence[CallEvent]) -> None:
         told("shadow", "--all", "--percent", "5", database=database)
@@ -98,7 +101,7 @@ class TestWhereAnswersDiffer:
         for command in ("shadow", "integrations"):
             said = told(command, calls[0].integration, database=database)
 
-            assert "4 of 7 equal" in said
+            assert SCORE in said
             assert f"{BODY}\t{ROUTE}\tdifferent\t3\t" in said
             assert said.rstrip().endswith("r-2, r-1, r-0")
 
@@ -107,7 +110,7 @@ class TestWhereAnswersDiffer:
         head, row = told("integrations", database=database).splitlines()
 
         assert head.split("\t")[-1] == "v1 and bridge"
-        assert row.split("\t")[-1] == "4 of 7 equal"
+        assert row.split("\t")[-1] == SCORE
         (one,) = json.loads(told("integrations", "--json", database=database))
         assert one["score"]["different"] == 3
         other = str(tmp_path / "other.sqlite")
@@ -146,6 +149,7 @@ class TestWhereAnswersDiffer:
     def test_what_v1_makes_up_does_nothing_to_a_terminal(self, database: str) -> None:
         (call, *_) = compared_log(database, place="/\x1b]0;owned\x07\u202e")
 
-        for arguments in (("shadow", call.integration), ("show", "r-0")):
+        whose = call.integration
+        for arguments in (("shadow",), ("shadow", whose), ("integrations", whose), ("show", "r-0")):
             said = told(*arguments, database=database)
             assert not {"\x1b", "\x07", "\u202e"} & set(said)

@@ -31,7 +31,7 @@ def run(*arguments: str, database: str) -> Result:
 def decided(database: str) -> dict[str, str | None]:
     log = Log.open(database)
     try:
-        return {each.integration: each.answered_by for each in log.policies()}
+        return {each.integration: each.answered_by for each in log.decisions.policies()}
     finally:
         log.close()
 
@@ -67,9 +67,9 @@ def test_what_was_decided_can_be_taken_back(database: str) -> None:
 def test_other_decisions_of_it_stay(database: str) -> None:
     run("switch", ID, "--to", "v1", database=database)
     log = Log.open(database)
-    (before,) = log.policies()
-    log.switch(ID, before.answered_by)
-    (after,) = log.policies()
+    (before,) = log.decisions.policies()
+    log.decisions.switch(ID, before.answered_by)
+    (after,) = log.decisions.policies()
     log.close()
 
     assert after.changed >= before.changed > 0

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import aiohttp
 import pytest
+from aiohttp import web
 from lxml import etree
 from playwright.async_api import HttpCredentials, async_playwright
 from typer.testing import CliRunner, Result
@@ -18,6 +19,7 @@ from bridge.record.log.capture import Mode
 from bridge.sandbox.app import create_sandbox
 from bridge.sandbox.seeds import SANDBOX_TOKEN, USERS, V1_PASSWORDS
 from bridge.sandbox.v1.app import create_v1
+from bridge.verifying.reads import MEANINGS, Skipped
 from tests.support.captured import capturing
 from tests.support.dashboards import FLAGS
 from tests.support.logged import Logged, logging
@@ -164,6 +166,24 @@ async def test_every_planted_difference_is_found_and_none_else(
     ]
 
 
+async def test_what_v1_answers_again_is_never_taken_for_the_bridges(
+    stage: Stage, tmp_path: Path
+) -> None:
+    """Else all would be equal at a bridge that only observes."""
+    calls = await stage.v1.recorded("/invoice/1420/messages/409", "/invoice/1420/payments")
+    bob = f"{USERS[SANDBOX_TOKEN].email}:{V1_PASSWORDS[SANDBOX_TOKEN]}"
+    settings = {"mode": "observe", "legacy_origin": stage.v1.url, "auth": frozenset[str]()}
+    async with running_service("http://127.0.0.1:9/v2", **settings) as (service, _):
+        observing = f"http://{LOOPBACK}:{service.port}"
+        file = record(tmp_path / "v1.har", calls)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("VERIFY_AS", bob)
+            result = await verify(file, "--against", observing, *PACE)
+
+    assert (result.exit_code, last_line(result)) == (2, "0 of 0 equal")
+    assert f"\t{MEANINGS[Skipped.PASSED_THROUGH]}\n" in result.stdout
+
+
 async def test_a_difference_is_told_for_people_to_read(stage: Stage, tmp_path: Path) -> None:
     (call,) = await stage.v1.recorded("/invoice/1420/messages/409")
     other = call._replace(body=call.octets.replace(b"My Name</sent-by>", b"Somebody</sent-by>"))
@@ -303,6 +323,24 @@ async def test_what_is_wrong_with_a_command_line_is_one_line(
     assert result.exit_code == 2
     assert result.stderr.splitlines()[-1].startswith(f"harvest-bridge: {complaint}")
     assert "s3cret" not in result.stderr
+
+
+async def test_who_is_no_bridge_gets_no_second_password(stage: Stage, tmp_path: Path) -> None:
+    calls = [Call(f"/invoices/{number}/payments", "<payments/>") for number in (1, 2)]
+    asked = []
+
+    async def answer(request: web.Request) -> web.Response:
+        asked.append(request.path)
+        return web.Response(text="<payments/>")
+
+    other = web.Application()
+    other.router.add_get("/{path:.*}", answer)
+    async with running_app(other) as url:
+        result = await verify(record(tmp_path / "v1.har", calls), "--against", url)
+
+    assert result.exit_code == 2
+    assert result.stderr.splitlines()[-1].startswith("harvest-bridge: who answers there is no")
+    assert len(asked) == 1
 
 
 async def test_a_credential_can_be_asked_for(stage: Stage, tmp_path: Path) -> None:

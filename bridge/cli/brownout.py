@@ -20,8 +20,8 @@ from bridge.cli.terminal import (
     to_json,
     with_settings,
 )
+from bridge.record.log.answers import DryRun, Hit
 from bridge.record.log.brownouts import (
-    ALL,
     Brownout,
     Chosen,
     Planned,
@@ -30,10 +30,11 @@ from bridge.record.log.brownouts import (
     planned,
 )
 from bridge.record.log.capture import UnusableRule, read_span
+from bridge.record.log.events import ALL
 from bridge.record.log.policies import NEVER
-from bridge.record.log.reports import DryRun, Hit, Log
+from bridge.record.log.reports import Log
 from bridge.record.log.schedules import Schedule, UnusableSchedule
-from bridge.record.log.times import DAY, moment, spelled
+from bridge.record.log.times import DAY, moment, spelled, time_now
 from bridge.resources.routes import is_v1s
 from bridge.settings import BrownoutSettings, FileSettings
 
@@ -92,12 +93,12 @@ def brownout(
         fail("name an integration, or --all")
     if time_zone is not None and at is None:
         fail("--time-zone is that of --at")
-    settings, now = given.load(_Settings), time.time_ns() // 1_000_000
+    settings, now = given.load(_Settings), time_now()
     with asking(given) as log:
         integration = ALL if whose is None else log.find_integration(whose).id
-        known = [*_of_setting(settings), *log.brownouts()]
+        known = [*_of_setting(settings), *log.decisions.brownouts()]
         if end or remove:
-            log.end_brownouts(integration, now, for_good=remove)
+            log.decisions.end_brownouts(integration, now, for_good=remove)
             _tell_ended(planned(known, now), integration)
         elif is_new:
             if whose is None and not for_all and not dry_run:
@@ -151,7 +152,7 @@ def _new(
 
 def _put(log: Log, new: Brownout, now: int, window: float) -> None:
     try:
-        log.put_brownout(new, now)
+        log.decisions.put_brownout(new, now)
     except UnusableBrownout as error:
         fail(f"{'--for' if new.schedule is None else '--at'} {error}")
     stretch = new.stretch(now)
@@ -178,7 +179,7 @@ def _tell_ended(before: Sequence[Planned], integration: str) -> None:
 
 
 def _list(log: Log, settings: BrownoutSettings, now: int, json: bool) -> None:
-    found = planned([*_of_setting(settings), *log.brownouts()], now)
+    found = planned([*_of_setting(settings), *log.decisions.brownouts()], now)
     if json:
         typer.echo(to_json(found))
         return
@@ -299,7 +300,9 @@ def sunset(
                 fail("name whose (--all or INTEGRATION), and when: DAY, --never or --as-all")
             whose = ALL if for_all else log.find_integration(words[0]).id
             forgets = as_all or (never and for_all)
-            log.put_sunset(whose, None if forgets else NEVER if never else _day(words[-1]))
+            log.decisions.put_sunset(
+                whose, None if forgets else NEVER if never else _day(words[-1])
+            )
         _list_sunsets(log, json)
 
 
@@ -314,7 +317,11 @@ def _day(text: str) -> int:
 
 
 def _list_sunsets(log: Log, json: bool) -> None:
-    known = {each.integration: each.sunset for each in log.policies() if each.sunset is not None}
+    known = {
+        each.integration: each.sunset
+        for each in log.decisions.policies()
+        if each.sunset is not None
+    }
     if json:
         typer.echo(to_json([{"integration": id_, "sunset": at} for id_, at in known.items()]))
         return

@@ -3,16 +3,16 @@
 What a rule means, and what is kept, is written in `bridge.record.log.capture`.
 """
 
-import time
 from typing import Annotated
 
 import typer
 
 from bridge.cli.asking import asking
 from bridge.cli.terminal import JSON, Given, fail, print_table, to_json, with_settings
-from bridge.record.log.capture import ALL, Mode, Rule, UnusableRule, read_span
+from bridge.record.log.capture import Mode, Rule, UnusableRule, read_span
+from bridge.record.log.events import ALL
 from bridge.record.log.reports import Log
-from bridge.record.log.times import spelled
+from bridge.record.log.times import spelled, time_now
 
 app = typer.Typer(rich_markup_mode=None)
 
@@ -60,11 +60,11 @@ def capture(
 def _set(log: Log, integration: str, mode: str, span: str, raw: bool) -> None:
     if mode not in set(Mode):
         fail(f"{mode!r} is none of errors, all and off")
-    now = time.time_ns() // 1_000_000
+    now = time_now()
     try:
         until = now + read_span(span)
         rule = Rule(integration=integration, mode=Mode(mode), raw=raw, since=now, until=until)
-        log.put_capture_rule(rule)
+        log.decisions.put_capture_rule(rule)
     except UnusableRule as error:
         fail(f"--for {error}")
     if raw and rule.mode is not Mode.OFF:
@@ -72,7 +72,7 @@ def _set(log: Log, integration: str, mode: str, span: str, raw: bool) -> None:
 
 
 def _list(log: Log, json: bool) -> None:
-    rules = log.capture_rules()
+    rules = log.decisions.capture_rules()
     if json:
         typer.echo(to_json(rules))
         return

@@ -28,11 +28,12 @@ from bridge.cli.terminal import (
 )
 from bridge.guide.notes import meaning_of
 from bridge.record.log import har
+from bridge.record.log.answers import CallRow, Integration, State
 from bridge.record.log.comparisons import Score
 from bridge.record.log.exchange import Exchange, Message, unpack
 from bridge.record.log.finding import Filter
-from bridge.record.log.reports import CallRow, Integration, Log, State
-from bridge.record.log.times import DAY, spelled
+from bridge.record.log.reports import Log
+from bridge.record.log.times import DAY, spelled, time_now
 
 app = typer.Typer(rich_markup_mode=None)
 
@@ -286,7 +287,7 @@ def _follow(log: Log, filter_: Filter, limit: int, json: bool) -> None:
 
 def _late(log: Log, filter_: Filter) -> list[CallRow]:
     """Return those of the latest calls among which there may be more before long."""
-    since = max(time.time_ns() // 1_000_000 - LATE, filter_.since or 0)
+    since = max(time_now() - LATE, filter_.since or 0)
     return list(_matching(log, msgspec.structs.replace(filter_, since=since)))
 
 

@@ -107,7 +107,12 @@ def _url(host: str, port: int) -> str:
 
 V1 = """\
 Its v1 is at {url}. It knows these hosts, logins and passwords:
-{logins}"""
+{logins}
+A bridge before it, that passes all calls through and records who makes them:
+
+  harvest-bridge serve --mode observe --legacy-origin {url} \\
+      --upstream {v2}/v2 --contact you@example.com
+"""
 
 
 def _logins() -> str:
@@ -133,7 +138,8 @@ async def _sandbox(
         told = {"url": _url(host, taken), "users": _users(), "account_id": SANDBOX_ACCOUNT_ID}
         typer.echo(REHEARSAL.format_map(told))
         if v1_taken is not None:
-            typer.echo(V1.format_map({"url": _url(host, v1_taken), "logins": _logins()}))
+            of_v1 = {"url": _url(host, v1_taken), "logins": _logins(), "v2": told["url"]}
+            typer.echo(V1.format_map(of_v1))
         await signals.until_stop()
 
 

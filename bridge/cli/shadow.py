@@ -9,9 +9,10 @@ from typing import Annotated
 import typer
 
 from bridge.cli.asking import asking, print_places, time_option
-from bridge.cli.terminal import JSON, Given, fail, print_table, to_json, with_settings
-from bridge.record.log.policies import ALL
-from bridge.record.log.reports import Integration, Log
+from bridge.cli.terminal import JSON, Given, fail, print_table, printable, to_json, with_settings
+from bridge.record.log.answers import Integration
+from bridge.record.log.events import ALL
+from bridge.record.log.reports import Log
 
 app = typer.Typer(rich_markup_mode=None)
 
@@ -50,7 +51,7 @@ def shadow(
     with asking(given) as log:
         found = None if integration is None else log.find_integration(integration)
         if percent is not None:
-            log.shadow(ALL if found is None else found.id, share)
+            log.decisions.shadow(ALL if found is None else found.id, share)
         if found is None or percent is not None:
             _list(log, start, json)
         else:
@@ -67,7 +68,7 @@ def _percent(text: str) -> int | None:
 
 def _list(log: Log, since: int | None, json: bool) -> None:
     """List what is on, and the score of all of which there is one."""
-    decided = {each.integration: each.shadow_percent for each in log.policies()}
+    decided = {each.integration: each.shadow_percent for each in log.decisions.policies()}
     scores = log.scores(since=since)
     for_all = decided.get(ALL)
     if json:
@@ -86,7 +87,7 @@ def _list(log: Log, since: int | None, json: bool) -> None:
     if not ids:
         typer.echo("Nothing was compared yet.")
         return
-    titles = {id_: found.title for id_ in ids if (found := log.integration(id_)) is not None}
+    titles = log.titles(ids)
     print_table(
         ("id", "integration", "share", "v1 and bridge"),
         (
@@ -111,6 +112,6 @@ def _show(log: Log, found: Integration, since: int | None, json: bool) -> None:
     if json:
         typer.echo(to_json({"id": found.id, "title": found.title, "score": score}))
         return
-    typer.echo(f"{found.title}: {score}.")
+    typer.echo(printable(f"{found.title}: {score}."))
     if score.places:
         print_places(score)

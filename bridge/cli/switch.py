@@ -3,8 +3,7 @@
 What becomes of a call then is decided in `bridge.server.endpoint`.
 """
 
-import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import islice
 from typing import Annotated
 
@@ -12,10 +11,12 @@ import typer
 
 from bridge.cli.asking import asking
 from bridge.cli.terminal import JSON, Given, fail, print_table, printable, to_json, with_settings
+from bridge.record.log.answers import CallRow
+from bridge.record.log.events import ALL
 from bridge.record.log.finding import Filter
-from bridge.record.log.policies import ALL, Policy, Side
-from bridge.record.log.reports import CallRow, Log
-from bridge.record.log.times import HOUR, spelled
+from bridge.record.log.policies import Policy, Side
+from bridge.record.log.reports import Log
+from bridge.record.log.times import HOUR, spelled, time_now
 
 app = typer.Typer(rich_markup_mode=None)
 
@@ -57,7 +58,7 @@ def switch(
     with asking(given) as log:
         id_ = ALL if integration is None else log.find_integration(integration).id
         untold = [*_untold(log, id_)]
-        log.switch(id_, _SIDES[to])
+        log.decisions.switch(id_, _SIDES[to])
         if untold:
             typer.echo(_caution(untold), err=True)
         _list(log, json)
@@ -73,7 +74,7 @@ def _untold(log: Log, integration: str) -> Iterator[CallRow]:
 
     Neither side knows what the other has done: what is repeated after a switch may be done twice.
     """
-    since = time.time_ns() // 1_000_000 - LATELY
+    since = time_now() - LATELY
     for method in WRITES:
         filter_ = Filter(integration=integration or None, method=method, since=since)
         rows = log.calls(filter_, limit=MOST_LOOKED_AT).rows
@@ -91,9 +92,11 @@ def _caution(untold: list[CallRow]) -> str:
 
 
 def _list(log: Log, json: bool) -> None:
-    decided = log.policies()
+    decided = log.decisions.policies()
     if json:
-        typer.echo(to_json([_told(log, each) for each in decided if each.answered_by is not None]))
+        titles = {ALL: "all", **log.titles(each.integration for each in decided)}
+        told = [_told(each, titles) for each in decided if each.answered_by is not None]
+        typer.echo(to_json(told))
         return
     for_all = next((each for each in decided if each.integration == ALL), Policy())
     how = "as the setting mode says" if for_all.answered_by is None else f"by {for_all.answered_by}"
@@ -101,24 +104,25 @@ def _list(log: Log, json: bool) -> None:
     own = [each for each in decided if each.integration != ALL and each.answered_by is not None]
     if not own:
         return
+    titles = log.titles(each.integration for each in own)
     print_table(
         ("id", "integration", "answered by", "since"),
         (
-            (each.integration, _title(log, each), str(each.answered_by), spelled(each.changed))
+            (
+                each.integration,
+                titles.get(each.integration, ""),
+                str(each.answered_by),
+                spelled(each.changed),
+            )
             for each in own
         ),
     )
 
 
-def _told(log: Log, policy: Policy) -> dict[str, object]:
+def _told(policy: Policy, titles: Mapping[str, str]) -> dict[str, object]:
     return {
         "integration": policy.integration or "all",
-        "title": _title(log, policy),
+        "title": titles.get(policy.integration, ""),
         "answered_by": policy.answered_by,
         "changed": policy.changed,
     }
-
-
-def _title(log: Log, policy: Policy) -> str:
-    found = log.integration(policy.integration) if policy.integration else None
-    return "all" if not policy.integration else "" if found is None else found.title

@@ -17,7 +17,6 @@ from bridge.comparing.findings import (
 )
 from bridge.comparing.known import KNOWN, Known
 from bridge.comparing.paths import NOTHING, Paths, WrongPath
-from bridge.comparing.score import score
 
 __all__ = [
     "KNOWN",
@@ -35,5 +34,4 @@ __all__ = [
     "Spot",
     "WrongPath",
     "compare",
-    "score",
 ]

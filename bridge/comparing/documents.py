@@ -5,6 +5,7 @@ is bounded before it is parsed.
 """
 
 import re
+from itertools import islice
 
 import msgspec
 from lxml import etree
@@ -17,11 +18,21 @@ LONGEST = 8 * 1024 * 1024
 """Bytes of a body. A list of 2,000 messages has one or two million; and libxml2 takes no text of
 ten million unless it is told to take anything."""
 
-MOST_MARKUP = 100_000
-"""Opening angle brackets of a document: 3,000 messages have fewer."""
+MOST_MARKUP = 150_000
+"""Opening angle brackets of a document: 6,000 payments have fewer."""
 
-MOST_ATTRIBUTES = 20
+MOST_ATTRIBUTES = 8
 """Of one element: v1 has two."""
+
+MOST_NAMESPACES = 4
+"""Declarations in a document, and"""
+
+LONGEST_NAMESPACE = 200
+"""characters of one: v1 has none, a page of XHTML one. With each element that is compared, libxml2
+writes all out that are in force: as many by as many."""
+
+LONGEST_JSON = 64 * 1024
+"""Bytes: what v1 had as JSON has a hundred."""
 
 _JSON = re.compile(r"\s*application/(?:[a-z0-9.-]+\+)?json\s*(?:;|$)", re.IGNORECASE)
 
@@ -85,7 +96,21 @@ def _read_xml(answer: Answer) -> etree._Element:
     # Without so many signs there cannot be, and to count them takes a microsecond.
     if octets.count(b"=") > MOST_ATTRIBUTES and _has_too_many_attributes(root):
         raise Unreadable(Reason.TOO_MUCH)
+    if b"xmlns" in octets and _has_too_much_of_namespaces(root):
+        raise Unreadable(Reason.TOO_MUCH)
     return root
+
+
+def _has_too_much_of_namespaces(root: etree._Element) -> bool:
+    declared = [
+        (prefix or "") + (name or "")
+        for _, (prefix, name) in islice(
+            etree.iterwalk(root, events=("start-ns",)), MOST_NAMESPACES + 1
+        )
+    ]
+    return len(declared) > MOST_NAMESPACES or any(
+        len(each) > LONGEST_NAMESPACE for each in declared
+    )
 
 
 _RESOURCE_LIMIT = 114
@@ -97,6 +122,8 @@ def _read_json(body: bytes) -> etree._Element:
 
     Of what the bridge serves, v1's JSON is known of `rate_limit_status` only.
     """
+    if len(body) > LONGEST_JSON:
+        raise Unreadable(Reason.TOO_LARGE)
     try:
         told = msgspec.json.decode(body, type=dict[str, bool | int | float | str | None])
         root = etree.Element("hash")

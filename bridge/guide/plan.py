@@ -16,7 +16,7 @@ from msgspec import inspect
 from bridge.guide.counterparts import counterpart_of
 from bridge.guide.explaining import ROUTER, AskedOfV2, Request, explain
 from bridge.guide.notes import meaning_of
-from bridge.record.log.reports import Integration, Noted, Route
+from bridge.record.log.answers import Integration, Noted, Route
 from bridge.resources.routes import Call, Match
 from bridge.resources.table import Field, Given
 from bridge.v1.dialects import Dialect

@@ -126,7 +126,8 @@ class OriginClient:
         except TimeoutError:
             raise UpstreamTimeout("no answer in time", request_left=progress.has_left) from None
         except Broken as broken:
-            raise UpstreamUnreachable(why_no_answer(broken.error, place.url)) from None
+            reason, left = why_no_answer(broken.error, place.url), progress.has_left
+            raise UpstreamUnreachable(reason, request_left=left) from None
         except (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError, OSError) as error:
             raise UpstreamUnreachable(why_no_answer(error, place.url)) from None
         except (aiohttp.ClientError, ValueError) as error:
@@ -137,15 +138,23 @@ class OriginClient:
         return response
 
 
-async def pieces(response: aiohttp.ClientResponse, place: Place) -> AsyncGenerator[bytes, None]:
-    """Yield the body of an answer, as it comes.
+async def pieces(
+    response: aiohttp.ClientResponse, place: Place, seconds: float
+) -> AsyncGenerator[bytes, None]:
+    """Yield the body of an answer, as it comes; `seconds` may pass between two pieces.
 
     Raises:
         UpstreamUnreachable: it broke off.
         UpstreamTimeout: the next piece took too long.
     """
     try:
-        while piece := await response.content.readany():
+        while True:
+            # aiohttp's own time-out ends with the connection, which it closes without a word to
+            # its reader where chunks are malformed.
+            async with asyncio.timeout(seconds):
+                piece = await response.content.readany()
+            if not piece:
+                return
             yield piece
     except TimeoutError:
         raise UpstreamTimeout("the answer came to a standstill") from None

@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping
 
 from bridge.origin.place import Place
 from bridge.upstream.breaker import Breaker, State
+from bridge.upstream.recent import RecentCalls
+from bridge.v2.rate_limit import WINDOW
 
 MOST = 1_000
 """Origins that are told apart: subdomains are their callers' to make up."""
@@ -36,6 +38,7 @@ class Origin:
         """Whether v1 has ever been there: anybody can make a subdomain up."""
         self._clock = clock
         self._looks_again_at = 0.0
+        self._rests_until = 0.0
         self._missing = 0
         self._missing_paths: set[str] = set()
 
@@ -43,6 +46,15 @@ class Origin:
     def is_worth_asking(self) -> bool:
         """Whether v1 is there, or it is time to look again."""
         return not self.is_gone or self._clock() >= self._looks_again_at
+
+    @property
+    def rests(self) -> bool:
+        """Whether it has asked to wait, which counts for whoever need not ask it."""
+        return self._clock() < self._rests_until
+
+    def rest(self, seconds: float) -> None:
+        """Hear that it asks to wait for so long."""
+        self._rests_until = max(self._rests_until, self._clock() + seconds)
 
     def looks(self) -> None:
         """Let nobody else look for a while."""
@@ -88,6 +100,8 @@ class Origins:
         self._clock = clock
         self._changed = changed
         self._known: OrderedDict[Place, Origin] = OrderedDict()
+        self.recent = RecentCalls(clock, WINDOW)
+        """Calls to each place of late: v1 allowed an account as many as v2 does."""
 
     def of(self, place: Place) -> Origin:
         """Return what is known of a place."""

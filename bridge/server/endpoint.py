@@ -15,34 +15,32 @@ import structlog
 from aiohttp import web
 
 from bridge.identity.book import Book
-from bridge.identity.callers import NOBODY, Caller, Identification, Refusal, Way
-from bridge.identity.credentials import ACCESS_TOKEN, Basic, credentials
+from bridge.identity.callers import Caller, Identification, Refusal, Way
+from bridge.identity.credentials import ACCESS_TOKEN
 from bridge.identity.hosts import (
     address_for_a_log,
     for_a_log,
     is_trusted,
     origin,
-    scheme,
     subdomain,
     subdomain_for_a_log,
 )
 from bridge.identity.masking import without_token
 from bridge.identity.passwords import PasswordChecker
 from bridge.record.journal import Journal
-from bridge.record.log.policies import ALL, Policies, Policy, Side
 from bridge.resources import RESOURCES
 from bridge.resources.failures import V2_MAY_SAY, answer_to
 from bridge.resources.flow import Step, run
 from bridge.resources.routes import Match, Router, is_v1s, path_for_a_log
-from bridge.secret import Secret
 from bridge.server.answers import headers_of, http_response, request_id_of, send
+from bridge.server.call import Call
 from bridge.server.connection import Connection
+from bridge.server.deciding import Deciding
 from bridge.server.leaving import Departure
 from bridge.server.limits import (
     LIMITS,
     BodyLimits,
     Budget,
-    Key,
     Limits,
     Share,
     for_writes,
@@ -52,14 +50,13 @@ from bridge.server.logs import REQUEST_ID
 from bridge.server.negotiation import in_format, list_field
 from bridge.server.passing import Passing
 from bridge.server.records import CallRecord, Recorder
-from bridge.server.shadow.asked import Asked, Look
 from bridge.server.shadow.running import Shadow
 from bridge.server.withdrawal import Withdrawal
 from bridge.server.writes import Turns, Writing
 from bridge.settings import Settings
 from bridge.tape import Room, Tape
 from bridge.upstream.gateway import Credential, Errand, Gateway
-from bridge.upstream.sharing import Abandoned, Sharing, Worker
+from bridge.upstream.sharing import Abandoned, Sharing
 from bridge.v1.errors import (
     AttemptsPaused,
     BodyTooLarge,
@@ -68,7 +65,6 @@ from bridge.v1.errors import (
     InvalidRequest,
     LegacyCallError,
     MethodNotAllowed,
-    NotAcceptable,
     NotFound,
     NotIdentified,
     OriginGone,
@@ -116,83 +112,6 @@ _DEFECT = answer_to(RuntimeError())
 """Where not even an answer can be made of what went wrong."""
 
 
-class Call(Worker):
-    """A legacy call that is being served, by aiohttp's task for its connection."""
-
-    __slots__ = (
-        "base_uri",
-        "claim",
-        "client_is_gone",
-        "connection",
-        "credential",
-        "is_last",
-        "is_v1s",
-        "is_write",
-        "look",
-        "network",
-        "record",
-        "request",
-        "response",
-        "shares",
-        "sunset",
-        "tape",
-    )
-
-    def __init__(
-        self, request: web.BaseRequest, connection: Connection, record: CallRecord
-    ) -> None:
-        super().__init__(request.task)
-        self.request = request
-        self.connection = connection
-        self.record = record
-        self.credential: Credential
-        """With what v2 is asked, once it is known who calls."""
-        self.shares: list[Key]
-        """With whom it shares what everybody may have a part of, known as soon."""
-        self.network = ""
-        """Whence it came."""
-        self.base_uri: str | None = None
-        """What was called: scheme and host, as the client knows them."""
-        self.sunset: str | None = None
-        """When there will be nobody to answer such calls any more, an HTTP-date."""
-        self.is_write = False
-        """Whether it is a write that has begun, which goes on to its end."""
-        self.is_v1s = False
-        """Whether v1 answers it."""
-        self.is_last = False
-        """Whether the connection has to be closed after the answer."""
-        self.client_is_gone = False
-        self.response: web.StreamResponse | None = None
-        """The answer that was sent, or that nobody was there to take."""
-        self.claim = NOBODY
-        """Who says that they call, where that was asked before it was judged."""
-        self.tape: Tape | None = None
-        """Who hears what is said, if anybody does."""
-        self.look: Look | None = None
-        """Who hears the answer, if the other side's is to be compared with it."""
-
-    def client_left(self) -> None:
-        """Give the call up, unless it is a write, or others wait for what it finds out."""
-        self.client_is_gone = True
-        if not self.is_write:
-            self.leave()
-        elif self.response is None:
-            _log.info("client_left", request_id=self.record.request_id)
-
-    @property
-    def was_plain(self) -> bool:
-        """Whether it was a read that went well, and nobody listened: that may be told later."""
-        served = self.record.status == 200 and not self.is_write
-        return served and self.tape is None and self.trace is None and self.look is None
-
-    async def was_taken(self) -> bool:
-        """Wait until the answer has reached its client's machine, and tell whether it has."""
-        self.record.stop_the_clock()
-        taken = await self.connection.acknowledged(self.record.bytes_out)
-        self.record.outlived_client = not taken
-        return taken
-
-
 class Endpoint:
     """Serves legacy calls, any number at once."""
 
@@ -217,7 +136,6 @@ class Endpoint:
         `shadow` asks the other one, too; None: of nothing.
         """
         self._shadow = shadow
-        self._passing = passing
         self._page_limit = limits.page_limit
         self._gateway = gateway
         self._journal = journal
@@ -230,6 +148,11 @@ class Endpoint:
         self._passwords = PasswordChecker(lambda: book().usual_cost)
         self._identification = Identification(
             settings.auth, settings.account_id, book, self._passwords, recorder.digests
+        )
+        self._deciding = (
+            None
+            if passing is None
+            else Deciding(settings, passing, shadow, self._identification, recorder)
         )
         self._router = Router(RESOURCES)
         self.calls = Budget(
@@ -270,6 +193,8 @@ class Endpoint:
         self.bodies.allow(Share.ADDRESS, max(limits.bodies_per_address, longest))
         self._body_limits = BodyLimits(longest, limits.body_timeout)
         self._withdrawal.go_by(settings)
+        if self._deciding is not None:
+            self._deciding.go_by(settings)
 
     async def close(self) -> int:
         """Give up the calls that are still under way, and return how many of them there were.
@@ -309,11 +234,11 @@ class Endpoint:
         self._under_way.add(call)
         try:
             try:
-                host, asked = self._whence(call)
+                self._whence(call)
                 with self._departure.call():
                     if call.client_is_gone:
                         await asyncio.sleep(0)  # where the call is given up
-                    await self._serve(call, host, asked)
+                    await self._serve(call)
             except Exception as error:  # noqa: BLE001 - the one place that answers every failure
                 await self._send(call, self._answer_to(call, error))
         finally:
@@ -323,7 +248,7 @@ class Endpoint:
             if record.way is not None and not call.is_v1s:
                 record.is_known = self._gateway.knows(call.credential)
             if call.tape is not None:
-                call.tape.end(_secrets(call))
+                call.tape.end(call.secrets())
             if self._under_way and call.was_plain:
                 self._recorder.ended_among_others(record)
             else:
@@ -335,34 +260,35 @@ class Endpoint:
         assert response is not None  # noqa: S101 - it was sent
         return response
 
-    async def _serve(self, call: Call, host: str, asked: str | None) -> None:
+    async def _serve(self, call: Call) -> None:
         """Find out what is called, and have it answered by v1 or here."""
         if call.connection.fault is not None:
             raise call.connection.fault
         for repair in call.connection.repairs:
             call.record.notes.add(repair, "head")
         match, is_somebodys = self._find(call)
-        if self._passing is not None and self._is_v1s(self._passing, call, match, host, asked):
+        deciding = self._deciding
+        if deciding is not None and deciding.is_v1s(call, match):
             self._turn_away_if_asked(call)
             try:
                 with self.calls.place(call.shares):
-                    await self._passing.serve(call, host, asked)
+                    await deciding.passing.serve(call)
             except OriginGone:
                 # Who answers what the bridge could is not decided anew by what becomes of v1.
-                if self._passing.takes_all or not isinstance(match, LegacyCallError):
+                if deciding.passing.takes_all or not isinstance(match, LegacyCallError):
                     raise
                 call.is_v1s, call.record.way = False, None
             else:
                 return
         if isinstance(match, LegacyCallError) and not is_somebodys:
             raise match
-        caller = await self._who(call, host, asked)
+        caller = await self._who(call)
         if isinstance(match, LegacyCallError):
             raise match
         self._turn_away_if_asked(call)
-        await self._answer(call, host, match, caller)
+        await self._answer(call, match, caller)
 
-    async def _answer(self, call: Call, host: str, match: Match, caller: Caller) -> None:
+    async def _answer(self, call: Call, match: Match, caller: Caller) -> None:
         """Read or write."""
         request, record = call.request, call.record
         # Not sooner: it tells that there is something.
@@ -372,15 +298,15 @@ class Endpoint:
         if match is not xml:
             record.format = "json"
         if match.call.tells_host:
-            call.base_uri = self._base_uri(request, host)
+            call.base_uri = call.called_at(self._settings.trusted_proxies)
         if not match.call.asks_v2:
             await self._tell(call, match, caller)
             return
         serve = self._read if match.call.method == "GET" else self._write
         await serve(call, match, caller)
 
-    def _whence(self, call: Call) -> tuple[str, str | None]:
-        """Note where a call comes from, and return the host and the subdomain that it is for."""
+    def _whence(self, call: Call) -> None:
+        """Note where a call comes from, and the host and the subdomain that it is for."""
         request, record = call.request, call.record
         peer, proxies = request.remote or "", self._settings.trusted_proxies
         network, host, address = origin(
@@ -390,9 +316,9 @@ class Endpoint:
             request.headers.getall("X-Forwarded-Host", ()),
             proxies,
         )
-        asked = subdomain(host, self._settings.domains) or self._settings.subdomain
-        call.network, record.http = network, call.connection.http
-        record.host, record.subdomain = for_a_log(host), subdomain_for_a_log(asked)
+        call.host, call.network, record.http = host, network, call.connection.http
+        call.subdomain = subdomain(host, self._settings.domains) or self._settings.subdomain
+        record.host, record.subdomain = for_a_log(host), subdomain_for_a_log(call.subdomain)
         if proxies and is_trusted(peer, proxies):
             # The proxy has it from whoever called, and TLS ends there.
             record.network, record.address = map(address_for_a_log, (network, address))
@@ -401,81 +327,6 @@ class Endpoint:
             record.tls = call.connection.tls
             if call.connection.old_tls is not None:
                 record.notes.add(NoteCode.OLD_TLS, call.connection.old_tls)
-        return host, asked
-
-    def _is_v1s(
-        self,
-        passing: Passing,
-        call: Call,
-        match: Match | LegacyCallError,
-        host: str,
-        asked: str | None,
-    ) -> bool:
-        """Decide who answers a call, and note who makes it: nobody has been judged yet."""
-        request = call.request
-        if (
-            not request.rel_url.raw_path.startswith("/")
-            or request.method == "TRACE"
-            or (request.method == "OPTIONS" and "Max-Forwards" in request.headers)
-        ):
-            # What is asked of whoever is called, or on the way (RFC 9110, sections 7.6.2, 9.3.7);
-            # TRACE would show credentials (section 9.3.8).
-            return False
-        policy = self._policy(passing.policies, call, asked)
-        is_served = _is_served(match, list_field(request.headers, "Accept"))
-        call.is_v1s = passing.takes_all or policy.answered_by is Side.V1 or not is_served
-        if call.is_v1s:
-            passing.admit(call, asked)
-        if policy.shadow_percent and is_served and self._shadow is not None:
-            call.look = self._look(self._shadow, passing, call, policy.shadow_percent, host, asked)
-        return call.is_v1s
-
-    def _look(  # noqa: PLR0913, PLR0917 - likewise
-        self,
-        shadow: Shadow,
-        passing: Passing,
-        call: Call,
-        percent: int,
-        host: str,
-        subdomain: str | None,
-    ) -> Look | None:
-        """Return what is to overhear the answer, if the other side is to be asked as well."""
-        request = call.request
-        if request.method != "GET" or not shadow.takes(percent):
-            return None
-        asked = Asked(
-            path=request.rel_url.raw_path,
-            target=request.rel_url.raw_path_qs,
-            query=request.query if request.rel_url.raw_query_string else _NO_QUERY,
-            authorization=request.headers.get("Authorization"),
-            accept=list_field(request.headers, "Accept"),
-            subdomain=subdomain,
-            network=call.network,
-            base_uri=self._base_uri(request, host),
-            fields=passing.fields(call),
-            secrets=_secrets(call),
-        )
-        return shadow.look(asked, by_v1=call.is_v1s)
-
-    def _base_uri(self, request: web.BaseRequest, host: str) -> str:
-        peer, proxies = request.remote or "", self._settings.trusted_proxies
-        lines = request.headers.getall("X-Forwarded-Proto", ())
-        return f"{scheme(peer, request.scheme, lines, proxies)}://{host}"
-
-    def _policy(self, policies: Policies, call: Call, asked: str | None) -> Policy:
-        """Return what an operator has decided of whoever says that they call, and note who."""
-        request, record = call.request, call.record
-        call.claim = claim = self._identification.claimed(
-            credentials(
-                request.headers.get("Authorization"),
-                request.query if request.rel_url.raw_query_string else _NO_QUERY,
-            ),
-            asked,
-        )
-        record.claims(claim.account_id, claim.login, claim.token)
-        if policies.are_alike:
-            return policies.of(ALL)
-        return policies.of(self._recorder.integration(record))
 
     def _find(self, call: Call) -> tuple[Match | LegacyCallError, bool]:
         """Return what is called, or why nothing is; and whether it is under v1's roots.
@@ -498,26 +349,19 @@ class Endpoint:
         record.dialect = self._settings.dialect or match.call.dialect
         return match, True
 
-    async def _who(self, call: Call, host: str, asked: str | None) -> Caller:
+    async def _who(self, call: Call) -> Caller:
         """Find out who calls, and note it."""
-        request, record = call.request, call.record
-        authorization = request.headers.get("Authorization")
+        record = call.record
         try:
             caller = await self._identification.identify(
-                credentials(
-                    authorization,
-                    request.query if request.rel_url.raw_query_string else _NO_QUERY,
-                ),
-                asked,
-                call.network,
-                record.claims,
+                call.offered(), call.subdomain, call.network, record.claims
             )
         except NotIdentified as error:
-            if error.code is Refusal.NO_CREDENTIAL and authorization:
+            if error.code is Refusal.NO_CREDENTIAL and call.request.headers.get("Authorization"):
                 error.code = Refusal.GARBLED_CREDENTIAL
                 error.reason = "the credential that came with the call cannot be read"
-            if asked is None:
-                error.reason += f" ({self._why_no_subdomain(host)})"
+            if call.subdomain is None:
+                error.reason += f" ({self._why_no_subdomain(call.host)})"
             raise
         call.credential = Credential(
             caller.account_id, caller.token, vouched=caller.way is Way.BOOK
@@ -710,7 +554,7 @@ class Endpoint:
             dialect=call.record.dialect or match.call.dialect,
             base_uri=call.base_uri,
             # Noted for this call alone: what is ignored keeps nobody from sharing an answer.
-            query=match.call.read_query(_query(request), call.record.notes),
+            query=match.call.read_query(_query(call), call.record.notes),
             body=body,
             content_type=request.headers.get("Content-Type"),
             page_limit=self._page_limit,
@@ -795,16 +639,6 @@ class Endpoint:
         return True
 
 
-def _secrets(call: Call) -> tuple[Secret, ...]:
-    """Return what came with a call that must not be kept, and what v2 was asked with."""
-    request = call.request
-    came = credentials(request.headers.get("Authorization"), request.query)
-    secrets = [each.password if isinstance(each, Basic) else each.token for each in came]
-    if call.record.way is not None and not call.is_v1s:
-        secrets.append(call.credential.token)
-    return tuple(secrets)
-
-
 def _refusal(error: Exception) -> str | None:
     """Return the code of why its caller was refused; None: that is not what went wrong."""
     match error:
@@ -832,22 +666,6 @@ def _stopped(call: Call) -> str:
     return STOPPED + "".join(told for method, told in _LEFT_BEHIND.items() if method in methods)
 
 
-def _is_served(match: Match | LegacyCallError, accept: str | None) -> bool:
-    """Tell whether the bridge has an answer to it."""
-    if isinstance(match, LegacyCallError):
-        return False
-    try:
-        in_format(match, accept)
-    except NotAcceptable:
-        return False
-    return True
-
-
-_NO_QUERY: Mapping[str, str] = {}
-
-
-def _query(request: web.BaseRequest) -> Mapping[str, str]:
+def _query(call: Call) -> Mapping[str, str]:
     """Return the parameters of a call, but for its token."""
-    if not request.rel_url.raw_query_string:
-        return _NO_QUERY  # to parse nothing takes aiohttp a few microseconds
-    return {name: text for name, text in request.query.items() if name != ACCESS_TOKEN}
+    return {name: text for name, text in call.query.items() if name != ACCESS_TOKEN}

@@ -16,8 +16,8 @@ from aiohttp.http_exceptions import PayloadEncodingError
 
 from bridge.server.negotiation import expects_continue
 from bridge.server.shadow.asked import ShadowLimits
-from bridge.upstream.gateway import Policy
-from bridge.upstream.spare import SparePolicy
+from bridge.upstream.gateway import UpstreamLimits
+from bridge.upstream.spare import SpareLimits
 from bridge.v1.errors import BodyTooLarge, InvalidRequest, Overloaded, RequestTimeout
 from bridge.v1.problems import Problem
 from bridge.v1.wire import PAGE_LIMIT
@@ -168,9 +168,11 @@ class Limits(ConnectionLimits):
     be is let pass."""
     passed_through: int = 200
     """Calls at v1's origin at once: each holds two connections, for as long as its bodies take."""
+    passed_through_per_address: int = 40
+    """Of one address, with credentials that v1 has not accepted: a fifth of all, likewise."""
     shadow: ShadowLimits = field(default_factory=ShadowLimits)
     """What comparing v1's answers with the bridge's may take."""
-    spare: SparePolicy = field(default_factory=SparePolicy)
+    spare: SpareLimits = field(default_factory=SpareLimits)
     """Calls to v2 that are made for that."""
     # The reasons for these are told where they are used.
     body_timeout: float = BodyLimits().seconds
@@ -178,7 +180,7 @@ class Limits(ConnectionLimits):
     connect_timeout: float = CONNECT_TIMEOUT
     upstream_body_limit: int = BODY_LIMIT
     upstream_connections: int = CONNECTIONS
-    upstream_calls_per_account: int = Policy().calls_per_account
+    upstream_calls_per_account: int = UpstreamLimits().calls_per_account
 
 
 LIMITS = Limits()

@@ -8,7 +8,6 @@ import hashlib
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing, suppress
 from secrets import token_bytes
-from typing import TYPE_CHECKING
 
 import aiohttp
 import structlog
@@ -16,14 +15,15 @@ from aiohttp import HttpVersion11, web
 from aiohttp.http_exceptions import PayloadEncodingError
 from multidict import CIMultiDict
 
-from bridge.identity.credentials import ACCESS_TOKEN
-from bridge.identity.hosts import is_trusted, scheme
+from bridge.identity.credentials import ACCESS_TOKEN, Basic, Bearer, credentials
+from bridge.identity.hosts import is_trusted
 from bridge.origin.client import SAFE, Body, OriginClient, Outgoing, pieces
 from bridge.origin.fields import Fields, Moved, NotForwardable, framing, head, passed_by, to_origin
 from bridge.origin.health import Origin, Origins
 from bridge.origin.place import Place, Template
 from bridge.record.log.policies import Policies
-from bridge.resources.routes import V1_ROOTS, is_v1s
+from bridge.resources.routes import V1_ROOTS
+from bridge.server.call import Call
 from bridge.server.leaving import Departure
 from bridge.server.limits import BodyLimits, Budget, Limits, Share
 from bridge.server.negotiation import expects_continue
@@ -48,9 +48,6 @@ from bridge.v2.errors import (
     UpstreamSilence,
 )
 
-if TYPE_CHECKING:
-    from bridge.server.endpoint import Call
-
 _log = structlog.get_logger("bridge.origin")
 
 
@@ -73,13 +70,14 @@ class Passing:
         self.policies = policies
         self._client = client
         self._via = via
+        self._most_calls = limits.shadow.v1_calls
         self._departure = departure
         self._at_origin = Budget(
             "calls",
             limits.passed_through,
             {
                 Share.LOGIN: limits.calls_per_login,
-                Share.ADDRESS: limits.calls_per_address,
+                Share.ADDRESS: limits.passed_through_per_address,
                 Share.ACCOUNT: limits.passed_through,
             },
         )
@@ -99,12 +97,12 @@ class Passing:
         """How many calls are at the origin."""
         return self._at_origin.used
 
-    def admit(self, call: "Call", asked: str | None) -> None:
+    def admit(self, call: Call) -> None:
         """Note whose call it is, and with whom it shares what everybody may have a part of."""
         claim, record = call.claim, call.record
         record.way, record.label = claim.way, claim.label
         network = (Share.ADDRESS, call.network)
-        if (credential := self._credential(call, asked)) is None:
+        if (credential := self._credential(call)) is None:
             call.shares = [network]
         elif credential in self._known:
             call.connection.serves_known()
@@ -112,17 +110,30 @@ class Passing:
         else:
             call.shares = [(Share.LOGIN, credential), network]
 
-    def _credential(self, call: "Call", asked: str | None) -> tuple[int, bytes] | None:
-        """Return what tells apart who calls with which secret; None: no credential came."""
+    def _credential(self, call: Call) -> tuple[int, bytes] | None:
+        """Return what tells apart who calls with which secret; None: nothing does.
+
+        However a secret is spelled, it is one: each that v1 has accepted has a share of its own.
+        Of several, nobody could tell which v1 has accepted.
+        """
         request = call.request
-        offered = request.headers.get("Authorization"), request.query.get(ACCESS_TOKEN)
-        if not any(offered):
+        lines = request.headers.getall("Authorization", ())
+        tokens = request.query.getall(ACCESS_TOKEN, ())
+        if len(lines) + len(tokens) != 1:
             return None
+        offered: tuple[object, ...]
+        match next(credentials(lines[0] if lines else None, request.query), None):
+            case Basic(login, password):
+                offered = login.strip().lower(), password.reveal()
+            case Bearer(token):
+                offered = (token.reveal(),)
+            case None:
+                return None
         digest = hashlib.blake2b(key=self._key, digest_size=32)
-        digest.update(ascii((asked, *offered)).encode())
+        digest.update(ascii((self._template.place(call.subdomain), *offered)).encode())
         return 0, digest.digest()
 
-    async def serve(self, call: "Call", host: str, asked: str | None) -> None:
+    async def serve(self, call: Call) -> None:
         """Pass a call through, and give its client what v1 answers.
 
         Raises:
@@ -140,7 +151,7 @@ class Passing:
         request = call.request
         if passed_by(request.raw_headers, self._via):
             raise self._loops(call)
-        place = self._template.place(asked)
+        place = self._template.place(call.subdomain)
         if place is None:
             raise NotFound("No account of Harvest is at this host.")
         origin = self._origins.of(place)
@@ -149,19 +160,20 @@ class Passing:
         with self._at_origin.place(call.shares):
             probe = origin.breaker.admit()
             origin.looks()
+            self._origins.recent.add(place)
             failed: bool | None = None
             try:
                 async with aclosing(_Answer(await self._ask(call, place, origin))) as answer:
                     failed = False
-                    self._note(call, origin, answer.response, asked)
-                    await self._relay(call, place, host, answer.response)
+                    self._note(call, origin, answer.response)
+                    await self._relay(call, place, answer.response)
             except (OutcomeUnknown, UpstreamFault, UpstreamSilence):
                 failed = True if failed is None else failed
                 raise
             finally:
                 origin.breaker.ended(failed, probe=probe)
 
-    def fields(self, call: "Call") -> list[tuple[str, str]]:
+    def fields(self, call: Call) -> list[tuple[str, str]]:
         """Return the fields of a call's head as they go on to v1."""
         request, proxies = call.request, self._settings.trusted_proxies
         return to_origin(
@@ -173,13 +185,19 @@ class Passing:
 
     def side(self) -> V1Side:
         """Return what asks v1 for the comparison alone."""
-        return V1Side(self._client, self._template, self._origins, self._settings.call_timeout)
+        return V1Side(
+            self._client,
+            self._template,
+            self._origins,
+            self._settings.call_timeout,
+            self._most_calls,
+        )
 
-    def _loops(self, call: "Call") -> OriginLoops:
+    def _loops(self, call: Call) -> OriginLoops:
         _log.error("legacy_origin_loops", origin=str(self._template), host=call.record.host)
         return OriginLoops("legacy_origin leads back to the bridge itself: tell its operator.")
 
-    async def _ask(self, call: "Call", place: Place, origin: Origin) -> aiohttp.ClientResponse:
+    async def _ask(self, call: Call, place: Place, origin: Origin) -> aiohttp.ClientResponse:
         request = call.request
         patience = asyncio.timeout(None)
         upload = _Upload(call, patience, self._settings.call_timeout)
@@ -210,16 +228,13 @@ class Passing:
                 raise OutcomeUnknown(f"v1 gave no answer: {error}") from None
             raise
 
-    def _note(
-        self, call: "Call", origin: Origin, response: aiohttp.ClientResponse, asked: str | None
-    ) -> None:
+    def _note(self, call: Call, origin: Origin, response: aiohttp.ClientResponse) -> None:
         """Note what an answer says of the credential that came, and of v1 itself."""
         record = call.record
-        if (credential := self._credential(call, asked)) is not None:
+        if (credential := self._credential(call)) is not None:
             if response.status == 401:
                 self._known.refused(credential)
-            elif response.status < 300 and is_v1s(call.request.rel_url.raw_path):
-                # Elsewhere, v1 may answer well to whatever anybody makes up.
+            elif response.status < 300 and _asks_who(call):
                 self._known.accepted(credential)
             record.is_known = credential in self._known
         if origin.answered(response.status, _standing(record.route or record.path or "")):
@@ -228,12 +243,10 @@ class Passing:
             elif not origin.is_gone:
                 _log.warning("legacy_origin_back", origin=origin.place.authority)
 
-    async def _relay(
-        self, call: "Call", place: Place, host: str, response: aiohttp.ClientResponse
-    ) -> None:
+    async def _relay(self, call: Call, place: Place, response: aiohttp.ClientResponse) -> None:
         """Give the client what v1 answers, at the pace at which it takes that."""
         request, record = call.request, call.record
-        relayed = self._head(call, place, host, response)
+        relayed = self._head(call, place, response)
         framed, call.response = relayed.framed, relayed
         record.status, record.passed_through = response.status, True
         hearers = _hearers(call, response)
@@ -243,7 +256,7 @@ class Passing:
         try:
             await relayed.prepare(request)
             if framed.has_body:
-                async with aclosing(pieces(response, place)) as body:
+                async with aclosing(pieces(response, place, self._settings.call_timeout)) as body:
                     await _pass_down(body, call.record, hearers, relayed)
             await relayed.write_eof()
             if call.look is not None:
@@ -258,9 +271,7 @@ class Passing:
                 raise
             record.cause = f"{type(error).__name__}: {error}"
 
-    def _head(
-        self, call: "Call", place: Place, host: str, response: aiohttp.ClientResponse
-    ) -> Relayed:
+    def _head(self, call: Call, place: Place, response: aiohttp.ClientResponse) -> Relayed:
         """Return what carries v1's answer to the client.
 
         Raises:
@@ -268,10 +279,6 @@ class Passing:
             UpstreamFault: it makes no sense.
         """
         request, fields = call.request, response.raw_headers
-        forwarded = request.headers.getall("X-Forwarded-Proto", ())
-        called = scheme(
-            request.remote or "", request.scheme, forwarded, self._settings.trusted_proxies
-        )
         try:
             framed = framing(request.method, request.version, response.status, fields)
             keeps = self._keeps(call, has_an_end=not framed.until_end)
@@ -282,7 +289,7 @@ class Passing:
                 fields,
                 framed,
                 besides=[*besides, *_connection(request, keeps=keeps)],
-                moved=Moved(place, f"{called}://{host}"),
+                moved=Moved(place, call.called_at(self._settings.trusted_proxies)),
             )
         except NotForwardable as error:
             told = f"v1's answer makes no sense: {error}"
@@ -291,7 +298,7 @@ class Passing:
             call.tape.answered(_texts(fields), ())
         return Relayed(response.status, octets, framed, keep_alive=keeps)
 
-    def _keeps(self, call: "Call", has_an_end: bool) -> bool:
+    def _keeps(self, call: Call, has_an_end: bool) -> bool:
         request = call.request
         return (
             has_an_end
@@ -314,7 +321,7 @@ class _Answer:
 class _Upload:
     """The body of a request, on its way up."""
 
-    def __init__(self, call: "Call", patience: asyncio.Timeout, seconds: float) -> None:
+    def __init__(self, call: Call, patience: asyncio.Timeout, seconds: float) -> None:
         self.failure: LegacyCallError | None = None
         """Why it did not come whole."""
         self._call = call
@@ -389,7 +396,7 @@ async def _pass_down(
         await relayed.write(piece)
 
 
-def _hearers(call: "Call", response: aiohttp.ClientResponse) -> list[Callable[[bytes], None]]:
+def _hearers(call: Call, response: aiohttp.ClientResponse) -> list[Callable[[bytes], None]]:
     """Tell who hears what is said of the head of an answer; return what is told each piece."""
     hearers: list[Callable[[bytes], None]] = []
     if call.tape is not None:
@@ -401,6 +408,18 @@ def _hearers(call: "Call", response: aiohttp.ClientResponse) -> list[Callable[[b
         call.look.overheard.began(response.status, headers.get("Content-Type"), encoding)
         hearers.append(call.look.overheard.heard)
     return hearers
+
+
+def _asks_who(call: "Call") -> bool:
+    """Tell whether v1 answers well only to whom it knows.
+
+    To whatever anybody makes up, it may do so at any other path, as of the pages for a client's
+    clients (`/client/invoices/…`), by whatever way they are reached, and to OPTIONS.
+    """
+    request, record = call.request, call.record
+    root = (record.route or record.path or "").strip("/").partition("/")[0]
+    leads_up = ".." in request.rel_url.raw_path.lower().replace("%2e", ".")
+    return root in V1_ROOTS and not leads_up and request.method != "OPTIONS"
 
 
 def _standing(route: str) -> str | None:

@@ -26,8 +26,7 @@ from bridge.record.log import brownouts
 from bridge.record.log.brownouts import Brownouts
 from bridge.record.log.capture import READ_EVERY, Capture, keep
 from bridge.record.log.database import is_server
-from bridge.record.log.policies import Policies, Side
-from bridge.record.log.policies import Policy as IntegrationPolicy
+from bridge.record.log.policies import Policies, Policy, Side
 from bridge.record.log.writer import LogWriter, open_log_writer
 from bridge.resources import RESOURCES
 from bridge.server import logs, readings
@@ -56,7 +55,7 @@ from bridge.server.tls_versions import Accepted
 from bridge.server.withdrawal import Withdrawal
 from bridge.settings import Mode, Settings, Traces, where
 from bridge.upstream.acquaintances import Acquaintances
-from bridge.upstream.gateway import Gateway, Policy
+from bridge.upstream.gateway import Gateway, UpstreamLimits
 from bridge.v1.xsd import compile_all
 from bridge.v2.client import V2Client
 from bridge.v2.clock import V2Clock
@@ -118,6 +117,9 @@ class _Files:
     admin_token: TokenKeeper | None
     settings: SettingsKeeper
 
+    def book_in_force(self) -> Book:
+        return NO_BOOK if self.book is None else self.book.book
+
     async def reload(self) -> None:
         said = {**await self.settings.reload()}
         if self.book is not None:
@@ -161,6 +163,8 @@ class _Parts:
     metrics: Metrics
     failed: FailedConnections
     handed: Handed
+    departure: Departure
+    digests: Digests
 
 
 @asynccontextmanager
@@ -198,11 +202,11 @@ async def running(
     async with AsyncExitStack() as stack:
         files = await _keep_files(settings, read_again, stack)
         _tell_of_the_settings(settings)
-        parts = await _open_parts(settings, limits, files, handed, stack)
+        parts = await _open_parts(settings, limits, files, handed, departure, stack)
         readiness = await _readiness(settings, parts, stack)
         parts.metrics.read(readings.of_readiness(readiness))
         admin_port = await _listen_to_admins(settings, parts, readiness, phase, stack)
-        port = await _listen_to_clients(settings, limits, parts, departure, stack)
+        port = await _listen_to_clients(settings, limits, parts, stack)
         # What is there now stays: the garbage collector need not look at it again and again.
         gc.collect()
         gc.freeze()
@@ -241,8 +245,13 @@ async def _keep_files(
     return _Files(book, tls, token, keeper)
 
 
-async def _open_parts(
-    settings: Settings, limits: Limits, files: _Files, handed: Handed, stack: AsyncExitStack
+async def _open_parts(  # noqa: PLR0913, PLR0917 - what they are made of
+    settings: Settings,
+    limits: Limits,
+    files: _Files,
+    handed: Handed,
+    departure: Departure,
+    stack: AsyncExitStack,
 ) -> _Parts:
     clock = V2Clock()
     told = _Told(Capture(), Policies(_by_default(settings)), _brownouts(settings, files.settings))
@@ -278,14 +287,26 @@ async def _open_parts(
     stack.callback(failed.close)
     origins = Origins(asyncio.get_running_loop().time, tell_breaker)
     return _Parts(
-        files, clock, journal, log, told, origins, gateway, counts, metrics, failed, handed
+        files=files,
+        clock=clock,
+        journal=journal,
+        log=log,
+        told=told,
+        origins=origins,
+        gateway=gateway,
+        counts=counts,
+        metrics=metrics,
+        failed=failed,
+        handed=handed,
+        departure=departure,
+        digests=Digests(log.key),
     )
 
 
-def _by_default(settings: Settings) -> IntegrationPolicy:
+def _by_default(settings: Settings) -> Policy:
     """Return what holds where no command has decided."""
     side = Side.V1 if settings.mode is Mode.OBSERVE else Side.BRIDGE
-    return IntegrationPolicy(answered_by=side, shadow_percent=settings.shadow_percent)
+    return Policy(answered_by=side, shadow_percent=settings.shadow_percent)
 
 
 def _brownouts(settings: Settings, keeper: SettingsKeeper) -> Brownouts:
@@ -311,19 +332,19 @@ async def _open_gateway(
     )
     client = V2Client(upstream, clock)
     stack.push_async_callback(client.close)
-    policy = Policy(
+    of_upstream = UpstreamLimits(
         throttle_wait=settings.throttle_wait,
         calls=limits.upstream_connections,
         calls_per_account=limits.upstream_calls_per_account,
         spare=limits.spare,
     )
     if not journal.is_shared:
-        return Gateway(client, policy, _acquaintances(journal))
+        return Gateway(client, of_upstream, _acquaintances(journal))
     from bridge.record.throttles import hearing, said  # noqa: PLC0415 - psycopg
 
     gateway = Gateway(
         client,
-        policy,
+        of_upstream,
         _acquaintances(journal),
         lambda key, seconds: journal.tell_others(said(key, seconds)),
     )
@@ -382,23 +403,21 @@ async def _listen_to_admins(
 
 
 async def _listen_to_clients(
-    settings: Settings, limits: Limits, parts: _Parts, departure: Departure, stack: AsyncExitStack
+    settings: Settings, limits: Limits, parts: _Parts, stack: AsyncExitStack
 ) -> int:
     """Serve the legacy side, and return its port."""
-    keeper, tls = parts.files.book, parts.files.tls
-    book = (lambda: NO_BOOK) if keeper is None else lambda: keeper.book
+    tls = parts.files.tls
     sinks = (logs.call_log(), parts.log.ended, parts.counts.ended)
-    digests = Digests(parts.log.key)
     own = Own(settings.host, settings.port)
-    passing = await _pass_through(settings, limits, parts, departure, digests, own, stack)
-    shadow = await _shadow(settings, limits, parts, passing, book, digests, stack)
+    passing = await _pass_through(settings, limits, parts, own, stack)
+    shadow = await _shadow(settings, limits, parts, passing, stack)
     endpoint = Endpoint(
         settings,
         parts.gateway,
         parts.journal,
-        departure=departure,
-        book=book,
-        recorder=Recorder(sinks, digests, parts.told.capture),
+        departure=parts.departure,
+        book=parts.files.book_in_force,
+        recorder=Recorder(sinks, parts.digests, parts.told.capture),
         withdrawal=Withdrawal(parts.told.brownouts, parts.told.policies, settings),
         limits=limits,
         tracer=await _trace(settings, stack),
@@ -427,21 +446,17 @@ async def _listen_to_clients(
     with told_if_taken(settings.host, settings.port):
         port, stop_listening = await stack.enter_async_context(listens_on)
     own.port = port
-    leaving = partial(_leave, front, stop_listening, departure, endpoint, parts.files.settings)
+    leaving = partial(
+        _leave, front, stop_listening, parts.departure, endpoint, parts.files.settings
+    )
     stack.push_async_callback(leaving)
     if shadow is not None:
         stack.push_async_callback(shadow.close)  # before anybody is waited for
     return port
 
 
-async def _pass_through(  # noqa: PLR0913, PLR0917 - the parts that it takes
-    settings: Settings,
-    limits: Limits,
-    parts: _Parts,
-    departure: Departure,
-    digests: Digests,
-    own: Own,
-    stack: AsyncExitStack,
+async def _pass_through(
+    settings: Settings, limits: Limits, parts: _Parts, own: Own, stack: AsyncExitStack
 ) -> Passing | None:
     """Return what passes calls through to v1; None: nothing does."""
     if settings.legacy_origin is None:
@@ -450,6 +465,7 @@ async def _pass_through(  # noqa: PLR0913, PLR0917 - the parts that it takes
         raise LeadsBackHere(f"legacy_origin: {said} {where('legacy_origin')}")
     if warning := parts.told.policies.warning():
         # A bridge that cannot read them cannot write its journal either, and so makes no write.
+        parts.told.policies.are_missed = True
         _log.warning("policies_not_read", reason=warning)
     client = OriginClient(connect_timeout=limits.connect_timeout, resolver=partial(Resolver, own))
     stack.push_async_callback(client.close)
@@ -458,17 +474,16 @@ async def _pass_through(  # noqa: PLR0913, PLR0917 - the parts that it takes
         client,
         parts.told.policies,
         origins=parts.origins,
-        via=f"harvest-bridge-{digests.integration('via')}",
+        via=f"harvest-bridge-{parts.digests.integration('via')}",
         limits=limits,
-        departure=departure,
+        departure=parts.departure,
     )
 
 
 async def _leads_back(settings: Settings, parts: _Parts, own: Own) -> str | None:
     """Return why v1 is the bridge itself, by the subdomains that are known before any call."""
     template = Template(settings.legacy_origin or "")
-    book = parts.files.book
-    subdomains = {*(() if book is None else book.book.accounts), settings.subdomain}
+    subdomains = {*parts.files.book_in_force().accounts, settings.subdomain}
     places = {place for each in subdomains if (place := template.place(each)) is not None}
     for place in sorted(places)[:MOST_LOOKED_UP]:
         if said := await loop_of(place, own):
@@ -476,13 +491,11 @@ async def _leads_back(settings: Settings, parts: _Parts, own: Own) -> str | None
     return None
 
 
-async def _shadow(  # noqa: PLR0913, PLR0917 - likewise
+async def _shadow(
     settings: Settings,
     limits: Limits,
     parts: _Parts,
     passing: Passing | None,
-    book: Callable[[], Book],
-    digests: Digests,
     stack: AsyncExitStack,
 ) -> Shadow | None:
     """Return what compares v1's answers with the bridge's; None: nothing does."""
@@ -492,8 +505,8 @@ async def _shadow(  # noqa: PLR0913, PLR0917 - likewise
         settings,
         limits,
         parts.gateway,
-        book=book,
-        digests=digests,
+        book=parts.files.book_in_force,
+        digests=parts.digests,
         capture=parts.told.capture,
         ask_v1=passing.side().answer,
         tell=parts.log.compared,

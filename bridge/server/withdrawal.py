@@ -10,7 +10,8 @@ from functools import lru_cache
 from random import randrange
 
 from bridge.record.log.brownouts import Brownouts
-from bridge.record.log.policies import ALL, NEVER, Policies
+from bridge.record.log.events import ALL
+from bridge.record.log.policies import NEVER, Policies
 from bridge.record.log.times import moment
 from bridge.server.writes import LONGEST_RETRY_AFTER
 from bridge.settings import Settings
@@ -38,17 +39,16 @@ class Withdrawal:
 
     @property
     def asks_who(self) -> bool:
-        """Whether anybody is to be turned away, or has a sunset of their own."""
-        policies = self._policies
-        return (
-            self._brownouts.are_any or not policies.are_alike or policies.of(ALL).sunset is not None
-        )
+        """Whether anybody may have to be turned away, or has a sunset of their own."""
+        return self._policies.have_sunsets or self._brownouts.are_any
 
     def sunset(self, integration: str = ALL) -> str | None:
         """Return what an answer says of the end (RFC 8594, section 3): an HTTP-date, or nothing.
 
         What was decided of an integration, or of all, counts before what the setting announces.
         """
+        if not self._policies.have_sunsets:
+            return self._announced
         decided = self._policies.of(integration).sunset
         if decided is None:
             return self._announced

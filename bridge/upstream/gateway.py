@@ -31,7 +31,7 @@ from bridge.upstream.retries import (
     worth_another_try,
 )
 from bridge.upstream.sharing import Abandoned, Sharing, Worker
-from bridge.upstream.spare import NoneToSpare, Spare, SparePolicy
+from bridge.upstream.spare import NoneToSpare, Spare, SpareLimits
 from bridge.upstream.throttle import Throttle
 from bridge.v2.client import V2Client
 from bridge.v2.errors import (
@@ -82,8 +82,8 @@ _LATELY = 8
 
 
 @dataclass(frozen=True, slots=True)
-class Policy:
-    """What an operator may decide."""
+class UpstreamLimits:
+    """What calls to v2 may take."""
 
     throttle_wait: float = 0.0
     """Seconds: the longest that a call waits where v2 has told its token to."""
@@ -92,7 +92,7 @@ class Policy:
     those can no longer say whether v2 was asked."""
     calls_per_account: int = 25
     """The most v2 calls of one account at once, so that none can take all of the connections."""
-    spare: SparePolicy = field(default_factory=SparePolicy)
+    spare: SpareLimits = field(default_factory=SpareLimits)
     """What calls may be made that no client waits for."""
 
 
@@ -162,7 +162,7 @@ class Gateway:
     def __init__(
         self,
         client: V2Client,
-        policy: Policy,
+        limits: UpstreamLimits,
         acquaintances: Acquaintances | None = None,
         tell_throttled: Callable[[Key, float], None] = lambda _key, _seconds: None,
     ) -> None:
@@ -172,23 +172,23 @@ class Gateway:
         tells a token to wait, `tell_throttled` is told for how many seconds.
         """
         self._client = client
-        self._policy = policy
+        self._limits = limits
         self._clock = asyncio.get_running_loop().time
         self._throttle = Throttle(self._clock)
         self._tell_throttled = tell_throttled
         self._recent = RecentCalls(self._clock, WINDOW)
-        self._spare = Spare(self._clock, policy.spare)
+        self._spare = Spare(self._clock, limits.spare)
         self._reach = {known: self._breaker("upstream", known) for known in (True, False)}
         self._lanes: dict[tuple[int, bool], _Lane] = {}
         self._writes: Counter[int] = Counter()
         self._reads: Sharing[V2Response] = Sharing()
         self._accepted = acquaintances or Acquaintances(self._clock)
-        few = max(1, policy.calls // STRANGERS)
-        self._places = {True: Places(max(1, policy.calls - few)), False: Places(few)}
+        few = max(1, limits.calls // STRANGERS)
+        self._places = {True: Places(max(1, limits.calls - few)), False: Places(few)}
 
     def wait_at_most(self, seconds: float) -> None:
         """Let calls wait for so long where v2 has told their token to, from now on."""
-        self._policy = dataclasses.replace(self._policy, throttle_wait=seconds)
+        self._limits = dataclasses.replace(self._limits, throttle_wait=seconds)
 
     def knows(self, credential: Credential) -> bool:
         """Tell whether the credential is no invention: v2 has accepted it, or the operator has.
@@ -498,13 +498,13 @@ class Gateway:
         return deadline - now
 
     def _may_wait(self, seconds: float, deadline: float) -> bool:
-        return seconds <= self._policy.throttle_wait and self._clock() + seconds < deadline
+        return seconds <= self._limits.throttle_wait and self._clock() + seconds < deadline
 
     def _lane(self, credential: Credential) -> _Lane:
         key = account_id, known = credential.account_id, self.knows(credential)
         # Accounts are the operator's to name, not the callers': there are only so many.
         if (lane := self._lanes.get(key)) is None:
-            most = self._policy.calls_per_account
+            most = self._limits.calls_per_account
             lane = self._lanes[key] = _Lane(
                 known,
                 self._reach[known],

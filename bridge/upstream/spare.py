@@ -13,7 +13,7 @@ class NoneToSpare(UpstreamUnavailable):
 
 
 @dataclass(frozen=True, slots=True)
-class SparePolicy:
+class SpareLimits:
     """How many calls of a token there are to spare, in v2's `WINDOW`."""
 
     calls: int = MOST_CALLS // 10
@@ -25,9 +25,9 @@ class SparePolicy:
 class Spare:
     """Counts what is spared, token by token."""
 
-    def __init__(self, clock: Callable[[], float], policy: SparePolicy) -> None:
+    def __init__(self, clock: Callable[[], float], limits: SpareLimits) -> None:
         """Begin with none; `clock` answers seconds that never run backwards."""
-        self.policy = policy
+        self.limits = limits
         self._spent = RecentCalls(clock, WINDOW)
 
     def spend(self, key: Hashable, calls: int, share: float) -> None:
@@ -42,9 +42,9 @@ class Spare:
             NoneToSpare: there is none.
         """
         spent = self._spent.of(key)
-        if spent >= share * self.policy.calls:
+        if spent >= share * self.limits.calls:
             raise NoneToSpare("no call of this token is left to spare", 1)
-        if calls - spent >= self.policy.left_alone:
+        if calls - spent >= self.limits.left_alone:
             raise NoneToSpare("clients need the calls of this token themselves", 1)
         self._spent.add(key)
         if self._spent.of(key) == spent:  # so many tokens that it is not counted

@@ -115,7 +115,8 @@ class V2Client:
         except TimeoutError:
             raise UpstreamTimeout("no answer in time", request_left=progress.has_left) from None
         except Broken as broken:
-            raise UpstreamUnreachable(self._why(broken.error)) from None
+            reason, left = self._why(broken.error), progress.has_left
+            raise UpstreamUnreachable(reason, request_left=left) from None
         except (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError, OSError) as error:
             raise UpstreamUnreachable(self._why(error)) from None
         except (aiohttp.ClientError, ValueError) as error:

@@ -10,7 +10,15 @@ class Request(aiohttp.ClientRequest):
     """Where nobody would tell, it may have: then nothing is taken for not sent."""
 
     async def send(self, conn: aiohttp.connector.Connection) -> aiohttp.ClientResponse:
-        """Leave on this connection."""
+        """Leave on this connection.
+
+        Raises:
+            ServerDisconnectedError: something has come on it unasked, while it idled: it would be
+                taken for the answer to this request (RFC 9112, section 9.2).
+        """
+        if conn.protocol is not None and conn.protocol.should_close:
+            conn.close()
+            raise aiohttp.ServerDisconnectedError
         self.has_left = True
         return await super().send(conn)
 

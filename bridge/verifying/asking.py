@@ -51,6 +51,8 @@ class Told(NamedTuple):
     answer: Answer
     request_id: str | None
     """By which its log knows the call."""
+    is_v1s: bool = False
+    """Whether v1 gave it: the bridge named the call, and added no other header of its own."""
 
 
 class Pace:
@@ -158,6 +160,7 @@ class Asking:
                 told = Told(
                     Answer(response.status, response.headers.get("Content-Type"), body),
                     response.headers.get("X-Request-Id"),
+                    "X-Request-Id" in response.headers and "Deprecation" not in response.headers,
                 )
                 return told, _wait(response)
         except (ClientError, TimeoutError, OSError) as error:

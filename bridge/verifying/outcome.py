@@ -4,7 +4,8 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from bridge.comparing import KNOWN, Comparison, Reason, Result, Side, Spot, score
+from bridge.comparing import KNOWN, Comparison, Reason, Result, Side, Spot
+from bridge.score import score
 from bridge.verifying.reads import Read, Skipped
 
 REASONS: Mapping[Reason, str] = {

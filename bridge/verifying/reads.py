@@ -3,6 +3,7 @@
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import NamedTuple
 from urllib.parse import parse_qsl, quote, urlencode
@@ -35,6 +36,7 @@ class Skipped(StrEnum):
     REPEATED = "repeated"
     NO_CREDENTIAL = "no-credential"
     NO_V2 = "no-v2"
+    PASSED_THROUGH = "passed-through"
 
 
 MEANINGS: Mapping[Skipped, str] = {
@@ -49,6 +51,7 @@ MEANINGS: Mapping[Skipped, str] = {
     Skipped.REPEATED: "the same is asked again later, and only the last answer can be true still",
     Skipped.NO_CREDENTIAL: "the recording has no credential for it, and none is given",
     Skipped.NO_V2: "the recording of v2 lacks a call that it takes",
+    Skipped.PASSED_THROUGH: "v1 answered it again: the bridge that was asked passes it through",
 }
 
 
@@ -107,7 +110,7 @@ def plan(recordings: Iterable[Recording], *, drops_repeated: bool) -> Plan:
     """Find the calls to be compared, in the order of the recordings.
 
     `drops_repeated` leaves out what is asked again later: where v2 is asked as it is by then, only
-    the last answer of v1 can be expected of it.
+    the last answer of v1 can be expected of it. Entries stand in any order (HAR 1.2, "entries").
     """
     skipped: Counter[tuple[Skipped, str]] = Counter()
     reads: dict[object, Read] = {}
@@ -120,10 +123,29 @@ def plan(recordings: Iterable[Recording], *, drops_repeated: bool) -> Plan:
                 skipped[found] += 1
                 continue
             key = _identity(found) if drops_repeated else len(reads)
-            if reads.pop(key, None) is not None:
+            if (other := reads.pop(key, None)) is not None:
                 skipped[Skipped.REPEATED, found.call] += 1
+                found = _later(other, found)
             reads[key] = found
     return Plan(list(reads.values()), skipped)
+
+
+def _later(one: Read, next_one: Read) -> Read:
+    """Return the read that was asked later; the next one where a time cannot be read."""
+    try:
+        return one if _moment(one.when) > _moment(next_one.when) else next_one
+    except ValueError:
+        return next_one
+
+
+def _moment(when: str) -> datetime:
+    """Read a time of ISO 8601, which is UTC where it has no zone.
+
+    Raises:
+        ValueError: it is none.
+    """
+    moment = datetime.fromisoformat(when)
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 def _call(method: str, path: str) -> str:

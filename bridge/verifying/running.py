@@ -75,7 +75,8 @@ async def from_bridge(
     """Yield what each call comes to at a running bridge.
 
     Raises:
-        Unreachable: it did not even answer the first.
+        Unreachable: it did not even answer the first, or it is no bridge: that has no more
+            passwords sent to it.
     """
     has_answered = False
     for read in reads:
@@ -93,7 +94,12 @@ async def from_bridge(
                 raise
             yield Outcome(read, time.perf_counter() - began, failure=str(error))
             continue
+        if not has_answered and told.request_id is None:
+            raise Unreachable("who answers there is no bridge: there is no X-Request-Id")
         has_answered = True
+        if told.is_v1s:
+            yield Left(read, Skipped.PASSED_THROUGH)
+            continue
         outcome = _outcome(read, told.answer, judging, began)
         yield outcome._replace(request_id=told.request_id)
 

@@ -1,4 +1,4 @@
-"""A bridge in a process of its own between the sandbox's v1 and v2, whose shadow v2's limit does not
+"""A bridge in a process of its own between the sandbox's v1 and v2, whose shadow the limits of neither
 hold back: the sandbox has none.
 """
 
@@ -12,8 +12,9 @@ from bridge.identity.callers import Way
 from bridge.server import logs
 from bridge.server.limits import Limits
 from bridge.server.service import running
+from bridge.server.shadow.asked import ShadowLimits
 from bridge.settings import Settings
-from bridge.upstream.spare import SparePolicy
+from bridge.upstream.spare import SpareLimits
 from tests.bench.lateness import Lateness
 from tests.bench.machine import memory
 from tests.bench.processes import obey
@@ -32,7 +33,10 @@ async def _main(v1: str, v2: str, folder: Path) -> None:
         journal=folder / "journal.sqlite",
         database=str(folder / "log.sqlite"),
     )
-    limits = Limits(spare=SparePolicy(calls=1_000_000, left_alone=1_000_000))
+    limits = Limits(
+        spare=SpareLimits(calls=1_000_000, left_alone=1_000_000),
+        shadow=ShadowLimits(v1_calls=1_000_000),
+    )
     async with running(settings, limits) as service:
         lateness = Lateness()
         await obey(

@@ -15,10 +15,17 @@ from bridge.comparing import (
     Side,
     Spot,
     compare,
-    score,
 )
-from bridge.comparing.documents import LONGEST, MOST_ATTRIBUTES, MOST_MARKUP
+from bridge.comparing.documents import (
+    LONGEST,
+    LONGEST_JSON,
+    LONGEST_NAMESPACE,
+    MOST_ATTRIBUTES,
+    MOST_MARKUP,
+    MOST_NAMESPACES,
+)
 from bridge.comparing.trees import LONGEST_VALUE, MOST_LEVELS, MOST_NAMES, MOST_TOLD
+from bridge.score import score
 from tests.comparing.documents import XML, answer, message, messages
 
 ITEM = "/invoice-messages/invoice-message"
@@ -268,6 +275,7 @@ def test_json_is_compared_as_the_object_that_it_is() -> None:
 
 DEEP = "<a>" * 300 + "</a>" * 300
 MANY = "<a" + "".join(f" a{number}='1'" for number in range(MOST_ATTRIBUTES + 1)) + "/>"
+NAMESPACES = "<a>" + "".join(f"<b xmlns:n{x}='n'/>" for x in range(MOST_NAMESPACES + 1)) + "</a>"
 BOMB = '<!DOCTYPE a [<!ENTITY b "bbbb"><!ENTITY c "&b;&b;&b;">]><a>&c;</a>'
 
 
@@ -287,6 +295,9 @@ BOMB = '<!DOCTYPE a [<!ENTITY b "bbbb"><!ENTITY c "&b;&b;&b;">]><a>&c;</a>'
         (f"<a>{'<b/>' * MOST_MARKUP}</a>", XML, Reason.TOO_MUCH),
         (MANY, XML, Reason.TOO_MUCH),
         (DEEP, XML, Reason.TOO_MUCH),
+        (NAMESPACES, XML, Reason.TOO_MUCH),
+        (f"<a xmlns:n='{'n' * LONGEST_NAMESPACE}'/>", XML, Reason.TOO_MUCH),
+        ('{"a": 1}' + " " * LONGEST_JSON, "application/json", Reason.TOO_LARGE),
     ],
     ids=lambda value: str(value)[:20],
 )
@@ -297,6 +308,12 @@ def test_what_cannot_be_read_cannot_be_compared(
 
     assert compare(hostile, good) == Comparison(Result.INCOMPARABLE, reason=reason, side=Side.V1)
     assert compare(good, hostile).side is Side.BRIDGE
+
+
+def test_a_page_of_xhtml_is_another_document() -> None:
+    page = answer('<html xmlns="http://www.w3.org/1999/xhtml" xmlns:a="b"><body/></html>')
+
+    assert found(compare(page, answer("<a/>"))) == [(Kind.ROOT, "/…")]
 
 
 def test_so_many_differences_are_told_and_all_are_counted() -> None:
@@ -371,6 +388,11 @@ def test_a_score_says_how_many_are_equal_and_where_others_differ() -> None:
     places = {"/a/b/@type": 1, "/a/order()": 2, "/": 1, "/a/c": 1, "/a/d": 1}
     assert score(0, 5, places) == (
         "0 of 5 equal; 2 differ at /a/order(), 1 differ at /, 1 differ at …/b/@type, "
+        "and others at 2 more places"
+    )
+    first = {"/a/b": 3, "/a/c": 2, "status (v1 200, bridge 401)": 1}
+    assert score(0, 9, first, places=5) == (
+        "0 of 9 equal; 3 differ at …/b, 2 differ at …/c, 1 differ at status (v1 200, bridge 401), "
         "and others at 2 more places"
     )
 

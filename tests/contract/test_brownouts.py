@@ -14,7 +14,8 @@ from typing import Any
 import aiohttp
 import pytest
 
-from bridge.record.log.brownouts import ALL, Brownout, Brownouts
+from bridge.record.log.brownouts import Brownout, Brownouts
+from bridge.record.log.events import ALL
 from bridge.record.log.policies import NEVER
 from bridge.record.log.reports import Log
 from bridge.record.log.times import HOUR
@@ -87,7 +88,7 @@ def once(clock: HandClock, whose: str = ALL, hours: int = 1, **more: Any) -> Bro
 
 
 def begin(table: Log, clock: HandClock, brownout: Brownout) -> None:
-    table.put_brownout(brownout, int(clock() * 1000))
+    table.decisions.put_brownout(brownout, int(clock() * 1000))
 
 
 async def until_on(log: Logged, times: int = 1) -> None:
@@ -391,7 +392,7 @@ async def test_it_can_be_ended_at_once(
         await until_on(log)
         assert (await client.get(LIST)).status == 503
 
-        table.end_brownouts(ALL, int(clock() * 1000))
+        table.decisions.end_brownouts(ALL, int(clock() * 1000))
         await until(lambda: log.lines("brownout_ended"))
 
         assert (await served(client, held)).status == 200
@@ -407,7 +408,7 @@ async def test_several_bridges_agree(
         await until_on(log, times=2)
         assert [(await each.get(LIST)).status for each in (one, other)] == [503, 503]
 
-        table.end_brownouts(ALL, int(clock() * 1000))
+        table.decisions.end_brownouts(ALL, int(clock() * 1000))
         table.close()
         await until(lambda: len(log.lines("brownout_ended")) == 2)
 
@@ -442,7 +443,7 @@ async def test_after_its_sunset_an_integration_is_410(
 ) -> None:
     async with run() as (_, client):
         whose = await integration_of(client, held, log)
-        table.put_sunset(whose, milliseconds(PAST))
+        table.decisions.put_sunset(whose, milliseconds(PAST))
         await until(lambda: log.lines("policy_changed"))
         answer = await client.get(LIST)
         other = getting(client, headers={"User-Agent": "Another/1"})
@@ -465,7 +466,7 @@ async def test_before_it_its_answers_say_when_it_will_be(
 ) -> None:
     async with run(sunset=TO_COME.date()) as (_, client):
         whose = await integration_of(client, held, log)
-        table.put_sunset(whose, milliseconds(datetime(2027, 4, 1, tzinfo=UTC)))
+        table.decisions.put_sunset(whose, milliseconds(datetime(2027, 4, 1, tzinfo=UTC)))
         await until(lambda: log.lines("policy_changed"))
         answer = await served(client, held)
         stranger = await client.get(LIST, authorization=None)
@@ -479,8 +480,8 @@ async def test_that_of_all_is_everybodys_but_for_who_has_none(
 ) -> None:
     async with run() as (_, client):
         whose = await integration_of(client, held, log)
-        table.put_sunset(whose, NEVER)
-        table.put_sunset(ALL, milliseconds(PAST))
+        table.decisions.put_sunset(whose, NEVER)
+        table.decisions.put_sunset(ALL, milliseconds(PAST))
         await until(lambda: len(log.lines("policy_changed")) >= 2)
 
         assert "Sunset" not in (await served(client, held)).headers

@@ -217,5 +217,7 @@ class TestServedLate:
             await sandbox.quiet()
             again = await send_once(client)
 
-        assert (first.status, again.status) == (502, 201)
+        # A machine that is slow leaves no time to look: then it is not known, and 504.
+        assert first.status in {502, 504}
+        assert again.status == 201
         assert sandbox.made() == {ONCE: [int(again.texts("id")[0])]}

@@ -3,6 +3,7 @@
 What goes wrong on the way is in `test_pass_through_faults`.
 """
 
+import asyncio
 import re
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -12,7 +13,8 @@ import aiohttp
 import pytest
 
 from bridge.identity.callers import Way
-from bridge.record.log.policies import ALL, Side
+from bridge.record.log.events import ALL
+from bridge.record.log.policies import Side
 from bridge.record.log.reports import Log
 from bridge.tape import BODY_KEPT, CUT
 from tests.support.books import enter, write_token
@@ -264,7 +266,7 @@ class TestHowACallComesToV1:
                 answer = await client.raw(asked)
                 assert answer.startswith((b"HTTP/1.1 404", b"HTTP/1.1 400")), host
 
-        assert "v1.invalid" not in log.getvalue()
+        assert "v1.invalid" not in str(log.lines("legacy_call"))
 
 
 class TestHowAnAnswerComesBack:
@@ -451,7 +453,7 @@ class TestWhoAnswers:
 
 def switched(settings: dict[str, Any], integration: str, side: Side) -> None:
     opened = Log.open(settings["database"])
-    opened.switch(integration, side)
+    opened.decisions.switch(integration, side)
     opened.close()
 
 
@@ -530,17 +532,64 @@ class TestTheRecord:
         assert (found.calls, found.not_served) == (5, 1)
         assert found.outcomes == {"passed-through": 5}
 
+    @pytest.mark.parametrize(
+        "public", ["/login", "/client/invoices/a1b2", "/clients/%2E./client/invoices/a1b2"]
+    )
     async def test_a_stranger_whom_v1_lets_look_at_a_public_page_stays_one(
-        self, client: LegacyClient, origin: RawOrigin, log: Logged
+        self, client: LegacyClient, origin: RawOrigin, log: Logged, public: str
     ) -> None:
         """Else, whoever makes up logins would be told apart as if they were known."""
-        await client.get("/login")
+        await client.raw(
+            request(f"GET {public} HTTP/1.1", f"Authorization: {BASIC}", "Connection: close")
+        )
         await client.get("/projects")
         origin.answer = b"HTTP/1.1 401 No\r\nContent-Length: 0\r\n\r\n"
         await client.get("/projects")
         await caught_up(client)
 
-        public, api, refused, *_ = log.lines("legacy_call")
-        assert [each.get("is_known", False) for each in (public, api, refused)] == [
+        page, api, refused, *_ = log.lines("legacy_call")
+        assert [each.get("is_known", False) for each in (page, api, refused)] == [
             False, True, False,
         ]  # fmt: skip
+
+    async def test_a_credential_that_v1_has_accepted_is_one_however_it_is_spelled(
+        self, client: LegacyClient, log: Logged
+    ) -> None:
+        """Else, one valid login would have as many shares as there are spellings."""
+        known = aiohttp.encode_basic_auth("jane@acme.example", "secret")
+        await client.get("/projects", authorization=known)
+        as_well = aiohttp.encode_basic_auth("Jane@Acme.example", "secret")
+        await client.get("/projects", authorization=as_well.replace("Basic ", "bASIC  "))
+        for path in ("/projects?access_token=a", "/projects?access_token=b&access_token=c"):
+            await client.get(path, authorization=known)
+        await client.get("/projects?access_token=b&access_token=c", authorization=None)
+        await caught_up(client)
+
+        told = [each.get("is_known", False) for each in log.lines("legacy_call")]
+        assert told[:5] == [True, True, False, False, False]
+
+
+async def test_strangers_of_one_address_leave_room_at_v1_for_others(
+    held: HeldUpstream, origin: RawOrigin
+) -> None:
+    answers = asyncio.Event()
+
+    async def wait(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await answers.wait()
+        writer.write(OK)
+
+    known = {"authorization": "Bearer known"}
+    async with running_bridge(
+        held.base_url, legacy_origin=origin.url, passed_through_per_address=1
+    ) as client:
+        await client.get("/projects", **known)
+        origin.misbehave = wait
+        stranger = asyncio.ensure_future(client.get("/projects", authorization="Bearer a"))
+        await until(lambda: len(origin.heads) == 2)
+        refused = await client.get("/projects", authorization="Bearer b")
+        origin.misbehave = None
+        served = await client.get("/projects", **known)
+        answers.set()
+        await stranger
+
+    assert (refused.status, served.status) == (503, 200)

@@ -217,6 +217,28 @@ class TestAnswersThatBreakOff:
         assert answer.endswith(b"abc")
         assert (await line(client, log))["cause"].startswith("UpstreamTimeout")
 
+    async def test_in_malformed_chunks_are_given_up(
+        self, client: LegacyClient, origin: RawOrigin, log: Logged
+    ) -> None:
+        """The connection to v1 is closed by then, and nothing more would come of it."""
+        begun = asyncio.Event()
+
+        async def garble(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n")
+            await begun.wait()
+            writer.write(b"zz\r\nabc\r\n0\r\n\r\n")
+            await reader.read()
+
+        origin.misbehave = garble
+        async with client.connection() as (reader, writer):
+            writer.write(request("GET /projects HTTP/1.1"))
+            await reader.readuntil(b"abc\r\n")
+            begun.set()
+            rest = await reader.read()
+
+        assert not rest
+        assert (await line(client, log))["cause"].startswith("UpstreamTimeout")
+
 
 def _has(origin: RawOrigin, count: int) -> bool:
     return len(origin.heads) >= count

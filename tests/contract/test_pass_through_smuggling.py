@@ -1,5 +1,6 @@
 """Requests and answers that two readers would cut differently: they end at the bridge."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from tests.contract.test_pass_through import request
 from tests.support.held_upstream import HeldUpstream
 from tests.support.legacy import LegacyClient
 from tests.support.logged import Logged
-from tests.support.origins import RawOrigin, running_origin
+from tests.support.origins import OK, RawOrigin, running_origin
 from tests.support.running import running_bridge
 
 HIDDEN = b"GET /hidden HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -187,3 +188,22 @@ async def test_what_comes_behind_an_answer_is_nobodys(
 
     for _ in range(3):
         assert (await client.get("/projects")).body == b"abc"
+
+
+async def test_what_comes_on_an_idle_connection_is_no_answer_to_the_next_call(
+    client: LegacyClient, origin: RawOrigin
+) -> None:
+    """RFC 9112, section 9.2: it would be somebody else's."""
+    idles = asyncio.Event()
+
+    async def answer_unasked(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(OK)
+        await idles.wait()
+        writer.write(OK.replace(b"<v1/>", b"<x/>\r\n"))
+        await reader.read()
+
+    origin.misbehave = answer_unasked
+    await client.get("/projects")
+    idles.set()
+
+    assert (await client.get("/projects")).body == b"<v1/>\n"

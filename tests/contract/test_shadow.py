@@ -7,7 +7,8 @@ import aiohttp
 import pytest
 
 from bridge.record.log.policies import Policy, Side
-from bridge.upstream.spare import SparePolicy
+from bridge.server.shadow.asked import ShadowLimits
+from bridge.upstream.spare import SpareLimits
 from tests.support.legacy import BASIC
 from tests.support.logged import Logged
 from tests.support.mixed_reads import PAGES, PLANTED, SMALL, places, reads
@@ -31,7 +32,9 @@ READS = [
 ]  # fmt: skip
 """Some that are there, and two that are not."""
 
-PLENTY = SparePolicy(calls=100_000, left_alone=100_000)
+PLENTY = SpareLimits(calls=100_000, left_alone=100_000)
+
+OFTEN = ShadowLimits(v1_calls=100_000)
 
 both_sides = pytest.mark.parametrize("side", Side)
 
@@ -159,6 +162,19 @@ class TestWhatIsLookedAt:
             assert await both.told(1) == {"failed": 1}
             assert await both.v2_calls() == []
 
+    @both_sides
+    async def test_not_what_was_turned_away_on_purpose(self, tmp_path: Path, side: Side) -> None:
+        past = Policy(answered_by=side, shadow_percent=100, sunset=1)
+        async with running_both(tmp_path, answered_by=side, spare=PLENTY, shadow=OFTEN) as both:
+            decide(both.database, past)
+            asked = 1
+            while (await both.get(SHOW)).status != 410:
+                asked += 1
+                await both.told(asked - 1)
+            counts = await both.told(asked)
+
+            assert (counts["failed"], counts["different"]) == (1, 0)
+
     async def test_paths_that_an_operator_ignores_may_differ(self, tmp_path: Path) -> None:
         ignored = ("/payment/notes",)
         async with running_both(tmp_path, spare=PLENTY, shadow_ignored=ignored) as both:
@@ -212,11 +228,30 @@ class TestWhatV2IsAsked:
             assert len(await both.v2_calls()) == 5
 
     async def test_every_page_counts(self, tmp_path: Path) -> None:
-        async with running_both(tmp_path, spare=SparePolicy(calls=4)) as both:
+        async with running_both(tmp_path, spare=SpareLimits(calls=4)) as both:
             await both.get("/invoice/4500/messages")
 
             assert await both.told(1) == {"budget": 1}
             assert len(await both.v2_calls()) == 2
+
+    async def test_v1_is_not_asked_for_what_clients_need_of_its_limit(self, tmp_path: Path) -> None:
+        few = ShadowLimits(v1_calls=8)
+        async with running_both(tmp_path, answered_by=Side.BRIDGE, shadow=few) as both:
+            for _ in range(3):
+                assert (await both.get("/clients")).status == 200  # v1 answers
+            for _ in range(3):
+                await both.get(SHOW)
+
+            assert await both.told(3) == {"equal": 1, "budget": 2}
+
+    async def test_a_v1_that_asks_to_wait_is_left_alone(self, tmp_path: Path) -> None:
+        async with running_both(tmp_path, answered_by=Side.BRIDGE) as both:
+            await both.plant(fault="status", status=503, retry_after=30, times=1)
+            for number in range(1, 4):
+                await both.get(SHOW)
+                await both.told(number)
+
+            assert await both.counts() == {"budget": 3}
 
     async def test_a_v2_that_fails_opens_no_breaker(self, tmp_path: Path) -> None:
         async with running_both(tmp_path, spare=PLENTY) as both:

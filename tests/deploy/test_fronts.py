@@ -19,6 +19,7 @@ import pytest_asyncio
 from tests.support.clocks import until
 from tests.support.held_upstream import HeldCall, HeldUpstream, running_held_upstream
 from tests.support.legacy import assert_valid
+from tests.support.origins import RawOrigin, running_origin
 from tests.support.running import LOOPBACK
 from tests.support.storm_bridge import LOGINS, BridgeProcess
 from tests.support.storm_sandbox import Content
@@ -284,6 +285,57 @@ class TestWhoIsSlow:
                 assert statuses(told) == [408]
                 assert_valid(await reader.readuntil(b"</errors>"), "errors")
         assert hurried.v2.made() == {}
+
+
+UPLOADS = {
+    "nginx": {
+        "    client_max_body_size 2m;\n": "",
+        "#client_max_body_size": "client_max_body_size",
+        "#proxy_request_buffering": "proxy_request_buffering",
+    }
+}
+"""What a front's file says of uploads that are passed through to v1, put in force."""
+
+
+@pytest_asyncio.fixture(scope="class", loop_scope="module")
+async def origin() -> AsyncIterator[RawOrigin]:
+    """A v1."""
+    async with running_origin() as running:
+        yield running
+
+
+@pytest_asyncio.fixture(scope="class", loop_scope="module")
+async def passing(
+    kind: str, origin: RawOrigin, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Fronted]:
+    """Before bridges that pass through to v1 what they do not translate."""
+    folder = tmp_path_factory.mktemp("passing") / "front"
+    instead = UPLOADS.get(kind, {})
+    async with fronted_bridges(kind, folder, instead, legacy_origin=origin.url) as running:
+        yield running
+
+
+class TestUploadsToV1:
+    @pytest.mark.parametrize("chunked", [False, True])
+    async def test_one_of_5_mb_comes_whole(
+        self, passing: Fronted, origin: RawOrigin, chunked: bool
+    ) -> None:
+        receipt = bytes(range(256)) * (5 * LIMIT // 256)
+        body = b"%x\r\n%s\r\n0\r\n\r\n" % (len(receipt), receipt) if chunked else receipt
+        length = "Transfer-Encoding: chunked" if chunked else f"Content-Length: {len(receipt)}"
+        call = head("POST", "/expenses/7/receipt", "Content-Type: image/png", length) + body
+
+        answer = await passing.front.raw(call)
+
+        assert statuses(answer) == [200]
+        assert answer.endswith(b"<v1/>\n")
+        assert origin.bodies.pop() == receipt
+
+    async def test_what_is_translated_is_bounded_as_ever(self, passing: Fronted) -> None:
+        answer = await passing.front.raw(post(XML % (b" " * 4 * LIMIT)))
+
+        assert statuses(answer) == [413]
+        assert passing.v2.made() == {}
 
 
 async def test_tls_1_1_is_refused(fronted: Fronted) -> None:

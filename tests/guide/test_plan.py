@@ -9,8 +9,8 @@ from bridge.guide import plan as plan_module
 from bridge.guide.counterparts import counterpart_of, table
 from bridge.guide.notes import MEANINGS
 from bridge.guide.plan import Plan, Step, plan
+from bridge.record.log.answers import Integration, Noted, Route, State
 from bridge.record.log.events import Outcome
-from bridge.record.log.reports import Integration, Noted, Route, State
 from bridge.resources import RESOURCES
 from bridge.resources.routes import V1_ROOTS, Call
 from bridge.v1.dialects import Dialect

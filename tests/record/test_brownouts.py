@@ -9,7 +9,6 @@ from sqlalchemy import Connection, Engine, insert
 from structlog.testing import capture_logs
 
 from bridge.record.log.brownouts import (
-    ALL,
     MOST,
     TOLD_EVERY,
     Brownout,
@@ -24,6 +23,7 @@ from bridge.record.log.brownouts import (
     remove,
 )
 from bridge.record.log.database import KEY_LENGTH, open_database, writing
+from bridge.record.log.events import ALL
 from bridge.record.log.tables import BROWNOUTS
 from bridge.record.log.times import DAY, HOUR
 from tests.support.clocks import HandClock
@@ -381,6 +381,20 @@ def test_what_makes_no_sense_is_refused(
         put(connection, Brownout(since=now, **decided), now)
 
     assert brownouts(connection) == []
+
+
+def test_an_end_ends_what_was_begun_by_a_clock_that_is_ahead(
+    connection: Connection, known: Brownouts, clocks: Clocks
+) -> None:
+    put(connection, once(clocks), clocks.milliseconds)
+    end(connection, ALL, clocks.milliseconds - 5000)
+    known.read(connection)
+    assert not is_turned_away(known)
+
+    clocks.advance(1)
+    put(connection, once(clocks), clocks.milliseconds)
+    known.read(connection)
+    assert is_turned_away(known)
 
 
 def test_an_end_and_a_removal(connection: Connection, known: Brownouts, clocks: Clocks) -> None:

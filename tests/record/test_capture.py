@@ -10,7 +10,6 @@ from sqlalchemy import Connection, Engine
 from structlog.testing import capture_logs
 
 from bridge.record.log.capture import (
-    ALL,
     MOST,
     TOLD_EVERY,
     Capture,
@@ -22,6 +21,7 @@ from bridge.record.log.capture import (
     rules,
 )
 from bridge.record.log.database import KEY_LENGTH, open_database, writing
+from bridge.record.log.events import ALL
 from bridge.record.log.exchange import LONGEST, Exchange, Message, UpstreamExchange, pack, unpack
 from bridge.record.log.times import DAY
 from tests.support.clocks import HandClock

@@ -20,10 +20,10 @@ from bridge.record.log.comparisons import (
     scores,
 )
 from bridge.record.log.database import KEY_LENGTH, open_database, writing
-from bridge.record.log.events import CallEvent, Compared, ComparisonEvent
+from bridge.record.log.events import ALL, CallEvent, Compared, ComparisonEvent
 from bridge.record.log.ids import TIME_SHIFT
 from bridge.record.log.ingest import ended, ingest
-from bridge.record.log.policies import ALL, Policy, policies, put
+from bridge.record.log.policies import Policy, policies, put
 from bridge.record.log.reports import Log
 from bridge.record.log.retention import Retention
 from bridge.record.log.times import DAY
@@ -80,7 +80,7 @@ def test_a_score_counts_by_result_and_place_and_names_the_latest_calls(engine: E
         assert comparison(connection, made[0].id) == (DIFFERENT, {BODY: 1})
         assert comparison(connection, made[7].id) is None
     assert (found.equal, found.different, found.incomparable) == (2, 4, 1)
-    assert str(found) == "2 of 6 equal, 1 incomparable"
+    assert str(found) == "2 of 6 equal; 4 differ at …/body, 1 incomparable"
     first, second = found.places
     assert (first.place, first.calls, first.result) == (BODY, 4, DIFFERENT)
     latest = sorted((each.id for each in made[:4]), reverse=True)[:MOST_LATEST]
@@ -167,8 +167,8 @@ def test_a_share_is_decided_and_leaves_the_rest_of_a_policy(database: str) -> No
     with writing(engine) as connection:
         put(connection, Policy(integration="a" * 12, sunset=5, changed=1))
     log = Log.open(database)
-    log.shadow("a" * 12, 20)
-    log.shadow(ALL, 5)
+    log.decisions.shadow("a" * 12, 20)
+    log.decisions.shadow(ALL, 5)
     log.close()
 
     with engine.connect() as connection:

@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 from sqlalchemy import delete
 
-from bridge.record.log.brownouts import ALL, Brownout
+from bridge.record.log.answers import DryRun
+from bridge.record.log.brownouts import Brownout
 from bridge.record.log.database import load_key, open_database, writing
-from bridge.record.log.events import CallEvent, Outcome
+from bridge.record.log.events import ALL, CallEvent, Outcome
 from bridge.record.log.ids import TIME_SHIFT
 from bridge.record.log.ingest import ingest
-from bridge.record.log.reports import DryRun, Log
+from bridge.record.log.reports import Log
 from bridge.record.log.tables import CALLS
 from bridge.record.log.times import DAY, HOUR
 from tests.support.recorded_days import recorded_days

@@ -7,7 +7,9 @@ from sqlalchemy import Engine
 
 from bridge.identity.digests import KEY_LENGTH
 from bridge.record.log.database import open_database, writing
-from bridge.record.log.policies import ALL, Policies, Policy, Side, policies, put
+from bridge.record.log.events import ALL
+from bridge.record.log.policies import Policies, Policy, Side, policies, put
+from tests.support.logged import logging
 
 KEY = b"k" * KEY_LENGTH
 
@@ -74,3 +76,33 @@ def test_a_policy_that_says_nothing_is_none(engine: Engine) -> None:
     assert found.are_alike
     with engine.connect() as connection:
         assert policies(connection) == []
+
+
+def test_it_is_known_whether_anybody_has_a_sunset(engine: Engine) -> None:
+    none = known(engine, Policy(integration=ONE, answered_by=Side.V1))
+    its_own = known(engine, Policy(integration=ONE, sunset=1))
+    known(engine, Policy(integration=ONE))
+    for_all = known(engine, Policy(integration=ALL, sunset=1))
+
+    assert (none.have_sunsets, its_own.have_sunsets, for_all.have_sunsets) == (False, True, True)
+
+
+def test_what_held_before_the_start_is_told_as_no_change() -> None:
+    found = Policies(Policy(answered_by=Side.BRIDGE))
+
+    with logging() as log:
+        found.take([Policy(integration=ONE, answered_by=Side.V1)])
+        assert not log.lines("policy_changed")
+        found.take([])
+
+    assert [each["answered_by"] for each in log.lines("policy_changed")] == ["bridge"]
+
+
+def test_what_is_read_after_calls_were_answered_is_told() -> None:
+    found = Policies(Policy(answered_by=Side.BRIDGE))
+    found.are_missed = True
+
+    with logging() as log:
+        found.take([Policy(integration=ONE, answered_by=Side.V1)])
+
+    assert [each["answered_by"] for each in log.lines("policy_changed")] == ["v1"]

@@ -12,12 +12,13 @@ import pytest
 from sqlalchemy import Engine, event, insert
 
 from bridge.record.log import finding
+from bridge.record.log.answers import Page, State
 from bridge.record.log.database import LogError, load_key, open_database, writing
 from bridge.record.log.events import OTHERS, CallEvent, Outcome
 from bridge.record.log.finding import Filter
 from bridge.record.log.ids import TIME_SHIFT
 from bridge.record.log.ingest import ingest, ingest_connections, ingest_gap
-from bridge.record.log.reports import Log, Page, State, UnknownIntegration
+from bridge.record.log.reports import Log, UnknownIntegration
 from bridge.record.log.tables import INTEGRATIONS
 from bridge.record.log.times import DAY, HOUR
 from tests.support.postgres import running_server

@@ -62,13 +62,27 @@ class TestOverhearing:
         ("parts", "encoding"),
         [
             pytest.param([b"x" * LONGEST, b"x"], None, id="too long"),
-            pytest.param([gzip.compress(bytes(LONGEST + 1))], "gzip", id="a bomb"),
-            pytest.param([b"no gzip"], "gzip", id="not what it says"),
             pytest.param([b"x"], "br", id="a coding that is not known"),
         ],
     )
     def test_what_cannot_be_compared_is_cut(self, parts: list[bytes], encoding: str | None) -> None:
         assert self.heard(*parts, encoding=encoding).is_cut
+
+    def test_of_a_bomb_there_is_no_more_than_shows_that_it_is_too_long(self) -> None:
+        bomb = self.heard(gzip.compress(bytes(2 * LONGEST)), encoding="gzip", room=LONGEST)
+
+        assert len(bomb.answer().body) == LONGEST + 1
+
+    def test_what_is_not_coded_as_it_says_is_as_it_came(self) -> None:
+        assert self.heard(b"no gzip", encoding="gzip").answer().body == b"no gzip"
+
+    def test_what_is_cut_holds_nothing_though_there_may_be_no_end_of_it(self) -> None:
+        room = Room(10)
+        overheard = Overhearing(room)
+        overheard.heard(b"123456")
+        overheard.heard(b"123456")
+
+        assert (overheard.is_cut, room.left) == (True, 10)
 
     def test_it_takes_of_a_room_and_gives_it_back(self) -> None:
         room = Room(10)
@@ -173,7 +187,7 @@ class TestWhichCalls:
     async def test_one_more_than_there_is_room_for_is_skipped(self, make: Make) -> None:
         never, asked = asyncio.Event(), asyncio.Event()
 
-        async def ask(_asked: Asked) -> Answer:
+        async def ask(_asked: Asked, _share: float) -> Answer:
             asked.set()
             await never.wait()
             raise AssertionError
@@ -195,7 +209,7 @@ class TestWhichCalls:
 async def test_names_that_v1_makes_up_are_told_apart_up_to_a_number(make: Make) -> None:
     told: Told = []
 
-    async def ask(_asked: Asked) -> Answer:
+    async def ask(_asked: Asked, _share: float) -> Answer:
         rest = "".join(f"<n{at}/>" for at in range(300))
         return Answer(200, "application/xml", f"<a>{rest}</a>".encode())
 
@@ -218,7 +232,7 @@ def _always(body: bytes) -> Callable[[Asked, float], Coroutine[Any, Any, Answer]
 
 
 async def test_what_the_log_has_no_room_for_is_counted(make: Make) -> None:
-    async def ask(_asked: Asked) -> Answer:
+    async def ask(_asked: Asked, _share: float) -> Answer:
         return Answer(200, "application/xml", b"<a/>")
 
     told: Told = []
@@ -233,7 +247,7 @@ async def test_what_the_log_has_no_room_for_is_counted(make: Make) -> None:
 async def test_a_defect_ends_nothing_but_the_look(make: Make) -> None:
     told: Told = []
 
-    async def ask(_asked: Asked) -> Answer:
+    async def ask(_asked: Asked, _share: float) -> Answer:
         if not shadow.skipped["failed"]:
             raise RuntimeError
         return Answer(200, "application/xml", b"<a/>")
@@ -245,6 +259,25 @@ async def test_a_defect_ends_nothing_but_the_look(make: Make) -> None:
 
     assert told[0].comparison.result == "equal"
     assert shadow.skipped["failed"] == 1
+
+
+async def test_what_is_ignored_can_be_set_while_it_runs(make: Make) -> None:
+    told: Told = []
+    shadow = make(_always_v1(b"<payment><notes>a</notes></payment>"), told)
+    shadow.go_by(
+        Settings(
+            contact="tests@example.com", auth=frozenset({Way.BEARER}), account_id=1,
+            shadow_ignored=("/payment/notes",),
+        )
+    )  # fmt: skip
+    begin(shadow, 200, b"<payment><notes>b</notes></payment>")
+    await until(lambda: told)
+
+    assert told[0].comparison.result == "equal"
+
+
+def _always_v1(body: bytes) -> Callable[[Asked], Coroutine[Any, Any, Answer]]:
+    return lambda asked: _always(body)(asked, 1.0)
 
 
 def test_sides_have_the_names_that_policies_give_them() -> None:

@@ -8,10 +8,12 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from bridge.record.log.capture import ALL, Mode, Rule
+from bridge.record.log.answers import CallRow
+from bridge.record.log.capture import Mode, Rule
+from bridge.record.log.events import ALL
 from bridge.record.log.exchange import Exchange, unpack
 from bridge.record.log.finding import Filter
-from bridge.record.log.reports import CallRow, Log
+from bridge.record.log.reports import Log
 from bridge.server.service import Service
 from tests.support.clocks import until
 from tests.support.legacy import LegacyClient
@@ -34,7 +36,7 @@ def put_rule(
     """Put a rule in force, as another process would."""
     now = time_ns() // 1_000_000
     with closing(Log.open(str(database))) as log:
-        log.put_capture_rule(
+        log.decisions.put_capture_rule(
             Rule(integration=integration, mode=mode, raw=raw, since=now, until=now + span)
         )
 

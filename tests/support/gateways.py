@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from bridge.secret import Secret
 from bridge.upstream.calls import UpstreamCall
-from bridge.upstream.gateway import Credential, Errand, Gateway, Policy
+from bridge.upstream.gateway import Credential, Errand, Gateway, UpstreamLimits
 from bridge.upstream.sharing import Worker
 from bridge.v2.client import Upstream, V2Client
 from bridge.v2.wire import V2Request, V2Response
@@ -84,7 +84,7 @@ class Asker:
 
 @asynccontextmanager
 async def running_gateway(
-    base_url: str, policy: Policy | None = None, *, connections: int = 100
+    base_url: str, limits: UpstreamLimits | None = None, *, connections: int = 100
 ) -> AsyncIterator[Gateway]:
     """Yield a gateway to `base_url`."""
     client = V2Client(
@@ -97,7 +97,7 @@ async def running_gateway(
         )
     )
     try:
-        yield Gateway(client, policy or Policy())
+        yield Gateway(client, limits or UpstreamLimits())
     finally:
         await client.close()
 

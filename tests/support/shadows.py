@@ -170,7 +170,7 @@ def capture_all(database: str, *, raw: bool) -> None:
     """Have all calls captured, as the command does."""
     log = Log.open(database)
     now = time.time_ns() // 1_000_000
-    log.put_capture_rule(Rule(mode=Mode.ALL, raw=raw, since=now, until=now + HOUR))
+    log.decisions.put_capture_rule(Rule(mode=Mode.ALL, raw=raw, since=now, until=now + HOUR))
     log.close()
 
 

@@ -13,7 +13,7 @@ import pytest
 from bridge.secret import Secret
 from bridge.upstream import gateway as gateway_module
 from bridge.upstream.breaker import Breaker, BreakerPolicy, State
-from bridge.upstream.gateway import Credential, Gateway, Policy
+from bridge.upstream.gateway import Credential, Gateway, UpstreamLimits
 from bridge.v2.errors import (
     UpstreamTimeout,
     UpstreamUnavailable,
@@ -633,7 +633,9 @@ class TestStrangers:
         assert len(upstream.received) == 4
 
     async def test_of_many_accounts_they_do_not_take_all_places(self, held: HeldUpstream) -> None:
-        async with running_gateway(held.base_url, Policy(calls=10, calls_per_account=5)) as gateway:
+        async with running_gateway(
+            held.base_url, UpstreamLimits(calls=10, calls_per_account=5)
+        ) as gateway:
             for account_id in range(1, 11):
                 stranger(gateway, account_id=account_id).ask(LIST)
             for _ in range(2):
@@ -647,7 +649,7 @@ class TestStrangers:
     async def test_many_from_one_address_keep_none_from_another_waiting(
         self, held: HeldUpstream
     ) -> None:
-        async with running_gateway(held.base_url, Policy(calls_per_account=5)) as gateway:
+        async with running_gateway(held.base_url, UpstreamLimits(calls_per_account=5)) as gateway:
             for number in range(10):
                 stranger(gateway, str(number), network="192.0.2.1").ask(LIST)
             first = await held.next()
@@ -708,7 +710,7 @@ class TestTimeThatIsLeft:
     async def test_a_timeout_of_what_had_waited_does_not_count(
         self, held: HeldUpstream, leaps: Leaps
     ) -> None:
-        async with running_gateway(held.base_url, Policy(calls_per_account=5)) as gateway:
+        async with running_gateway(held.base_url, UpstreamLimits(calls_per_account=5)) as gateway:
             asker = Asker(gateway)
             asked = await self.waiting(held, asker, leaps, 21, times=5)
             for _ in asked:
@@ -723,7 +725,7 @@ class TestTimeThatIsLeft:
     async def test_nothing_leaves_in_the_last_fifteenth_of_its_time(
         self, held: HeldUpstream, leaps: Leaps
     ) -> None:
-        async with running_gateway(held.base_url, Policy(calls_per_account=1)) as gateway:
+        async with running_gateway(held.base_url, UpstreamLimits(calls_per_account=1)) as gateway:
             (asking,) = await self.waiting(held, Asker(gateway), leaps, 28.5)
 
             with pytest.raises(UpstreamUnavailable) as unavailable:
@@ -734,7 +736,7 @@ class TestTimeThatIsLeft:
     async def test_nothing_leaves_with_less_time_than_v2_took_of_late(
         self, held: HeldUpstream, leaps: Leaps
     ) -> None:
-        async with running_gateway(held.base_url, Policy(calls_per_account=1)) as gateway:
+        async with running_gateway(held.base_url, UpstreamLimits(calls_per_account=1)) as gateway:
             asker = Asker(gateway)
             await self.slow(held, asker, leaps, 8)
             before = len(held.calls)
@@ -747,7 +749,7 @@ class TestTimeThatIsLeft:
     async def test_however_slow_v2_was_a_third_of_the_time_is_enough(
         self, held: HeldUpstream, leaps: Leaps
     ) -> None:
-        async with running_gateway(held.base_url, Policy(calls_per_account=1)) as gateway:
+        async with running_gateway(held.base_url, UpstreamLimits(calls_per_account=1)) as gateway:
             asker = Asker(gateway)
             await self.slow(held, asker, leaps, 25)
             (asking,) = await self.waiting(held, asker, leaps, 19)
@@ -874,7 +876,7 @@ class TestThrottle:
     async def test_a_call_that_waited_for_its_place_meanwhile_is_not_made_either(
         self, held: HeldUpstream
     ) -> None:
-        async with running_gateway(held.base_url, Policy(calls_per_account=1)) as gateway:
+        async with running_gateway(held.base_url, UpstreamLimits(calls_per_account=1)) as gateway:
             first, second = Asker(gateway).ask(LIST), Asker(gateway).ask(OTHER)
             (await held.next()).answer(status=429, headers={"Retry-After": "9"})
             assert (await first.response()).status == 429
@@ -888,7 +890,7 @@ class TestThrottle:
     async def test_a_short_wait_is_made_where_that_is_set(
         self, held: HeldUpstream, leaps: Leaps, request_: V2Request
     ) -> None:
-        async with running_gateway(held.base_url, Policy(throttle_wait=9)) as gateway:
+        async with running_gateway(held.base_url, UpstreamLimits(throttle_wait=9)) as gateway:
             asking = Asker(gateway).ask(request_)
             (await held.next()).answer(status=429, headers={"Retry-After": "9"})
             await until(lambda: asking.calls[0].status == 429)
@@ -907,7 +909,7 @@ class TestThrottle:
     async def test_where_v2_asks_for_no_wait_it_is_a_second_and_the_call_is_served(
         self, held: HeldUpstream, leaps: Leaps, sent: str
     ) -> None:
-        async with running_gateway(held.base_url, Policy(throttle_wait=1)) as gateway:
+        async with running_gateway(held.base_url, UpstreamLimits(throttle_wait=1)) as gateway:
             asking = Asker(gateway).ask(CREATE)
             (await held.next()).answer(status=429, headers={"Retry-After": sent})
             await until(lambda: asking.calls[0].status == 429)
@@ -923,7 +925,7 @@ class TestThrottle:
     async def test_no_wait_is_made_that_is_longer_than(
         self, held: HeldUpstream, wait: str, seconds: float
     ) -> None:
-        async with running_gateway(held.base_url, Policy(throttle_wait=9)) as gateway:
+        async with running_gateway(held.base_url, UpstreamLimits(throttle_wait=9)) as gateway:
             asking = Asker(gateway).ask(CREATE, seconds=seconds)
             (await held.next()).answer(status=429, headers={"Retry-After": wait})
 
@@ -1148,7 +1150,7 @@ class TestSharedCalls:
     async def test_joiners_go_on_where_who_began_had_no_time_to_wait_for_a_place(
         self, held: HeldUpstream, leaps: Leaps
     ) -> None:
-        async with running_gateway(held.base_url, Policy(calls_per_account=1)) as gateway:
+        async with running_gateway(held.base_url, UpstreamLimits(calls_per_account=1)) as gateway:
             asker = Asker(gateway)
             asker.ask(OTHER, seconds=100)
             in_the_way = await held.next()
@@ -1187,7 +1189,7 @@ class TestPlaces:
     async def test_no_account_has_more_calls_under_way_than_it_may(
         self, held: HeldUpstream
     ) -> None:
-        async with running_gateway(held.base_url, Policy(calls_per_account=2)) as gateway:
+        async with running_gateway(held.base_url, UpstreamLimits(calls_per_account=2)) as gateway:
             asked = [
                 Asker(gateway).ask(V2Request("GET", f"/invoices/{number}")) for number in range(5)
             ]
@@ -1205,7 +1207,7 @@ class TestPlaces:
                 assert (await asking.response()).status == 200
 
     async def test_strangers_have_few_of_their_own(self, held: HeldUpstream) -> None:
-        async with running_gateway(held.base_url, Policy(calls_per_account=10)) as gateway:
+        async with running_gateway(held.base_url, UpstreamLimits(calls_per_account=10)) as gateway:
             strangers = [
                 Asker(gateway, token=str(number), vouched=False).ask(LIST) for number in range(3)
             ]
@@ -1221,7 +1223,7 @@ class TestPlaces:
                 assert (await each.response()).status == 401
 
     async def test_whom_v2_has_accepted_is_no_stranger(self, held: HeldUpstream) -> None:
-        async with running_gateway(held.base_url, Policy(calls_per_account=5)) as gateway:
+        async with running_gateway(held.base_url, UpstreamLimits(calls_per_account=5)) as gateway:
             asker = Asker(gateway, vouched=False)
             credential = Credential(asker.account_id, Secret(asker.token))
             for status, known in (
@@ -1245,7 +1247,7 @@ class TestPlaces:
     async def test_who_gets_none_in_time_has_asked_nothing(
         self, held: HeldUpstream, leaps: Leaps
     ) -> None:
-        async with running_gateway(held.base_url, Policy(calls_per_account=1)) as gateway:
+        async with running_gateway(held.base_url, UpstreamLimits(calls_per_account=1)) as gateway:
             Asker(gateway).ask(OTHER, seconds=1000)
             await held.next()
             waiting = Asker(gateway).ask(CREATE)

@@ -7,9 +7,9 @@ import pytest
 
 from bridge.secret import Secret
 from bridge.upstream.breaker import State
-from bridge.upstream.gateway import Credential, Errand, Gateway, Policy
+from bridge.upstream.gateway import Credential, Errand, Gateway, UpstreamLimits
 from bridge.upstream.sharing import Worker
-from bridge.upstream.spare import NoneToSpare, Spare, SparePolicy
+from bridge.upstream.spare import NoneToSpare, Spare, SpareLimits
 from bridge.v2.errors import UpstreamUnreachable
 from bridge.v2.rate_limit import MOST_CALLS, WINDOW
 from bridge.v2.wire import V2Request, V2Response
@@ -26,7 +26,7 @@ ONE, OTHER = "one", "other"
 class TestHowMany:
     def test_a_tenth_of_the_limit_in_a_window(self) -> None:
         clock = HandClock()
-        spare = Spare(clock, SparePolicy())
+        spare = Spare(clock, SpareLimits())
 
         for spent in range(MOST_CALLS // 10):
             spare.spend(ONE, spent, 1.0)
@@ -37,7 +37,7 @@ class TestHowMany:
         spare.spend(ONE, 0, 1.0)
 
     def test_a_share_leaves_the_rest_to_others(self) -> None:
-        spare = Spare(HandClock(), SparePolicy(calls=4))
+        spare = Spare(HandClock(), SpareLimits(calls=4))
 
         for spent in (0, 1):
             spare.spend(ONE, spent, 0.5)
@@ -46,7 +46,7 @@ class TestHowMany:
         spare.spend(ONE, 2, 1.0)
 
     def test_none_while_clients_need_half_of_the_limit(self) -> None:
-        spare = Spare(HandClock(), SparePolicy())
+        spare = Spare(HandClock(), SpareLimits())
 
         spare.spend(ONE, MOST_CALLS // 2 - 1, 1.0)
         spare.spend(ONE, MOST_CALLS // 2, 1.0)  # one of which was spared
@@ -175,7 +175,7 @@ class TestWhatTheyCostOthers:
 
 
 async def test_they_take_no_place_of_clients_and_are_shared_with_none() -> None:
-    few = Policy(calls=2, calls_per_account=1)
+    few = UpstreamLimits(calls=2, calls_per_account=1)
     async with running_held_upstream() as held, running_gateway(held.base_url, few) as gateway:
         spared = asyncio.create_task(_send(gateway))
         of_shadow = await held.next()

@@ -1,5 +1,6 @@
 """Which recorded calls are compared, and what is said of the others."""
 
+import json
 from collections import Counter
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import pytest
 
 from bridge.verifying.har import Recording
 from bridge.verifying.reads import MEANINGS, Plan, Read, Skipped, plan
-from tests.support.recordings import Call, mitmproxy, record
+from tests.support.recordings import Call, document, mitmproxy, record
 
 LIST = "/invoices/1420/payments"
 DOCUMENT = "<payments/>"
@@ -107,3 +108,36 @@ def test_a_secret_that_was_taken_away_is_none(tmp_path: Path) -> None:
 
 def test_what_a_recorder_has_decoded_is_encoded_again(tmp_path: Path) -> None:
     assert only(tmp_path, Call(f"{LIST}?q=ä b", DOCUMENT)).target == f"{LIST}?q=%C3%A4%20b"
+
+
+@pytest.mark.parametrize(
+    ("times", "latest"),
+    [
+        (("T10:00:00Z", "T09:00:00.5Z"), 0),
+        (("T11:00:00+01:00", "T10:00:00"), 1),
+        (("T11:00:00+01:00", "T09:00:00-02:00"), 1),
+    ],
+)
+def test_of_what_was_asked_again_the_latest_counts_wherever_it_stands(
+    tmp_path: Path, times: tuple[str, str], latest: int
+) -> None:
+    """What is exported of captures begins with the latest."""
+    calls = [
+        mitmproxy(Call(LIST, DOCUMENT)) | {"startedDateTime": f"2026-11-01{each}"} for each in times
+    ]
+    file = tmp_path / "v1.har"
+    file.write_text(json.dumps(document(calls)))
+
+    (read,) = plan([Recording(file)], drops_repeated=True).reads
+
+    assert read.when == f"2026-11-01{times[latest]}"
+
+
+def test_where_no_times_are_told_the_last_counts(tmp_path: Path) -> None:
+    calls = [mitmproxy(Call(LIST, body)) | {"startedDateTime": "?"} for body in ("<a/>", "<b/>")]
+    file = tmp_path / "v1.har"
+    file.write_text(json.dumps(document(calls)))
+
+    (read,) = plan([Recording(file)], drops_repeated=True).reads
+
+    assert read.v1.body == b"<b/>"

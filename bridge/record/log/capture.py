@@ -13,15 +13,12 @@ import structlog
 from sqlalchemy import Connection, delete, insert, select, update
 
 from bridge.record.log.database import LogError
-from bridge.record.log.events import CallEvent, is_well
+from bridge.record.log.events import ALL, CallEvent, is_well
 from bridge.record.log.overheard import Overheard, OverheardOther
 from bridge.record.log.redaction import stand_in, without_addresses
 from bridge.record.log.tables import CAPTURE_RULES, CAPTURES
-from bridge.record.log.times import DAY, spelled
+from bridge.record.log.times import DAY, spelled, time_now
 from bridge.tape import Tape
-
-ALL = ""
-"""In the place of an integration: all that have no rule of their own."""
 
 MOST = 7 * DAY
 """Milliseconds that a rule may last: what is switched on to look at something is not for ever."""
@@ -71,11 +68,11 @@ class UnusableRule(LogError):
 # The table.
 
 
-def rules(connection: Connection, now: int | None = None) -> list[Rule]:
+def rules(connection: Connection, at: int | None = None) -> list[Rule]:
     """Return the rules in force; the one for all comes first."""
     c = CAPTURE_RULES.c
-    now = _now() if now is None else now
-    in_force = select(*CAPTURE_RULES.c).where(c.until > now).order_by(c.integration)
+    since = time_now() if at is None else at
+    in_force = select(*CAPTURE_RULES.c).where(c.until > since).order_by(c.integration)
     return [
         Rule(
             integration=row.integration,
@@ -249,7 +246,3 @@ def _facts(rule: Rule) -> dict[str, object]:
         "raw": rule.raw,
         "until": spelled(rule.until),
     }
-
-
-def _now() -> int:
-    return int(time.time() * 1000)

@@ -16,6 +16,8 @@ from bridge.record.log.events import Compared, ComparisonEvent
 from bridge.record.log.ids import TIME_SHIFT
 from bridge.record.log.tables import CALLS, COMPARISON_DAYS, COMPARISONS
 from bridge.record.log.times import DAY
+from bridge.score import MOST_NAMED
+from bridge.score import score as told_score
 
 EQUAL, DIFFERENT, INCOMPARABLE = "equal", "different", "incomparable"
 
@@ -57,6 +59,10 @@ class Score(msgspec.Struct, frozen=True, kw_only=True):
     equal: int = 0
     different: int = 0
     incomparable: int = 0
+    differing: dict[str, int] = {}
+    """How many calls differ at the places with the most of them, whatever their route."""
+    differing_places: int = 0
+    """How many places there are in all."""
     places: list[Place] = []
     """The most frequent first; only where one integration is asked for."""
 
@@ -66,8 +72,11 @@ class Score(msgspec.Struct, frozen=True, kw_only=True):
         return self.equal + self.different
 
     def __str__(self) -> str:
-        """Say it in short: `4,210 of 4,213 equal`."""
-        told = f"{self.equal:,} of {self.compared:,} equal" if self.compared else "none compared"
+        """Say it in short: `4,210 of 4,213 equal; 3 differ at …/body`."""
+        if self.compared:
+            told = told_score(self.equal, self.compared, self.differing, self.differing_places)
+        else:
+            told = "none compared"
         return f"{told}, {self.incomparable:,} incomparable" if self.incomparable else told
 
 
@@ -143,7 +152,11 @@ def scores(connection: Connection, since: int | None = None) -> dict[str, Score]
     found: defaultdict[str, dict[str, int]] = defaultdict(dict)
     for integration, result, calls in connection.execute(counted):
         found[integration][result] = int(calls)
-    return {integration: _score(counts) for integration, counts in found.items()}
+    differing = _differing(connection, _since(since))
+    return {
+        integration: _score(counts, *differing.get(integration, ({}, 0)))
+        for integration, counts in found.items()
+    }
 
 
 def score(connection: Connection, integration: str, since: int | None = None) -> Score:
@@ -173,7 +186,9 @@ def score(connection: Connection, integration: str, since: int | None = None) ->
         )
         for result, place, route, calls in places[:MOST_PLACES]
     ]
-    return msgspec.structs.replace(_score(counts), places=told)
+    differing = _differing(connection, _since(since) & (c.integration == integration))
+    one = _score(counts, *differing.get(integration, ({}, 0)))
+    return msgspec.structs.replace(one, places=told)
 
 
 def comparison(connection: Connection, id_: int) -> tuple[str, dict[str, int]] | None:
@@ -187,11 +202,41 @@ def _since(since: int | None) -> ColumnElement[bool]:
     return true() if since is None else COMPARISON_DAYS.c.day >= since // DAY
 
 
-def _score(counts: dict[str, int] | Counter[str]) -> Score:
+def _differing(
+    connection: Connection, which: ColumnElement[bool]
+) -> dict[str, tuple[dict[str, int], int]]:
+    """Return of each integration the places at which most calls differ, and how many there are."""
+    c = COMPARISON_DAYS.c
+    at_places = (
+        select(c.integration, c.path, func.sum(c.calls).label("calls"))
+        .where(which, c.path != "", c.result == DIFFERENT)
+        .group_by(c.integration, c.path)
+        .subquery()
+    )
+    of_one = at_places.c.integration
+    by_calls = (at_places.c.calls.desc(), at_places.c.path)
+    ranked = select(
+        at_places,
+        func.row_number().over(partition_by=of_one, order_by=by_calls).label("rank"),
+        func.count().over(partition_by=of_one).label("places"),
+    ).subquery()
+    found: defaultdict[str, dict[str, int]] = defaultdict(dict)
+    in_all: dict[str, int] = {}
+    for row in connection.execute(select(ranked).where(ranked.c.rank <= MOST_NAMED)):
+        found[row.integration][row.path] = int(row.calls)
+        in_all[row.integration] = int(row.places)
+    return {integration: (found[integration], in_all[integration]) for integration in found}
+
+
+def _score(
+    counts: dict[str, int] | Counter[str], differing: dict[str, int], differing_places: int
+) -> Score:
     return Score(
         equal=counts.get(EQUAL, 0),
         different=counts.get(DIFFERENT, 0),
         incomparable=counts.get(INCOMPARABLE, 0),
+        differing=differing,
+        differing_places=differing_places,
     )
 
 

@@ -12,8 +12,8 @@ from typing import Any
 import msgspec
 from sqlalchemy import ColumnElement, Connection, Select, func, select
 
-from bridge.record.log.brownouts import ALL, Brownout
-from bridge.record.log.events import Outcome
+from bridge.record.log.brownouts import Brownout
+from bridge.record.log.events import ALL, Outcome
 from bridge.record.log.ids import TIME_SHIFT
 from bridge.record.log.schedules import Stretch
 from bridge.record.log.tables import CALLS, HOURS, INTEGRATIONS

@@ -14,6 +14,9 @@ import msgspec
 
 from bridge.record.log.overheard import Overheard, OverheardOther
 
+ALL = ""
+"""In the place of an integration, where something is decided: all of which nothing else is."""
+
 
 class Outcome(StrEnum):
     """What became of a legacy call, in one word; a status says it finer."""

@@ -3,7 +3,6 @@
 Kept in a table for all bridges. What becomes of a call by its policy is not said here.
 """
 
-import time
 from collections.abc import Sequence
 from enum import StrEnum
 
@@ -11,10 +10,9 @@ import msgspec
 import structlog
 from sqlalchemy import Connection, delete, insert, select
 
+from bridge.record.log.events import ALL
 from bridge.record.log.tables import POLICIES
-
-ALL = ""
-"""In the place of an integration: all that have no policy of their own."""
+from bridge.record.log.times import time_now
 
 NEVER = 253_402_300_799_000
 """A sunset that does not come, the end of 9999: it keeps an integration out of that of all."""
@@ -81,16 +79,15 @@ def put(connection: Connection, policy: Policy) -> None:
     """
     connection.execute(delete(POLICIES).where(POLICIES.c.integration == policy.integration))
     if (policy.answered_by, policy.shadow_percent, policy.sunset) != (None, None, None):
-        decided = {"changed": time.time_ns() // 1_000_000, **msgspec.to_builtins(policy)}
+        decided = {"changed": time_now(), **msgspec.to_builtins(policy)}
         connection.execute(insert(POLICIES).values(decided))
 
 
-def put_sunset(connection: Connection, integration: str, sunset: int | None) -> None:
-    """Put the sunset of an integration, or of all, in its policy; None: nothing was decided."""
+def decide(connection: Connection, integration: str, **decision: Side | int | None) -> None:
+    """Decide some of an integration's policy, by its fields, and leave the rest as it was."""
     known = {each.integration: each for each in policies(connection)}
-    policy = known.get(integration) or Policy(integration=integration)
-    now = time.time_ns() // 1_000_000
-    put(connection, msgspec.structs.replace(policy, sunset=sunset, changed=now))
+    before = known.get(integration) or Policy(integration=integration)
+    put(connection, msgspec.structs.replace(before, **decision, changed=time_now()))
 
 
 # The policies in a process.
@@ -108,8 +105,12 @@ class Policies:
         self.by_default = by_default
         self._for_all = by_default
         self._own: dict[str, Policy] = {}
+        self.have_sunsets = by_default.sunset is not None
+        """Whether there is a sunset in any of them."""
         self.were_read = False
         """Whether it is known what was decided."""
+        self.are_missed = False
+        """Whether calls are answered nevertheless: what is read then is a change."""
 
     def warning(self) -> str | None:
         """Return what is wrong, in one line; None: nothing."""
@@ -138,6 +139,7 @@ class Policies:
 
     def take(self, known: Sequence[Policy]) -> None:
         """Put these policies in force."""
+        is_the_start = not self.were_read and not self.are_missed
         self.were_read = True
         before, was_for_all = self._own, self._for_all
         for_all = self.by_default
@@ -147,6 +149,10 @@ class Policies:
         # The event loop reads one after the other: each whole, at any time.
         self._for_all = for_all
         self._own = {name: each.over(for_all) for name, each in own.items()}
+        in_force = (for_all, *self._own.values())
+        self.have_sunsets = any(each.sunset is not None for each in in_force)
+        if is_the_start:
+            return  # nothing has changed: it held before
         for name in sorted({*before, *self._own}):
             if before.get(name) != self._own.get(name):
                 _log.info("policy_changed", **_facts(name, self.of(name)))

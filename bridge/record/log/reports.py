@@ -4,11 +4,9 @@ How an answer is shown is not known here; how the tables are filled is in `inges
 """
 
 import re
-import time
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from enum import StrEnum
 from operator import attrgetter
 from typing import Any, NamedTuple, Self
 
@@ -28,16 +26,27 @@ from sqlalchemy import (
     update,
 )
 
-from bridge.record.log import brownouts, capture, comparisons, dry_run, finding, policies
+from bridge.record.log import brownouts, comparisons, dry_run, finding, policies
+from bridge.record.log.answers import (
+    Bucket,
+    CallRow,
+    DryRun,
+    FailedConnection,
+    Hit,
+    Integration,
+    Noted,
+    Page,
+    Route,
+    State,
+)
 from bridge.record.log.brownouts import Brownout
-from bridge.record.log.capture import Rule
 from bridge.record.log.comparisons import Score
 from bridge.record.log.database import LogError, open_existing, reported, writing
-from bridge.record.log.events import OTHERS, Outcome
+from bridge.record.log.decisions import Decisions
+from bridge.record.log.events import ALL, OTHERS, Outcome
 from bridge.record.log.finding import Filter
 from bridge.record.log.ids import TIME_SHIFT
-from bridge.record.log.policies import ALL, Policy, Side
-from bridge.record.log.schedules import Stretch
+from bridge.record.log.policies import Policy
 from bridge.record.log.tables import (
     CALLS,
     CAPTURES,
@@ -48,189 +57,11 @@ from bridge.record.log.tables import (
     INTEGRATIONS,
     NOTES,
 )
-from bridge.record.log.times import DAY, HOUR
+from bridge.record.log.times import DAY, HOUR, time_now
 
 
 class UnknownIntegration(LogError):
     """There is no such integration, or more than one."""
-
-
-class State(StrEnum):
-    """How far the migration of an integration has come, as its operator says."""
-
-    UNKNOWN = "unknown"
-    CONTACTED = "contacted"
-    MIGRATING = "migrating"
-    DONE = "done"
-
-
-class Integration(msgspec.Struct, frozen=True, kw_only=True):
-    """Who calls, as an operator can act on it. Times are milliseconds since 1970, UTC."""
-
-    id: str
-    title: str
-    """What to call it: its name, else the book's label, else what is known of it."""
-    account_id: int | None
-    subdomain: str | None
-    login: str | None
-    token: str | None
-    agent: str | None
-    network: str | None
-    way: str | None
-    is_known: bool
-    label: str | None
-    user_agent: str | None
-    address: str | None
-    host: str | None
-    first_seen: int
-    last_seen: int
-    name: str | None
-    owner: str | None
-    state: State
-    remark: str | None
-    calls: int
-    """In the time that was asked for, as all that follows."""
-    not_served: int
-    outcomes: dict[str, int]
-    routes: list[str]
-    """Methods and routes, the most frequent first: `GET /invoice/{invoice_id}/messages`."""
-    dialects: list[str]
-    notes: dict[str, int]
-    """By code, in how many calls."""
-    answered_by: Side | None = None
-    """By whom its calls are, as was decided of it or of all; None: as the settings say."""
-
-
-class Route(msgspec.Struct, frozen=True, kw_only=True):
-    """What an integration does at one route."""
-
-    method: str
-    route: str
-    """Or the path, where there is no route."""
-    dialect: str | None
-    outcome: Outcome
-    status: int | None
-    refusal: str | None
-    calls: int
-    v2_calls: int
-    milliseconds: float
-    """The mean."""
-    first_seen: int
-    """The beginning of the first day that has one, of the time asked for; of late, of the hour."""
-    last_seen: int
-    """The beginning of the latest hour that has one; of all integrations together, of the day."""
-
-
-class Noted(msgspec.Struct, frozen=True, kw_only=True):
-    """A note that was made on the calls of one method and route."""
-
-    method: str
-    route: str
-    code: str
-    subject: str
-    calls: int
-    """In how many calls."""
-    count: int
-    """How often in all."""
-
-
-class Bucket(msgspec.Struct, frozen=True, kw_only=True):
-    """What happened in a period of time."""
-
-    since: int
-    by: str
-    """An outcome or an integration, as was asked."""
-    calls: int
-
-
-class CallRow(msgspec.Struct, frozen=True, kw_only=True):
-    """A call as it is listed: the columns of `calls`, `upstream` and `notes` being read."""
-
-    id: int
-    time: int
-    integration: str
-    title: str
-    request_id: str
-    method: str
-    route: str | None
-    path: str | None
-    dialect: str | None
-    format: str | None
-    status: int | None
-    outcome: Outcome
-    refusal: str | None
-    problem: str | None
-    cause: str | None
-    v2_says: str | None
-    milliseconds: float
-    v2_milliseconds: float | None
-    waiting_milliseconds: float | None
-    translation_milliseconds: float | None
-    bytes_in: int
-    bytes_out: int
-    address: str | None
-    host: str | None
-    user_agent: str | None
-    http: str | None
-    tls: str | None
-    shared_with: str | None
-    client_gone: bool
-    upstream: list[dict[str, object]]
-    notes: list[dict[str, object]]
-    captured: bool = False
-
-
-class Page(msgspec.Struct, frozen=True):
-    """Some of the calls that were asked for, the latest first."""
-
-    rows: list[CallRow]
-    before: int | None
-    """Where to go on: the id below which has not been looked yet; None: that is all.
-
-    A page may be short, even empty, and yet not the last one: a look has an end."""
-
-
-class FailedConnection(msgspec.Struct, frozen=True, kw_only=True):
-    """Connections of one network that failed alike."""
-
-    network: str
-    event: str
-    reason: str
-    detail: str | None
-    count: int
-    first_seen: int
-    last_seen: int
-
-
-class Hit(msgspec.Struct, frozen=True, kw_only=True):
-    """An integration whose calls are turned away on purpose, or would have been."""
-
-    integration: str
-    title: str
-    owner: str | None
-    calls: int
-    writes: int
-    routes: dict[str, int]
-    """Calls by method and route, the most frequent first."""
-    refusals: dict[str, int] = {}
-    """Likewise by why: a brownout, or a sunset."""
-    last_seen: int | None = None
-    """The beginning of the latest hour that has one."""
-
-
-class DryRun(msgspec.Struct, frozen=True, kw_only=True):
-    """Who would have been turned away in the last seven days."""
-
-    stretches: list[Stretch]
-    """When."""
-    is_exact: bool
-    """False: so many at the most, for single calls are not kept for so long."""
-    since: int | None
-    """When the log begins; None: it is empty."""
-    calls: int
-    writes: int
-    hits: list[Hit]
-    """The most calls first."""
 
 
 class Log:
@@ -249,6 +80,7 @@ class Log:
         level = {"isolation_level": "REPEATABLE READ"} if is_server else {}
         self._asked = engine.execution_options(**level)
         self._database = database
+        self.decisions = Decisions(engine, database)
 
     @classmethod
     def open(cls, database: str) -> Self:
@@ -485,40 +317,6 @@ class Log:
                 rows = connection.execute(latest).all()
             return next(iter(_call_rows(connection, rows)), None)
 
-    def capture_rules(self) -> list[Rule]:
-        """Return the rules of capture that are in force; the one for all comes first."""
-        with self._asking() as connection:
-            return capture.rules(connection)
-
-    def put_capture_rule(self, rule: Rule) -> None:
-        """Put a rule of capture in force, as `capture.put` says; bridges read it soon.
-
-        Raises:
-            UnusableRule: it would last for too long, or for no time at all.
-        """
-        with reported(self._database), writing(self._engine) as connection:
-            capture.put(connection, rule)
-
-    def brownouts(self) -> list[Brownout]:
-        """Return the brownouts that were decided by command."""
-        with self._asking() as connection:
-            return brownouts.brownouts(connection)
-
-    def put_brownout(self, brownout: Brownout, now: int) -> None:
-        """Put a brownout in force, as `brownouts.put` says; bridges read it soon.
-
-        Raises:
-            UnusableBrownout: it makes no sense.
-        """
-        with reported(self._database), writing(self._engine) as connection:
-            brownouts.put(connection, brownout, now)
-
-    def end_brownouts(self, integration: str, now: int, *, for_good: bool = False) -> None:
-        """End what is on, as `brownouts.end` says; or `for_good`, as `brownouts.remove` does."""
-        over = brownouts.remove if for_good else brownouts.end
-        with reported(self._database), writing(self._engine) as connection:
-            over(connection, integration, now)
-
     def dry_run(self, planned: Sequence[Brownout], now: int) -> DryRun:
         """Return who would have been turned away, had these been on in the last seven days."""
         with self._asking() as connection:
@@ -550,11 +348,6 @@ class Log:
             hits = _hits(connection, (tuple(row[:-1]) for row in rows))
         return [msgspec.structs.replace(each, last_seen=latest[each.integration]) for each in hits]
 
-    def put_sunset(self, integration: str, sunset: int | None) -> None:
-        """Decide when nobody answers an integration's calls, as `policies.put_sunset` says."""
-        with reported(self._database), writing(self._engine) as connection:
-            policies.put_sunset(connection, integration, sunset)
-
     def scores(self, *, since: int | None = None) -> dict[str, Score]:
         """Return how v1 and the bridge compare, by the integrations of which that is known."""
         with self._asking() as connection:
@@ -569,32 +362,6 @@ class Log:
         """Return what comparing a call came to, and what differs; None: it was not compared."""
         with self._asking() as connection:
             return comparisons.comparison(connection, id_)
-
-    def policies(self) -> list[Policy]:
-        """Return what was decided; what is so for all comes first."""
-        with self._asking() as connection:
-            return policies.policies(connection)
-
-    def switch(self, integration: str, side: Side | None) -> None:
-        """Have an integration's calls, or `ALL`, answered by this side; None: nothing is decided.
-
-        Bridges read it soon.
-        """
-        self._decide(integration, answered_by=side)
-
-    def shadow(self, integration: str, percent: int | None) -> None:
-        """Have so many per cent of an integration's GETs, or `ALL`, compared; None: as decided for
-        all, or by the settings. Bridges read it soon.
-        """
-        self._decide(integration, shadow_percent=percent)
-
-    def _decide(self, integration: str, **decision: object) -> None:
-        """Change what is decided of an integration, and leave the rest of it."""
-        with reported(self._database), writing(self._engine) as connection:
-            known = {each.integration: each for each in policies.policies(connection)}
-            decided = known.get(integration, Policy(integration=integration))
-            changed = msgspec.structs.replace(decided, **decision, changed=_now())
-            policies.put(connection, changed)
 
     def exchange(self, id_: int) -> bytes | None:
         """Return what was captured of a call, for `exchange.unpack`; None: nothing was."""
@@ -665,17 +432,13 @@ class _Counts(NamedTuple):
 
 
 def _counts(connection: Connection, since: int | None, integration: str | None) -> _Counts:
-    is_recent = since is not None and since >= _now() - RECENT
+    is_recent = since is not None and since >= time_now() - RECENT
     table, size = (HOURS, HOUR) if is_recent else (DAYS, DAY)
     c = table.c
     period: ColumnElement[int] = table.primary_key.columns[0]
     of_it = true() if integration is None else c.integration == integration
     when = _periods(connection, period, size, since, integration is not None)
     return _Counts(c, period, size, and_(when, of_it))
-
-
-def _now() -> int:
-    return time.time_ns() // 1_000_000
 
 
 def _periods(

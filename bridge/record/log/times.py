@@ -1,5 +1,6 @@
 """Times as the tables have them, milliseconds since 1970, UTC, and how they are spelled."""
 
+import time as clock
 from datetime import UTC, datetime
 
 HOUR = 3600 * 1000
@@ -7,6 +8,11 @@ HOUR = 3600 * 1000
 
 DAY = 24 * HOUR
 """Milliseconds."""
+
+
+def time_now() -> int:
+    """Return the time by the machine's clock."""
+    return clock.time_ns() // 1_000_000
 
 
 def moment(time: float) -> datetime:

@@ -40,6 +40,7 @@ from bridge.record.log.ingest import (
 )
 from bridge.record.log.overheard import Overheard
 from bridge.record.log.retention import Retention
+from bridge.record.log.times import time_now
 
 LINGER = 0.25
 """Seconds between two looks at what waits: for as long, a call is not in the database yet."""
@@ -499,12 +500,12 @@ class LogWriter:
             count -= len(some)
 
     def _write_gap(self, calls: int) -> None:
-        now = int(time.time() * 1000)
-        since = now if self._failing_since is None else int(self._failing_since * 1000)
+        at = time_now()
+        since = at if self._failing_since is None else int(self._failing_since * 1000)
         reason = self._reason or "more calls came than could be written"
         with self._transaction() as connection:
             ingest_gap(
-                connection, now << TIME_SHIFT | secrets.randbits(TIME_SHIFT), calls, since, reason
+                connection, at << TIME_SHIFT | secrets.randbits(TIME_SHIFT), calls, since, reason
             )
         self._gaps += calls
         if self._failing_since is None:

@@ -68,7 +68,7 @@ class Comparer:
     async def _ask(self, message: bytes) -> Comparison:
         if self._is_closed:
             raise ComparerGone
-        if self._process is None:
+        if self._process is None or self._process.returncode is not None:
             self._process = await _started()
         asked, told = self._process.stdin, self._process.stdout
         assert asked is not None  # noqa: S101 - both are pipes

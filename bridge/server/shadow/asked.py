@@ -2,6 +2,7 @@
 
 import zlib
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -9,6 +10,7 @@ from bridge.comparing import Answer, Side
 from bridge.comparing.documents import LONGEST
 from bridge.secret import Secret
 from bridge.tape import Room
+from bridge.v2.rate_limit import MOST_CALLS
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,13 +25,16 @@ class ShadowLimits:
     """Bytes of answers that all of them hold."""
     seconds: float = 60.0
     """That a look may take in all, both sides asked twice."""
+    v1_calls: int = MOST_CALLS * 4 // 5
+    """Calls to one origin in v1's window of 15 seconds, those of clients among them, from which on
+    it is not asked: v1 refused an account more than 100."""
 
 
 class SkipReason(StrEnum):
     """Why the answers to a call were not compared, though it was its turn."""
 
     BUDGET = "budget"
-    """v2 may not be asked now, for the sake of clients (`bridge.upstream.spare`)."""
+    """A side may not be asked now, for the sake of clients (`bridge.upstream.spare`, `V1Side`)."""
     BUSY = "busy"
     """Too many others are under way, or wait; or there is no room for the answer."""
     REFUSED = "refused"
@@ -82,8 +87,9 @@ class Asked:
     """That came with it."""
 
 
-AskV1 = Callable[[Asked], Awaitable[Answer]]
-"""Asks v1; raises `Skipped` where there is no answer, and `TooLarge`."""
+AskV1 = Callable[[Asked, float], Awaitable[Answer]]
+"""Asks v1, while less than a share of the calls that it may have was made; raises `Skipped` where
+there is no answer, and `TooLarge`."""
 
 
 class Overhearing:
@@ -92,17 +98,18 @@ class Overhearing:
     Belongs to the event loop's thread. `close` gives back the room that it has taken.
     """
 
-    __slots__ = ("_inflate", "_parts", "_room", "_size", "content_type", "is_cut", "is_whole",
-                 "status")  # fmt: skip
+    __slots__ = ("_parts", "_room", "_size", "content_type", "is_coded", "is_cut",
+                 "is_whole", "status")  # fmt: skip
 
     def __init__(self, room: Room) -> None:
         """Take from `room` what is held."""
         self._room = room
         self._parts: list[bytes] = []
         self._size = 0
-        self._inflate: zlib._Decompress | None = None
         self.status = 0
         self.content_type: str | None = None
+        self.is_coded = False
+        """Whether it is deflated: `answer` takes a while then, and is for another thread."""
         self.is_cut = False
         """Whether it is longer than can be compared, or than there is room for."""
         self.is_whole = False
@@ -115,27 +122,25 @@ class Overhearing:
         self.status, self.content_type = status, content_type
         coding = (content_encoding or "identity").strip().lower()
         if coding in {"gzip", "x-gzip", "deflate"}:
-            self._inflate = zlib.decompressobj(zlib.MAX_WBITS | 32)  # either, by its header
+            self.is_coded = True
         elif coding != "identity":
-            self.is_cut = True
+            self._cut()
 
     def heard(self, part: bytes) -> None:
         """Hear some of the body."""
         if self.is_cut:
             return
-        if self._inflate is not None:
-            try:
-                part = self._inflate.decompress(part, LONGEST + 1)  # of which more is too much
-            except zlib.error:
-                self.is_cut = True
-                return
         size = len(part)
         if self._size + size > LONGEST or size > self._room.left:
-            self.is_cut = True
+            self._cut()
             return
         self._room.left -= size
         self._size += size
         self._parts.append(part)
+
+    def _cut(self) -> None:
+        self.is_cut = True
+        self.close()  # there may be no end of it
 
     def ended(self) -> None:
         """Hear that this was all."""
@@ -149,8 +154,17 @@ class Overhearing:
         self.ended()
 
     def answer(self) -> Answer:
-        """Return the answer, which has to be whole and not cut."""
-        return Answer(self.status, self.content_type, b"".join(self._parts))
+        """Return the answer, which has to be whole and not cut.
+
+        Of one that is deflated there is no more than tells that it is too long to be compared; one
+        that is not what it says is as it came.
+        """
+        body = b"".join(self._parts)
+        if self.is_coded:
+            with suppress(zlib.error):
+                # Either, by its header.
+                body = zlib.decompressobj(zlib.MAX_WBITS | 32).decompress(body, LONGEST + 1)
+        return Answer(self.status, self.content_type, body)
 
     def close(self) -> None:
         """Hold nothing any more."""

@@ -37,7 +37,7 @@ _log = structlog.get_logger("bridge.shadow")
 
 
 FIRST_SHARE = 0.5
-"""Of the v2 calls to spare, how many are for first looks: the rest is for looking again, without
+"""Of the calls to spare, how many are for first looks: the rest is for looking again, without
 which a difference does not count."""
 
 PLACES_OF_ONE = 200
@@ -199,7 +199,7 @@ class Shadow:
     async def _compare(self, look: Look, call: CallEvent) -> None:
         if look.overheard.is_cut:
             raise TooLarge(look.primary)
-        answer = look.overheard.answer()
+        answer = await self._heard(look.overheard)
         look.overheard.close()  # what is held from here on is one of `at_once`
         began = perf_counter()
         other = await self._other(look, FIRST_SHARE)
@@ -210,15 +210,20 @@ class Shadow:
             outcome = await self._look_again(look.asked, first)
         self._told(look, call, outcome, _places(outcome), took)
 
+    async def _heard(self, overheard: Overhearing) -> Answer:
+        if not overheard.is_coded:
+            return overheard.answer()
+        return await asyncio.get_running_loop().run_in_executor(self._comparing, overheard.answer)
+
     async def _other(self, look: Look, share: float) -> Answer:
         if look.primary is Side.V1:
             return await self.bridge.answer(look.asked, share)
-        return await self._ask_v1(look.asked)
+        return await self._ask_v1(look.asked, share)
 
     async def _look_again(self, asked: Asked, first: _Outcome) -> _Outcome:
         """Ask both sides at once: what has changed between two looks is no difference."""
         answers = await asyncio.gather(
-            self._ask_v1(asked), self.bridge.answer(asked, 1.0), return_exceptions=True
+            self._ask_v1(asked, 1.0), self.bridge.answer(asked, 1.0), return_exceptions=True
         )
         v1, bridge = answers
         if isinstance(v1, BaseException):
@@ -313,8 +318,8 @@ def _why_not(overheard: Overhearing) -> SkipReason | None:
     status = overheard.status
     if status in {401, 429}:
         return SkipReason.REFUSED
-    # 206 is a part of what was asked for.
-    is_an_answer = overheard.is_whole and status // 100 in {2, 4} and status != 206
+    # 206 is a part of what was asked for; 410 is what comes after a sunset, whatever was asked.
+    is_an_answer = overheard.is_whole and status // 100 in {2, 4} and status not in {206, 410}
     return None if is_an_answer else SkipReason.FAILED
 
 

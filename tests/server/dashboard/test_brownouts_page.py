@@ -10,7 +10,8 @@ import msgspec
 import pytest
 from lxml import html
 
-from bridge.record.log.brownouts import ALL, Brownout, planned
+from bridge.record.log.brownouts import Brownout, planned
+from bridge.record.log.events import ALL
 from bridge.record.log.reports import Log
 from bridge.record.log.times import DAY, HOUR
 from bridge.server.admin.dashboard.facts import Facts
@@ -63,7 +64,7 @@ def now() -> int:
 def begin(log: Log, integration: str = ALL, **more: Any) -> None:
     at = now()
     once = Brownout(integration=integration, since=at, until=at + 2 * HOUR, **more)
-    log.put_brownout(once, at)
+    log.decisions.put_brownout(once, at)
 
 
 async def test_where_nothing_is_on_it_says_how_to_begin(
@@ -81,7 +82,9 @@ async def test_it_shows_what_is_on_whom_that_hits_and_who_was_hit(
     session: aiohttp.ClientSession, database: str, log: Log
 ) -> None:
     begin(log, calls="reads")
-    log.put_brownout(Brownout(schedule="2099-01-01 10:00-11:00", time_zone="Asia/Tokyo"), now())
+    log.decisions.put_brownout(
+        Brownout(schedule="2099-01-01 10:00-11:00", time_zone="Asia/Tokyo"), now()
+    )
     async with running_dashboard(database) as url:
         page = await got(session, f"{url}/brownouts")
 
@@ -108,7 +111,7 @@ async def test_every_page_says_what_is_on_and_ends_it(
         page = await got(session, f"{url}/calls")
 
     assert text_of(page.get_element_by_id("brownouts-on")) == ""
-    assert planned(log.brownouts(), now()) == []
+    assert planned(log.decisions.brownouts(), now()) == []
 
 
 async def test_nobody_ends_it_without_the_token_of_the_form(
@@ -121,7 +124,7 @@ async def test_nobody_ends_it_without_the_token_of_the_form(
     ):
         assert response.status == 403
 
-    assert [each.is_on for each in planned(log.brownouts(), now())] == [True]
+    assert [each.is_on for each in planned(log.decisions.brownouts(), now())] == [True]
 
 
 async def test_it_needs_no_attention_besides(session: aiohttp.ClientSession, database: str) -> None:
@@ -137,7 +140,7 @@ async def test_names_are_no_more_than_text(
     session: aiohttp.ClientSession, database: str, log: Log
 ) -> None:
     log.describe(BILLING, name=SCRIPT, owner=SCRIPT)
-    log.put_sunset(BILLING, now() + DAY)
+    log.decisions.put_sunset(BILLING, now() + DAY)
     begin(log, BILLING)
     async with running_dashboard(database) as url:
         page = await got(session, f"{url}/brownouts")

@@ -252,7 +252,7 @@ async def test_a_capture_is_said_on_a_page_that_is_open(browser: Browser, databa
 def capture(database: str, integration: str, *, raw: bool) -> None:
     now = time.time_ns() // 1_000_000
     with closing(Log.open(database)) as log:
-        log.put_capture_rule(
+        log.decisions.put_capture_rule(
             Rule(
                 integration=integration, mode=Mode.ALL, raw=raw, since=now, until=now + 60 * MINUTE
             )

@@ -525,7 +525,7 @@ async def capture(session: aiohttp.ClientSession, url: str, status: int = 303, *
 
 def rules_of(database: str) -> list[Rule]:
     with closing(Log.open(database)) as log:
-        return log.capture_rules()
+        return log.decisions.capture_rules()
 
 
 @pytest.mark.parametrize("theme", ["light", "dark", "auto"])

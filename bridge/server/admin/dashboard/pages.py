@@ -24,13 +24,14 @@ from markupsafe import Markup, escape
 
 from bridge.guide.notes import MEANINGS
 from bridge.identity.callers import Refusal
+from bridge.record.log.answers import State
 from bridge.record.log.brownouts import Brownout
-from bridge.record.log.capture import ALL, Mode, Rule, UnusableRule, read_span
+from bridge.record.log.capture import Mode, Rule, UnusableRule, read_span
 from bridge.record.log.database import LogError
-from bridge.record.log.events import Outcome
+from bridge.record.log.events import ALL, Outcome
 from bridge.record.log.finding import Filter
 from bridge.record.log.ids import with_text_ids
-from bridge.record.log.reports import Log, State, UnknownIntegration
+from bridge.record.log.reports import Log, UnknownIntegration
 from bridge.record.log.times import spelled
 from bridge.resources import RESOURCES
 from bridge.server.admin.dashboard import charts, views, words
@@ -377,7 +378,7 @@ class Dashboard:
         form = await request.form()
         integration, now = _sound(form.get("integration", "")), int(self._clock() * 1000)
         try:
-            await self._in_thread(lambda: self._log().end_brownouts(integration, now))
+            await self._in_thread(lambda: self._log().decisions.end_brownouts(integration, now))
         except Unanswered as unanswered:
             raise Refused(503, str(unanswered)) from None
         return web.Response(
@@ -460,7 +461,7 @@ async def _in_a_thread(work: Callable[[], _Result]) -> _Result:
 def _put(log: Log, rule: Rule) -> None:
     if rule.integration != ALL and log.integration(rule.integration) is None:
         raise UnknownIntegration("no integration has this id")
-    log.put_capture_rule(rule)
+    log.decisions.put_capture_rule(rule)
 
 
 def _sound(text: str) -> str:

@@ -11,25 +11,25 @@ from enum import StrEnum
 import msgspec
 
 from bridge.guide.plan import Plan, plan
-from bridge.record.log.brownouts import Brownout, Planned, planned
-from bridge.record.log.capture import ALL, Mode, Rule
-from bridge.record.log.comparisons import Score
-from bridge.record.log.events import Outcome
-from bridge.record.log.exchange import unpack
-from bridge.record.log.finding import Filter
-from bridge.record.log.policies import NEVER
-from bridge.record.log.reports import (
+from bridge.record.log.answers import (
     Bucket,
     CallRow,
     DryRun,
     FailedConnection,
     Hit,
     Integration,
-    Log,
     Page,
     Route,
     State,
 )
+from bridge.record.log.brownouts import Brownout, Planned, planned
+from bridge.record.log.capture import Mode, Rule
+from bridge.record.log.comparisons import Score
+from bridge.record.log.events import ALL, Outcome
+from bridge.record.log.exchange import unpack
+from bridge.record.log.finding import Filter
+from bridge.record.log.policies import NEVER
+from bridge.record.log.reports import Log
 from bridge.record.log.times import DAY, HOUR
 from bridge.server.admin.dashboard.facts import Facts
 from bridge.server.admin.dashboard.sides import Sides, set_out
@@ -342,7 +342,7 @@ def call(log: Log, now: int, id_: str) -> OneCall | None:
 def captured(log: Log) -> list[Captured]:
     """Gather whose calls are captured, which every page says."""
     found = []
-    for rule in log.capture_rules():
+    for rule in log.decisions.capture_rules():
         if rule.mode is not Mode.OFF:
             whose = None if rule.integration == ALL else log.integration(rule.integration)
             found.append(Captured(rule, rule.integration if whose is None else whose.title))
@@ -351,7 +351,7 @@ def captured(log: Log) -> list[Captured]:
 
 def browned_out(log: Log, now: int, setting: Sequence[Brownout]) -> list[PlannedOf]:
     """Gather what is on or to come: by setting, and by command."""
-    found = planned([*setting, *log.brownouts()], now)
+    found = planned([*setting, *log.decisions.brownouts()], now)
     titles = log.titles(each.brownout.integration for each in found) if found else {}
     return [PlannedOf(each, _title(titles, each.brownout.integration)) for each in found]
 
@@ -359,7 +359,7 @@ def browned_out(log: Log, now: int, setting: Sequence[Brownout]) -> list[Planned
 def brownouts(log: Log, now: int, setting: Sequence[Brownout]) -> Brownouts:
     """Gather when calls are turned away on purpose, and whose."""
     found = browned_out(log, now, setting)
-    sunsets = {each.integration: each.sunset or NEVER for each in log.policies()}
+    sunsets = {each.integration: each.sunset or NEVER for each in log.decisions.policies()}
     titles = log.titles(sunsets)
     return Brownouts(
         now=now,
@@ -377,12 +377,12 @@ def _title(titles: Mapping[str, str], integration: str) -> str:
 
 
 def _rule(log: Log, integration: str) -> Rule | None:
-    rules = {rule.integration: rule for rule in log.capture_rules()}
+    rules = {rule.integration: rule for rule in log.decisions.capture_rules()}
     return rules.get(integration) or rules.get(ALL)
 
 
 def _shadow_percent(log: Log, integration: str) -> int | None:
-    decided = {each.integration: each.shadow_percent for each in log.policies()}
+    decided = {each.integration: each.shadow_percent for each in log.decisions.policies()}
     own = decided.get(integration)
     return decided.get(ALL) if own is None else own
 
