@@ -126,7 +126,7 @@ async def make(upstream: ScriptedUpstream, tmp_path: Path) -> AsyncIterator[Make
 
                 shadow = Shadow(
                     bridge, ask_v1, NOTHING, tell, Capture(), comparing,  # type: ignore[arg-type]
-                    ShadowLimits(**limits),
+                    elsewhere, ShadowLimits(**limits),
                 )  # fmt: skip
                 made.append(shadow)
                 return shadow
@@ -263,10 +263,10 @@ async def test_a_defect_ends_nothing_but_the_look(make: Make) -> None:
 
 async def test_what_is_ignored_can_be_set_while_it_runs(make: Make) -> None:
     told: Told = []
-    shadow = make(_always_v1(b"<payment><notes>a</notes></payment>"), told)
+    shadow = make(_always(b"<payment><notes>a</notes></payment>"), told)
     shadow.go_by(
         Settings(
-            contact="tests@example.com", auth=frozenset({Way.BEARER}), account_id=1,
+            contact="tests@bridge.tld", auth=frozenset({Way.BEARER}), account_id=1,
             shadow_ignored=("/payment/notes",),
         )
     )  # fmt: skip
@@ -274,10 +274,6 @@ async def test_what_is_ignored_can_be_set_while_it_runs(make: Make) -> None:
     await until(lambda: told)
 
     assert told[0].comparison.result == "equal"
-
-
-def _always_v1(body: bytes) -> Callable[[Asked], Coroutine[Any, Any, Answer]]:
-    return lambda asked: _always(body)(asked, 1.0)
 
 
 def test_sides_have_the_names_that_policies_give_them() -> None:

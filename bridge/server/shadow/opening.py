@@ -54,7 +54,9 @@ async def running_shadow(  # noqa: PLR0913 - the parts that it takes
     )
     comparer = Comparer()
     ignored = Paths(settings.shadow_ignored)
-    shadow = Shadow(bridge, ask_v1, ignored, tell, capture, comparer.compare, limits.shadow)
+    shadow = Shadow(
+        bridge, ask_v1, ignored, tell, capture, comparer.compare, elsewhere, limits.shadow
+    )
     try:
         yield shadow
     finally:

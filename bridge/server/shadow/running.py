@@ -6,6 +6,7 @@ It belongs to the server and not to a call: no client waits for it, and no stop 
 import asyncio
 from collections import Counter, deque
 from collections.abc import Callable
+from concurrent.futures import Executor
 from time import perf_counter
 from typing import NamedTuple
 
@@ -80,6 +81,7 @@ class Shadow:
         tell: Callable[[Compared], bool],
         capture: Capture,
         compare: Compare,
+        elsewhere: Executor,
         limits: ShadowLimits | None = None,
     ) -> None:
         """Look at nothing yet.
@@ -91,6 +93,7 @@ class Shadow:
             tell: is told of each comparison, and says whether it takes it; must not wait.
             capture: says whether bodies may be kept.
             compare: compares answers, which takes a while.
+            elsewhere: where compressed answers are made whole.
             limits: by default, those of `ShadowLimits`.
         """
         self.bridge = bridge
@@ -100,6 +103,7 @@ class Shadow:
         self._tell = tell
         self._capture = capture
         self._compare_answers = compare
+        self._elsewhere = elsewhere
         self._limits = limits or ShadowLimits()
         self._room = Room(self._limits.size)
         self._places = ToldApart(of_one=PLACES_OF_ONE, in_all=PLACES_IN_ALL)
@@ -213,7 +217,7 @@ class Shadow:
     async def _heard(self, overheard: Overhearing) -> Answer:
         if not overheard.is_coded:
             return overheard.answer()
-        return await asyncio.get_running_loop().run_in_executor(self._comparing, overheard.answer)
+        return await asyncio.get_running_loop().run_in_executor(self._elsewhere, overheard.answer)
 
     async def _other(self, look: Look, share: float) -> Answer:
         if look.primary is Side.V1:
