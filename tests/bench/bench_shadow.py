@@ -56,7 +56,7 @@ async def _stage(
         # Apart, and alike as long as nothing is written: else v1 would wait for what v2 is asked.
         urls = {}
         for side in Side:
-            role = "primary" if side is answered_by else "other"
+            role = "other" if answers == "keeps" and side is not answered_by else "primary"
             with pinned(others):
                 running = processes.running("tests.bench.sandbox_of_lists", role, answers)
                 sandbox = await stack.enter_async_context(running)
