@@ -62,7 +62,9 @@ class Paths:
         Raises:
             WrongPath: one of them is none.
         """
-        self._paths = tuple(map(_read, paths))
+        self.texts = tuple(paths)
+        """As they were spelled."""
+        self._paths = tuple(map(_read, self.texts))
 
     def has(self, place: Steps) -> bool:
         """Tell whether a path leads to just this place, given as the names from the root on."""

@@ -8,26 +8,25 @@ clients waited is compared pair by pair, calls of several pages apart.
 
 import argparse
 import asyncio
-import contextlib
 import json
+import random
 import statistics
-import sys
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-
-import aiohttp
 
 from bridge.record.log.policies import Policy, Side
 from bridge.sandbox.seeds import SANDBOX_TOKEN, USERS, V1_PASSWORDS
 from tests.bench import processes
+from tests.bench.machine import cores, pinned
 from tests.bench.reports import say
+from tests.bench.sandbox_of_lists import LISTS, LONG_LIST
 from tests.support.books import enter, write_token
-from tests.support.gateways import free_port
 from tests.support.legacy import LegacyClient
-from tests.support.mixed_reads import FLEETING, PAGES, PLANTED, places, reads
+from tests.support.mixed_reads import FLEETING, PLANTED, places, reads
 from tests.support.running import LOOPBACK, empty_log
 from tests.support.shadows import Both, compared, decide, score_of
 
@@ -38,41 +37,37 @@ SETTLING = 4.0
 """Seconds until a bridge has read a policy."""
 
 
-@contextlib.asynccontextmanager
-async def _sandbox() -> AsyncIterator[tuple[str, str]]:
-    v2_port, v1_port = free_port(), free_port()
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "bridge", "sandbox", "--port", str(v2_port), "--v1-port",
-        str(v1_port), "--log-level", "error", stdout=asyncio.subprocess.DEVNULL,
-    )  # fmt: skip
-    v1, v2 = f"http://{LOOPBACK}:{v1_port}", f"http://{LOOPBACK}:{v2_port}"
-    try:
-        async with aiohttp.ClientSession() as session:
-            while True:
-                with contextlib.suppress(aiohttp.ClientError):
-                    await session.get(f"{v1}/sandbox/differences")
-                    break
-                await asyncio.sleep(0.1)
-        yield v1, v2
-    finally:
-        process.terminate()
-        await process.wait()
+@asynccontextmanager
+async def _stage(
+    folder: Path, answered_by: Side, answers: str
+) -> AsyncIterator[tuple[Both, processes.Server]]:
+    """Run the bridge on a core of its own, and all else on another.
 
-
-@contextlib.asynccontextmanager
-async def _stage(folder: Path, answered_by: Side) -> AsyncIterator[tuple[Both, processes.Server]]:
+    Who is asked for the comparison only would have a machine of its own: it takes what the load and
+    the other side leave.
+    """
     database = empty_log(folder)
     decide(database, Policy(answered_by=answered_by, shadow_percent=100))
     token = write_token(folder, "token", SANDBOX_TOKEN)
     user, password = USERS[SANDBOX_TOKEN], V1_PASSWORDS[SANDBOX_TOKEN]
     enter(folder / "book.toml", "api-examples", user.email, password, user.account_id, token)
-    async with (
+    others, own = cores() or (None, None)
+    async with AsyncExitStack() as stack:
         # Apart, and alike as long as nothing is written: else v1 would wait for what v2 is asked.
-        _sandbox() as (v1, _),
-        _sandbox() as (_, v2),
-        processes.running("tests.bench.shadowed_bridge", v1, v2, str(folder)) as bridge,
-        LegacyClient(LOOPBACK, bridge.port) as client,
-    ):
+        urls = {}
+        for side in Side:
+            role = "other" if answers == "keeps" and side is not answered_by else "primary"
+            with pinned(others):
+                running = processes.running("tests.bench.sandbox_of_lists", role, answers)
+                sandbox = await stack.enter_async_context(running)
+            urls[side] = await sandbox.told("v1" if side is Side.V1 else "v2")
+        v1, v2 = urls[Side.V1], urls[Side.BRIDGE]
+        with pinned(own):
+            bridge = await stack.enter_async_context(
+                processes.running("tests.bench.shadowed_bridge", v1, v2, str(folder))
+            )
+        client = await stack.enter_async_context(LegacyClient(LOOPBACK, bridge.port))
+        stack.enter_context(pinned(others))
         admin = f"http://{LOOPBACK}:{await bridge.told('admin')}"
         yield Both(client, admin, v1, v2, database), bridge
 
@@ -110,24 +105,27 @@ def _held_against(planted: dict[str, set[str]], fleeting: set[str], database: st
     return held
 
 
-async def _wait(both: Both, seconds: float) -> tuple[list[float], list[float]]:
-    """Return what small calls took, and those of several pages, in milliseconds."""
-    small: list[float] = []
-    large: list[float] = []
+async def _wait(both: Both, paths: Sequence[str]) -> dict[str, list[float]]:
+    """Return what calls took at an even pace, in milliseconds: those for the long list apart."""
+    took: dict[str, list[float]] = {"usual": [], "long": []}
     loop = asyncio.get_running_loop()
     began = loop.time()
 
     async def ask(path: str) -> None:
         start = time.perf_counter()
         await both.get(path)
-        (large if path in PAGES else small).append((time.perf_counter() - start) * 1000)
+        took["long" if path == LONG_LIST else "usual"].append((time.perf_counter() - start) * 1000)
 
     tasks = []
-    for number, path in enumerate(reads(int(seconds * PACE), share_of_pages=SHARE_OF_PAGES)):
+    for number, path in enumerate(paths):
         await asyncio.sleep(max(0.0, began + number / PACE - loop.time()))
         tasks.append(asyncio.create_task(ask(path)))
     await asyncio.gather(*tasks)
-    return small, large
+    return took
+
+
+def _mixed(count: int, chance: random.Random) -> list[str]:
+    return [chance.choice(LISTS) if number % 50 else LONG_LIST for number in range(count)]
 
 
 def _at(values: Sequence[float], share: float) -> float:
@@ -135,35 +133,60 @@ def _at(values: Sequence[float], share: float) -> float:
     return ordered[min(len(ordered) - 1, int(len(ordered) * share))]
 
 
-async def _paired(both: Both, side: Side, rounds: int, seconds: float) -> dict[str, object]:
-    ratios: dict[str, list[float]] = {"small p50": [], "small p99": [], "pages p50": []}
-    shown: dict[str, list[float]] = {"off": [], "on": []}
+async def _half(
+    both: Both, bridge: processes.Server, paths: Sequence[str]
+) -> dict[str, list[float]]:
+    await bridge.told("lateness")
+    took = await _wait(both, paths)
+    return {**took, **await bridge.told("lateness")}
+
+
+_TOLD = {
+    "usual lists, p50": ("usual", 0.5),
+    "usual lists, p99": ("usual", 0.99),
+    "long list, p50": ("long", 0.5),
+    "event loop late, p99": ("late", 0.99),
+    "event loop late, p99.9": ("late", 0.999),
+    "event loop late, at most": ("late", 1.0),
+    "CPU of the bridge": ("CPU", 1.0),
+}
+"""What is told in milliseconds, of what, and at which share of it."""
+
+
+async def _paired(
+    both: Both, bridge: processes.Server, side: Side, rounds: int, calls: int
+) -> dict[str, object]:
+    """Return each figure without and with shadow, of all halves; and their ratio, by pairs."""
+    halves: dict[bool, list[dict[str, list[float]]]] = {False: [], True: []}
+    chance = random.Random(7)
     for number in range(rounds):
-        taken: dict[bool, tuple[list[float], list[float]]] = {}
+        paths = _mixed(calls, chance)
         for on in (number % 2 == 0, number % 2 == 1):
             decide(both.database, Policy(answered_by=side, shadow_percent=100 if on else 0))
-            await both.keep_up(0)
             await asyncio.sleep(SETTLING)
-            taken[on] = await _wait(both, seconds)
-        for name, which, share in (
-            ("small p50", 0, 0.5), ("small p99", 0, 0.99), ("pages p50", 1, 0.5),
-        ):  # fmt: skip
-            pair = _at(taken[True][which], share), _at(taken[False][which], share)
-            ratios[name].append(pair[0] / pair[1])
-        for on, name in ((False, "off"), (True, "on")):
-            shown[name].append(_at(taken[on][0], 0.5))
-    return {
-        **{
-            f"{name}, on/off": [round(statistics.median(each), 2), round(min(each), 2),
-                                round(max(each), 2)]
-            for name, each in ratios.items()
-        },
-        **{f"small p50, {name}, ms": round(statistics.median(x), 2) for name, x in shown.items()},
-    }  # fmt: skip
+            await _wait(both, [*LISTS, LONG_LIST] * 4)
+            await both.keep_up(0)
+            halves[on].append(await _half(both, bridge, paths))
+    shown: dict[str, object] = {"answered by": side, **await both.counts()}
+    for name, (what, share) in _TOLD.items():
+        all_off, all_on = (
+            _at([each for half in halves[which] for each in half[what]], share)
+            for which in (False, True)
+        )
+        ratios = [
+            _at(on[what], share) / _at(off[what], share)
+            for on, off in zip(halves[True], halves[False], strict=True)
+        ]
+        middle = statistics.median(ratios)
+        shown[name] = (
+            f"{all_off:.1f} -> {all_on:.1f}; pairs: {middle:.2f} "
+            f"({min(ratios):.2f} to {max(ratios):.2f})"
+        )
+    return shown
 
 
 async def _found(folder: Path, side: Side, calls: int) -> dict[str, object]:
-    async with _stage(folder, side) as (both, bridge):
+    async with _stage(folder, side, "made anew") as (both, bridge):
         told = await _find(both, calls)
         planted = places(await both.planted())
         peak = await bridge.told("memory")
@@ -178,23 +201,23 @@ async def _found(folder: Path, side: Side, calls: int) -> dict[str, object]:
     return {"answered by": side, **told, **held, "score": score, "peak MiB": round(peak / 2**20)}
 
 
-async def _main(sides: Sequence[Side], calls: int, rounds: int, seconds: float) -> None:
+async def _main(sides: Sequence[Side], calls: int, rounds: int, half: int) -> None:
     for side in sides:
         if calls:
             with TemporaryDirectory() as name:
                 say(json.dumps(await _found(Path(name), side, calls), indent=1))
         if rounds:
             with TemporaryDirectory() as name:
-                async with _stage(Path(name), side) as (both, _):
-                    told = await _paired(both, side, rounds, seconds)
-            say(json.dumps({"answered by": side, **told}, indent=1))
+                async with _stage(Path(name), side, "keeps") as (both, bridge):
+                    told = await _paired(both, bridge, side, rounds, half)
+            say(json.dumps(told, indent=1))
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--calls", type=int, default=10_000, help="0: find none")
-    parser.add_argument("--rounds", type=int, default=8, help="of pairs; 0: none")
-    parser.add_argument("--seconds", type=float, default=10.0, help="of one half of a pair")
+    parser.add_argument("--rounds", type=int, default=5, help="of pairs; 0: none")
+    parser.add_argument("--half", type=int, default=800, help="calls of one half of a pair")
     parser.add_argument("--sides", nargs="+", type=Side, default=list(Side), help="who answers")
     given = parser.parse_args()
-    asyncio.run(_main(given.sides, given.calls, given.rounds, given.seconds))
+    asyncio.run(_main(given.sides, given.calls, given.rounds, given.half))

@@ -15,6 +15,7 @@ from bridge.server.service import running
 from bridge.server.shadow.asked import ShadowLimits
 from bridge.settings import Settings
 from bridge.upstream.spare import SpareLimits
+from tests.bench.lateness import Lateness
 from tests.bench.machine import memory
 from tests.bench.processes import obey
 
@@ -37,10 +38,12 @@ async def _main(v1: str, v2: str, folder: Path) -> None:
         shadow=ShadowLimits(v1_calls=1_000_000),
     )
     async with running(settings, limits) as service:
+        lateness = Lateness()
         await obey(
             service.port,
             {
                 "admin": lambda: service.admin_port,
+                "lateness": lateness.told,
                 "memory": lambda: memory(os.getpid(), "VmHWM"),
             },
         )

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.comparing import NOTHING, Answer, Side
+from bridge.comparing import NOTHING, Answer, Comparison, Paths, Side, compare
 from bridge.comparing.documents import LONGEST
 from bridge.identity.callers import Identification, Way
 from bridge.identity.passwords import PasswordChecker
@@ -116,14 +116,17 @@ async def make(upstream: ScriptedUpstream, tmp_path: Path) -> AsyncIterator[Make
                 settings, gateway, identification, Router(RESOURCES), elsewhere, page_limit=10
             )
 
+            async def comparing(v1: Answer, bridge: Answer, ignored: Paths) -> Comparison:
+                return compare(v1, bridge, ignored)
+
             def make(ask_v1: object, told: Told, **limits: int) -> Shadow:
                 def tell(compared: Compared) -> bool:
                     told.append(compared)
                     return len(told) == 1
 
                 shadow = Shadow(
-                    bridge, ask_v1, NOTHING, tell, Capture(), elsewhere,  # type: ignore[arg-type]
-                    ShadowLimits(**limits),
+                    bridge, ask_v1, NOTHING, tell, Capture(), comparing,  # type: ignore[arg-type]
+                    elsewhere, ShadowLimits(**limits),
                 )  # fmt: skip
                 made.append(shadow)
                 return shadow

@@ -15,6 +15,7 @@ from bridge.record.log.events import Compared
 from bridge.resources import RESOURCES
 from bridge.resources.routes import Router
 from bridge.server.limits import Limits
+from bridge.server.shadow.apart import Comparer
 from bridge.server.shadow.asked import AskV1
 from bridge.server.shadow.bridge_side import BridgeSide
 from bridge.server.shadow.running import Shadow
@@ -37,8 +38,8 @@ async def running_shadow(  # noqa: PLR0913 - the parts that it takes
     """Run it for the block; at its end, all that is under way is given up.
 
     Passwords have a checker of its own: what fails here shuts nobody out. One is looked at at a
-    time, and long answers are translated and compared by one thread, for all of that is at the
-    expense of clients.
+    time, long answers are translated by one thread, and all are compared by one process, for all of
+    that is at the expense of clients.
     """
     passwords = PasswordChecker(lambda: book().usual_cost, PasswordLimits(running=1))
     identification = Identification(settings.auth, settings.account_id, book, passwords, digests)
@@ -51,12 +52,15 @@ async def running_shadow(  # noqa: PLR0913 - the parts that it takes
         elsewhere,
         page_limit=limits.page_limit,
     )
+    comparer = Comparer()
+    ignored = Paths(settings.shadow_ignored)
     shadow = Shadow(
-        bridge, ask_v1, Paths(settings.shadow_ignored), tell, capture, elsewhere, limits.shadow
+        bridge, ask_v1, ignored, tell, capture, comparer.compare, elsewhere, limits.shadow
     )
     try:
         yield shadow
     finally:
         await shadow.close()
+        await comparer.close()
         elsewhere.shutdown(wait=False, cancel_futures=True)
         await passwords.close()

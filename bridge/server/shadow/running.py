@@ -12,11 +12,12 @@ from typing import NamedTuple
 
 import structlog
 
-from bridge.comparing import Answer, Comparison, Kind, Paths, Result, Side, Spot, compare
+from bridge.comparing import Answer, Comparison, Kind, Paths, Result, Side, Spot
 from bridge.record.log.capture import Capture
 from bridge.record.log.events import CallEvent, Compared, ComparisonEvent
 from bridge.record.log.overheard import OverheardOther
 from bridge.server.logs import REQUEST_ID
+from bridge.server.shadow.apart import Compare
 from bridge.server.shadow.asked import (
     Asked,
     AskV1,
@@ -79,7 +80,8 @@ class Shadow:
         ignored: Paths,
         tell: Callable[[Compared], bool],
         capture: Capture,
-        comparing: Executor,
+        compare: Compare,
+        elsewhere: Executor,
         limits: ShadowLimits | None = None,
     ) -> None:
         """Look at nothing yet.
@@ -90,7 +92,8 @@ class Shadow:
             ignored: the places that may differ.
             tell: is told of each comparison, and says whether it takes it; must not wait.
             capture: says whether bodies may be kept.
-            comparing: where answers are compared, which takes a while.
+            compare: compares answers, which takes a while.
+            elsewhere: where compressed answers are made whole.
             limits: by default, those of `ShadowLimits`.
         """
         self.bridge = bridge
@@ -99,7 +102,8 @@ class Shadow:
         """The places that may differ, from now on."""
         self._tell = tell
         self._capture = capture
-        self._comparing = comparing
+        self._compare_answers = compare
+        self._elsewhere = elsewhere
         self._limits = limits or ShadowLimits()
         self._room = Room(self._limits.size)
         self._places = ToldApart(of_one=PLACES_OF_ONE, in_all=PLACES_IN_ALL)
@@ -213,7 +217,7 @@ class Shadow:
     async def _heard(self, overheard: Overhearing) -> Answer:
         if not overheard.is_coded:
             return overheard.answer()
-        return await asyncio.get_running_loop().run_in_executor(self._comparing, overheard.answer)
+        return await asyncio.get_running_loop().run_in_executor(self._elsewhere, overheard.answer)
 
     async def _other(self, look: Look, share: float) -> Answer:
         if look.primary is Side.V1:
@@ -244,8 +248,7 @@ class Shadow:
 
     async def _outcome(self, primary: Side, answer: Answer, other: Answer) -> _Outcome:
         v1, bridge = (answer, other) if primary is Side.V1 else (other, answer)
-        loop = asyncio.get_running_loop()
-        found = await loop.run_in_executor(self._comparing, compare, v1, bridge, self.ignored)
+        found = await self._compare_answers(v1, bridge, self.ignored)
         return _Outcome(found, v1, bridge)
 
     def _told(
