@@ -84,9 +84,10 @@ async def _find(both: Both, count: int) -> dict[str, object]:
             number, path = waiting.pop()
             await both.get(path, **{"X-Request-Id": f"r-{number}"})
             if number % 20 == 0:
-                await both.keep_up()
+                await both.keep_up(glance=0.2)
 
     await asyncio.gather(*(ask() for _ in range(4)))
+    await both.keep_up(0, glance=0.2)
     counts = await both.told(count)
     return {"calls": count, "seconds": round(time.perf_counter() - began, 1), **counts}
 

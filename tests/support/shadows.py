@@ -80,8 +80,11 @@ class Both:
                 return counts
             await asyncio.sleep(_GLANCE)
 
-    async def keep_up(self, most: int = 50) -> None:
-        """Wait until no more than so many are under way."""
+    async def keep_up(self, most: int = 50, glance: float = _GLANCE) -> None:
+        """Wait until no more than so many are under way, with so many seconds between two looks.
+
+        Each look takes of the processor what a comparison would have had.
+        """
         while True:
             async with aiohttp.request("GET", f"{self.admin}/metrics") as answer:
                 metrics = await answer.text()
@@ -90,7 +93,7 @@ class Both:
             )
             if told is not None and float(told[1]) <= most:
                 return
-            await asyncio.sleep(_GLANCE)
+            await asyncio.sleep(glance)
 
     async def counts(self) -> Counter[str]:
         """Comparisons by result, and skipped ones by reason."""
