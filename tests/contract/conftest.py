@@ -8,6 +8,7 @@ import pytest
 from tests.support.held_upstream import HeldUpstream, running_held_upstream
 from tests.support.legacy import LegacyClient
 from tests.support.logged import Logged, logging
+from tests.support.origins import RawOrigin, running_origin
 from tests.support.running import running_bridge
 
 
@@ -38,3 +39,9 @@ async def held() -> AsyncIterator[HeldUpstream]:
 async def client(log: Logged, held: HeldUpstream, journal: Path) -> AsyncIterator[LegacyClient]:
     async with running_bridge(held.base_url, journal=journal) as legacy:
         yield legacy
+
+
+@pytest.fixture
+async def origin() -> AsyncIterator[RawOrigin]:
+    async with running_origin() as raw:
+        yield raw

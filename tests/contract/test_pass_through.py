@@ -14,8 +14,8 @@ import pytest
 
 from bridge.identity.callers import Way
 from bridge.record.log.events import ALL
-from bridge.record.log.policies import Side
 from bridge.record.log.reports import Log
+from bridge.record.log.policies import Side
 from bridge.tape import BODY_KEPT, CUT
 from tests.support.books import enter, write_token
 from tests.support.captured import capturing, kept
@@ -23,17 +23,11 @@ from tests.support.clocks import until
 from tests.support.held_upstream import HeldUpstream
 from tests.support.legacy import BASIC, Answer, LegacyClient
 from tests.support.logged import Logged
-from tests.support.origins import OK, RawOrigin, running_origin
+from tests.support.origins import OK, RawOrigin
 from tests.support.running import empty_log, running_bridge
 from tests.support.writing import caught_up
 
 MESSAGES = "/invoices/1/messages"
-
-
-@pytest.fixture
-async def origin() -> AsyncIterator[RawOrigin]:
-    async with running_origin() as raw:
-        yield raw
 
 
 @pytest.fixture

@@ -17,19 +17,13 @@ from tests.support.gateways import free_port
 from tests.support.held_upstream import HeldUpstream
 from tests.support.legacy import LegacyClient, hang_up
 from tests.support.logged import Logged
-from tests.support.origins import OK, RawOrigin, body_of, running_origin
+from tests.support.origins import OK, RawOrigin, body_of
 from tests.support.running import running_bridge, running_service
 from tests.support.writing import caught_up
 
 LOOK_FIRST = ["Whether Harvest has done this is not known: look first."]
 
 PATIENCE = 0.3
-
-
-@pytest.fixture
-async def origin() -> AsyncIterator[RawOrigin]:
-    async with running_origin() as raw:
-        yield raw
 
 
 @pytest.fixture
@@ -62,6 +56,20 @@ async def say_something_else(_reader: asyncio.StreamReader, writer: asyncio.Stre
 
 async def switch_protocols(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     writer.write(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n")
+
+
+def hold_back(origin: RawOrigin) -> tuple[asyncio.Event, asyncio.Event]:
+    """Have v1 take a request whole, and answer once it may: return what says so of either."""
+    asked, answers = asyncio.Event(), asyncio.Event()
+
+    async def wait(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await body_of(origin.heads[-1], reader)
+        asked.set()
+        await answers.wait()
+        writer.write(OK)
+
+    origin.misbehave = wait
+    return asked, answers
 
 
 class TestNoAnswer:
@@ -352,15 +360,7 @@ class TestHangingUp:
     async def test_a_write_goes_on_to_its_end(
         self, client: LegacyClient, origin: RawOrigin, log: Logged
     ) -> None:
-        asked, answers = asyncio.Event(), asyncio.Event()
-
-        async def wait(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            await body_of(origin.heads[-1], reader)
-            asked.set()
-            await answers.wait()
-            writer.write(OK)
-
-        origin.misbehave = wait
+        asked, answers = hold_back(origin)
         async with client.connection() as (_, writer):
             writer.write(request("POST /projects HTTP/1.1", "Content-Length: 4", body=b"<x/>"))
             await asked.wait()
@@ -375,15 +375,7 @@ class TestHangingUp:
     async def test_a_stop_waits_for_what_is_under_way(
         self, held: HeldUpstream, log: Logged, origin: RawOrigin
     ) -> None:
-        asked, answers = asyncio.Event(), asyncio.Event()
-
-        async def wait(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            await body_of(origin.heads[-1], reader)
-            asked.set()
-            await answers.wait()
-            writer.write(OK)
-
-        origin.misbehave = wait
+        asked, answers = hold_back(origin)
         service = running_service(held.base_url, legacy_origin=origin.url, account_id=1000)
         _, client = await service.__aenter__()
         async with client.connection() as (reader, writer):

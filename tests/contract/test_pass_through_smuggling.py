@@ -10,16 +10,10 @@ from tests.contract.test_pass_through import request
 from tests.support.held_upstream import HeldUpstream
 from tests.support.legacy import LegacyClient
 from tests.support.logged import Logged
-from tests.support.origins import OK, RawOrigin, running_origin
+from tests.support.origins import OK, RawOrigin
 from tests.support.running import running_bridge
 
 HIDDEN = b"GET /hidden HTTP/1.1\r\nHost: a\r\n\r\n"
-
-
-@pytest.fixture
-async def origin() -> AsyncIterator[RawOrigin]:
-    async with running_origin() as raw:
-        yield raw
 
 
 @pytest.fixture
