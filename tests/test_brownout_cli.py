@@ -10,8 +10,9 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from bridge.cli import app
-from bridge.record.log.policies import NEVER, Side
+from bridge.record.log.policies import NEVER
 from bridge.record.log.reports import Log
+from bridge.side import Side
 from tests.support.dashboards import fill
 from tests.support.recorded_days import recorded_days
 

@@ -14,9 +14,10 @@ from bridge.cli.terminal import JSON, Given, fail, print_table, printable, to_js
 from bridge.record.log.answers import CallRow
 from bridge.record.log.events import ALL
 from bridge.record.log.finding import Filter
-from bridge.record.log.policies import Policy, Side
+from bridge.record.log.policies import Policy
 from bridge.record.log.reports import Log
 from bridge.record.log.times import HOUR, spelled, time_now
+from bridge.side import Side
 
 app = typer.Typer(rich_markup_mode=None)
 

@@ -12,7 +12,6 @@ from bridge.comparing.findings import (
     Kind,
     Reason,
     Result,
-    Side,
     Spot,
 )
 from bridge.comparing.known import KNOWN, Known
@@ -30,7 +29,6 @@ __all__ = [
     "Paths",
     "Reason",
     "Result",
-    "Side",
     "Spot",
     "WrongPath",
     "compare",

@@ -5,10 +5,11 @@ from concurrent.futures import ThreadPoolExecutor
 from lxml import etree
 
 from bridge.comparing.documents import Unreadable, is_json, read
-from bridge.comparing.findings import Answer, Comparison, Kind, Reason, Result, Side
+from bridge.comparing.findings import Answer, Comparison, Kind, Reason, Result
 from bridge.comparing.known import ERROR
 from bridge.comparing.paths import NOTHING, Paths
 from bridge.comparing.trees import At, Findings, Place, TooDeep, find
+from bridge.side import Side
 
 
 def compare(

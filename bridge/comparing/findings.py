@@ -5,6 +5,8 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
+from bridge.side import Side
+
 
 class Answer(NamedTuple):
     """What one side answered."""
@@ -14,13 +16,6 @@ class Answer(NamedTuple):
     """The header of this name; None: there was none."""
     body: bytes
     """Whole, and without a Content-Encoding."""
-
-
-class Side(StrEnum):
-    """Whose answer it is."""
-
-    V1 = "v1"
-    BRIDGE = "bridge"
 
 
 class Result(StrEnum):

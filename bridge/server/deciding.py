@@ -5,7 +5,6 @@ How either answers is written elsewhere.
 
 from bridge.identity.callers import Identification
 from bridge.record.log.events import ALL
-from bridge.record.log.policies import Side
 from bridge.resources.routes import Match
 from bridge.server.call import Call
 from bridge.server.negotiation import in_format, list_field
@@ -14,6 +13,7 @@ from bridge.server.records import Recorder
 from bridge.server.shadow.asked import Asked, Look
 from bridge.server.shadow.running import Shadow
 from bridge.settings import Settings
+from bridge.side import Side
 from bridge.v1.errors import LegacyCallError, NotAcceptable
 
 

@@ -26,7 +26,7 @@ from bridge.record.log import brownouts
 from bridge.record.log.brownouts import Brownouts
 from bridge.record.log.capture import READ_EVERY, Capture, keep
 from bridge.record.log.database import is_server
-from bridge.record.log.policies import Policies, Policy, Side
+from bridge.record.log.policies import Policies, Policy
 from bridge.record.log.writer import LogWriter, open_log_writer
 from bridge.resources import RESOURCES
 from bridge.server import logs, readings
@@ -54,6 +54,7 @@ from bridge.server.tls import CertificateReloader
 from bridge.server.tls_versions import Accepted
 from bridge.server.withdrawal import Withdrawal
 from bridge.settings import Mode, Settings, Traces, where
+from bridge.side import Side
 from bridge.upstream.acquaintances import Acquaintances
 from bridge.upstream.gateway import Gateway, UpstreamLimits
 from bridge.v1.xsd import compile_all

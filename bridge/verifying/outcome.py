@@ -4,8 +4,9 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from bridge.comparing import KNOWN, Comparison, Reason, Result, Side, Spot
+from bridge.comparing import KNOWN, Comparison, Reason, Result, Spot
 from bridge.score import score
+from bridge.side import Side
 from bridge.verifying.reads import Read, Skipped
 
 REASONS: Mapping[Reason, str] = {

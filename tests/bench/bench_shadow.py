@@ -18,8 +18,9 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from bridge.record.log.policies import Policy, Side
+from bridge.record.log.policies import Policy
 from bridge.sandbox.seeds import SANDBOX_TOKEN, USERS, V1_PASSWORDS
+from bridge.side import Side
 from tests.bench import processes
 from tests.bench.machine import cores, pinned
 from tests.bench.reports import say

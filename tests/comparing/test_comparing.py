@@ -12,7 +12,6 @@ from bridge.comparing import (
     Paths,
     Reason,
     Result,
-    Side,
     Spot,
     compare,
 )
@@ -26,6 +25,7 @@ from bridge.comparing.documents import (
 )
 from bridge.comparing.trees import LONGEST_VALUE, MOST_LEVELS, MOST_NAMES, MOST_TOLD
 from bridge.score import score
+from bridge.side import Side
 from tests.comparing.documents import XML, answer, message, messages
 
 ITEM = "/invoice-messages/invoice-message"

@@ -15,7 +15,7 @@ import pytest
 from bridge.identity.callers import Way
 from bridge.record.log.events import ALL
 from bridge.record.log.reports import Log
-from bridge.record.log.policies import Side
+from bridge.side import Side
 from bridge.tape import BODY_KEPT, CUT
 from tests.support.books import enter, write_token
 from tests.support.captured import capturing, kept

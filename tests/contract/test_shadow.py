@@ -6,8 +6,9 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from bridge.record.log.policies import Policy, Side
+from bridge.record.log.policies import Policy
 from bridge.server.shadow.asked import ShadowLimits
+from bridge.side import Side
 from bridge.upstream.spare import SpareLimits
 from tests.support.legacy import BASIC
 from tests.support.logged import Logged

@@ -8,7 +8,8 @@ from sqlalchemy import Engine
 from bridge.identity.digests import KEY_LENGTH
 from bridge.record.log.database import open_database, writing
 from bridge.record.log.events import ALL
-from bridge.record.log.policies import Policies, Policy, Side, policies, put
+from bridge.record.log.policies import Policies, Policy, policies, put
+from bridge.side import Side
 from tests.support.logged import logging
 
 KEY = b"k" * KEY_LENGTH

@@ -19,13 +19,14 @@ from bridge.record.log.capture import Mode, Rule
 from bridge.record.log.comparisons import Score
 from bridge.record.log.database import load_key, open_database, writing
 from bridge.record.log.exchange import Exchange, unpack
-from bridge.record.log.policies import Policy, Side, put
+from bridge.record.log.policies import Policy, put
 from bridge.record.log.reports import Log
 from bridge.record.log.tables import CALLS, COMPARISONS
 from bridge.record.log.times import HOUR
 from bridge.sandbox.app import create_sandbox
 from bridge.sandbox.seeds import SANDBOX_TOKEN, USERS, V1_PASSWORDS
 from bridge.sandbox.v1.app import create_v1
+from bridge.side import Side
 from tests.support.books import enter, write_token
 from tests.support.legacy import Answer, LegacyClient
 from tests.support.running import LOOPBACK, empty_log, running_app, running_service

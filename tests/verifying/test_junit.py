@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from lxml import etree
 
-from bridge.comparing import Answer, Comparison, Reason, Result, Side, compare
+from bridge.comparing import Answer, Comparison, Reason, Result, compare
+from bridge.side import Side
 from bridge.verifying.har import Recording
 from bridge.verifying.junit import Report
 from bridge.verifying.outcome import Outcome

@@ -5,8 +5,8 @@ from enum import StrEnum
 import msgspec
 
 from bridge.record.log.events import Outcome
-from bridge.record.log.policies import Side
 from bridge.record.log.schedules import Stretch
+from bridge.side import Side
 
 
 class State(StrEnum):

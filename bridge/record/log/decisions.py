@@ -12,7 +12,8 @@ from bridge.record.log import brownouts, capture, policies
 from bridge.record.log.brownouts import Brownout
 from bridge.record.log.capture import Rule
 from bridge.record.log.database import reported, writing
-from bridge.record.log.policies import Policy, Side
+from bridge.record.log.policies import Policy
+from bridge.side import Side
 
 
 class Decisions:

@@ -4,7 +4,6 @@ Kept in a table for all bridges. What becomes of a call by its policy is not sai
 """
 
 from collections.abc import Sequence
-from enum import StrEnum
 
 import msgspec
 import structlog
@@ -13,20 +12,12 @@ from sqlalchemy import Connection, delete, insert, select
 from bridge.record.log.events import ALL
 from bridge.record.log.tables import POLICIES
 from bridge.record.log.times import time_now
+from bridge.side import Side
 
 NEVER = 253_402_300_799_000
 """A sunset that does not come, the end of 9999: it keeps an integration out of that of all."""
 
 _log = structlog.get_logger("bridge.policies")
-
-
-class Side(StrEnum):
-    """Who answers a call."""
-
-    V1 = "v1"
-    """It is passed through."""
-    BRIDGE = "bridge"
-    """It is translated."""
 
 
 class Policy(msgspec.Struct, frozen=True, kw_only=True):

@@ -6,9 +6,10 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from bridge.comparing import Answer, Side
+from bridge.comparing import Answer
 from bridge.comparing.documents import LONGEST
 from bridge.secret import Secret
+from bridge.side import Side
 from bridge.tape import Room
 from bridge.v2.rate_limit import MOST_CALLS
 

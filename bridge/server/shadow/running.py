@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import structlog
 
-from bridge.comparing import Answer, Comparison, Kind, Paths, Result, Side, Spot
+from bridge.comparing import Answer, Comparison, Kind, Paths, Result, Spot
 from bridge.record.log.capture import Capture
 from bridge.record.log.events import CallEvent, Compared, ComparisonEvent
 from bridge.record.log.overheard import OverheardOther
@@ -31,6 +31,7 @@ from bridge.server.shadow.asked import (
 from bridge.server.shadow.bridge_side import BridgeSide
 from bridge.server.told_apart import ToldApart
 from bridge.settings import Settings
+from bridge.side import Side
 from bridge.tape import Room
 from bridge.upstream.calls import milliseconds
 

@@ -4,12 +4,13 @@ import asyncio
 from contextlib import aclosing
 from datetime import UTC, datetime
 
-from bridge.comparing import Answer, Side
+from bridge.comparing import Answer
 from bridge.comparing.documents import LONGEST
 from bridge.origin.client import OriginClient, Outgoing, pieces
 from bridge.origin.health import Origins
 from bridge.origin.place import Template
 from bridge.server.shadow.asked import Asked, Overhearing, Skipped, SkipReason, TooLarge
+from bridge.side import Side
 from bridge.tape import Room
 from bridge.upstream.breaker import State
 from bridge.v2.errors import UpstreamError
