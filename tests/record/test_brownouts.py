@@ -1,11 +1,10 @@
 """Which calls are turned away, by what was decided: until when, and what is said of it."""
 
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, Engine, insert
+from sqlalchemy import Connection, insert
 from structlog.testing import capture_logs
 
 from bridge.record.log.brownouts import (
@@ -22,7 +21,6 @@ from bridge.record.log.brownouts import (
     put,
     remove,
 )
-from bridge.record.log.database import KEY_LENGTH, open_database, writing
 from bridge.record.log.events import ALL
 from bridge.record.log.tables import BROWNOUTS
 from bridge.record.log.times import DAY, HOUR
@@ -61,19 +59,6 @@ def clocks() -> Clocks:
 @pytest.fixture
 def known(clocks: Clocks) -> Brownouts:
     return Brownouts(clocks, clocks.elapsed, window=12 * 3600)
-
-
-@pytest.fixture
-def engine(database: str) -> Iterator[Engine]:
-    engine = open_database(database, b"k" * KEY_LENGTH)
-    yield engine
-    engine.dispose()
-
-
-@pytest.fixture
-def connection(engine: Engine) -> Iterator[Connection]:
-    with writing(engine) as connection:
-        yield connection
 
 
 def once(clocks: Clocks, whose: str = ALL, *, hours: float = 1, **more: Any) -> Brownout:

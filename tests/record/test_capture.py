@@ -1,7 +1,6 @@
 """Which calls are captured: what a rule says, until when, and what is said of it."""
 
 import zlib
-from collections.abc import Iterator
 from contextlib import closing
 from typing import Any
 
@@ -33,19 +32,6 @@ ONE, OTHER = "0123456789ab", "ba9876543210"
 @pytest.fixture
 def clock() -> HandClock:
     return HandClock()
-
-
-@pytest.fixture
-def engine(database: str) -> Iterator[Engine]:
-    engine = open_database(database, b"k" * KEY_LENGTH)
-    yield engine
-    engine.dispose()
-
-
-@pytest.fixture
-def connection(engine: Engine) -> Iterator[Connection]:
-    with writing(engine) as connection:
-        yield connection
 
 
 def rule(clock: HandClock, mode: Mode = Mode.ALL, whose: str = ALL, **more: Any) -> Rule:

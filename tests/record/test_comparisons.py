@@ -1,6 +1,5 @@
 """Comparisons in the log: kept as calls are, counted for ever, and what can be asked of them."""
 
-from collections.abc import Iterator
 from datetime import UTC, datetime
 
 import pytest
@@ -33,13 +32,6 @@ from tests.support.recorded_days import recorded_days
 
 KEY = b"k" * KEY_LENGTH
 BODY = "/invoice-message/body"
-
-
-@pytest.fixture
-def engine(database: str) -> Iterator[Engine]:
-    engine = open_database(database, KEY)
-    yield engine
-    engine.dispose()
 
 
 def calls(count: int, days: int = 1) -> list[CallEvent]:

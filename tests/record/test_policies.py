@@ -1,12 +1,9 @@
 """Policies: what holds for whom, and how a bridge comes to know."""
 
-from collections.abc import Iterator
-
-import pytest
 from sqlalchemy import Engine
 
 from bridge.identity.digests import KEY_LENGTH
-from bridge.record.log.database import open_database, writing
+from bridge.record.log.database import writing
 from bridge.record.log.events import ALL
 from bridge.record.log.policies import Policies, Policy, policies, put
 from bridge.side import Side
@@ -15,19 +12,6 @@ from tests.support.logged import logging
 KEY = b"k" * KEY_LENGTH
 
 ONE, OTHER = "111111111111", "222222222222"
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def engine(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Engine]:
-    if request.param == "sqlite":
-        database = str(tmp_path_factory.mktemp("log") / "log.sqlite")
-    else:
-        database = request.getfixturevalue("postgres_server").new_database()
-    engine = open_database(database, KEY)
-    yield engine
-    engine.dispose()
 
 
 def known(engine: Engine, *decided: Policy, by_default: Policy | None = None) -> Policies:
