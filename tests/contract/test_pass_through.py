@@ -397,7 +397,7 @@ class TestWhoAnswers:
 
     @pytest.fixture
     def settings(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-        monkeypatch.setattr("bridge.server.service.READ_EVERY", 0.0)
+        monkeypatch.setattr("bridge.record.log.brownouts.READ_EVERY", 0.0)
         book = tmp_path / "book.toml"
         enter(book, "acme", "jane@acme.example", "secret", 1000, write_token(tmp_path, "t", "tok"))
         return {
